@@ -1,0 +1,1 @@
+"""The packet path: C text that lb.datapath compiles."""

@@ -1,0 +1,1 @@
+"""High availability: heartbeats, roles, connection sync, takeover."""

@@ -1,0 +1,1 @@
+"""lbctl: a layer-4 load balancer."""

@@ -1,0 +1,5 @@
+"""`python -m lb` is `lbctl`."""
+
+from lb.cli import main
+
+main()

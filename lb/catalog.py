@@ -1,0 +1,68 @@
+"""Every word a configuration may choose from, and whether this version can do it yet.
+
+One row a word. What is known but not available is refused by name ("not available yet") instead of as a typing
+mistake. The implementations register under the same names (`lb.schedule.SCHEDULERS`, `lb.probes.PROBES`), and a test
+holds both lists together. Names and meanings are IPVS's and ldirectord's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of the configuration. summary: one line for help texts."""
+
+    summary: str
+    available: bool = True
+
+
+SCHEDULERS: dict[str, Word] = {
+    "rr": Word("round robin: each real in turn"),
+    "wrr": Word("weighted round robin: each real in turn, weight times"),
+    "lc": Word("least connections", available=False),
+    "wlc": Word("least connections for its weight", available=False),
+    "sed": Word("shortest expected delay", available=False),
+    "nq": Word("never queue: an idle real first, else shortest expected delay", available=False),
+    "sh": Word("source hash: the same client to the same real"),
+    "dh": Word("destination hash", available=False),
+    "lblc": Word("locality-based least connections", available=False),
+    "lblcr": Word("locality-based least connections with replication", available=False),
+    "mh": Word("Maglev hash of the source: like sh, and few clients move when reals come and go"),
+    "fo": Word("failover: the highest weight", available=False),
+    "ovf": Word("overflow: the highest weight that is not full", available=False),
+}
+
+FORWARDS: dict[str, Word] = {
+    "gate": Word("direct routing: rewrite the MAC addresses"),
+    "ipip": Word("IP-in-IP tunnel", available=False),
+    "masq": Word("network address translation", available=False),
+}
+
+PROTOCOLS: dict[str, Word] = {"tcp": Word("TCP"), "udp": Word("UDP")}
+
+CHECKS: dict[str, Word] = {
+    "negotiate": Word("ask the service and look at the answer"),
+    "connect": Word("open a TCP connection"),
+    "ping": Word("ICMP echo", available=False),
+    "external": Word("run a program", available=False),
+    "on": Word("always up"),
+    "off": Word("never brought up"),
+}
+
+SERVICES: dict[str, Word] = {
+    "http": Word("GET or HEAD, status and body"),
+    "https": Word("the same over TLS; certificates are not verified"),
+    **{
+        name: Word(name, available=False)
+        for name in (
+            "http2 grpc ftp smtp pop imap ldap ldaps mysql postgresql dns sip radius redis simpletcp".split()
+        )
+    },
+}
+
+
+def available(words: dict[str, Word]) -> tuple[str, ...]:
+    """The names this version can do, in the catalogue's order."""
+    return tuple(name for name, word in words.items() if word.available)

@@ -1,0 +1,36 @@
+"""The connection table's exchange format: one numpy row a connection, the same in the data plane's snapshots,
+its events and the sync stream.
+
+Numbers are in host order inside the process. A row names its virtual and its real by address, never by an index of
+this node, so that rows mean the same on every director.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+CONNECTION = np.dtype(
+    [
+        ("client", "u4"),
+        ("virtual", "u4"),
+        ("real", "u4"),
+        ("client_port", "u2"),
+        ("virtual_port", "u2"),
+        ("protocol", "u1"),
+        ("state", "u1"),
+        ("idle_s", "u2"),
+    ]
+)
+"""client, virtual, real: IPv4 addresses as integers (real 0: this director itself); ports; protocol: 6 or 17;
+state: a value of `lb.tcp.State`; idle_s: whole seconds since its last packet, at most 65535. 20 bytes, no padding."""
+
+Rows = npt.NDArray[Any]
+"""A one-dimensional array of CONNECTION."""
+
+
+def empty() -> Rows:
+    """No connections."""
+    return np.empty(0, CONNECTION)

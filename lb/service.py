@@ -1,0 +1,61 @@
+"""What the packet path is told to do: services with their destinations, as values.
+
+`lb.plan.desired` computes them from configuration, health, operator's overrides and neighbours; `lb.datapath` makes
+the kernel's maps agree with them and reads them back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import NamedTuple
+
+LOCAL = IPv4Address("127.0.0.1")
+"""The destination that is this director itself."""
+
+PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+
+
+class ServiceKey(NamedTuple):
+    """Which packets. port 0: every port of the address. protocol: 6 or 17."""
+
+    address: IPv4Address
+    port: int
+    protocol: int
+
+    def __str__(self) -> str:
+        return f"{PROTOCOL_NAMES.get(self.protocol, self.protocol)} {self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A real of one service.
+
+    weight: what schedulers count with; 0 takes no new connection and keeps those it has.
+    mac: six bytes, or None while the neighbour is unresolved (then it takes no new connection either).
+    """
+
+    address: IPv4Address
+    weight: int
+    mac: bytes | None = None
+
+    @property
+    def local(self) -> bool:
+        """Is it this director itself, served by the stack above us?"""
+        return self.address.is_loopback
+
+    @property
+    def usable(self) -> bool:
+        """May it be given a new connection?"""
+        return self.weight > 0 and (self.local or self.mac is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A virtual service as the packet path holds it. fallback: used while no destination is usable; its weight is 1."""
+
+    key: ServiceKey
+    scheduler: str
+    destinations: tuple[Destination, ...]
+    fallback: Destination | None = None
