@@ -1,0 +1,129 @@
+"""What the packet path should hold, computed from what is configured, known and ordered. Pure.
+
+A real takes new connections when its check says up, its neighbour is resolved and nobody drained it. Nothing here
+touches connections: a real that goes down or is drained keeps the ones it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+
+from lb.errors import UsageError
+from lb.model import Cluster, Real, Virtual
+from lb.service import LOCAL, PROTOCOL_NUMBERS, Destination, Service, ServiceKey
+
+Target = tuple[ServiceKey, IPv4Address]
+"""One real of one virtual."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """What an operator ordered by hand for one real, until undone.
+
+    weight: replaces the file's, None leaves it. drained: no new connections whatever the weight.
+    """
+
+    weight: int | None = None
+    drained: bool = False
+
+
+Overrides = Mapping[Target, Override]
+
+
+def service_key(virtual: Virtual) -> ServiceKey:
+    """The packets that a virtual stands for."""
+    return ServiceKey(virtual.address, virtual.port, PROTOCOL_NUMBERS[virtual.protocol])
+
+
+def ordered_weight(target: Target, real: Real, overrides: Overrides) -> int:
+    """The weight that file and operator want, whatever the health: 0 while drained."""
+    override = overrides.get(target, Override())
+    if override.drained:
+        return 0
+    return real.weight if override.weight is None else override.weight
+
+
+def desired(
+    cluster: Cluster,
+    up: Callable[[Target], bool],
+    overrides: Overrides,
+    mac_of: Callable[[IPv4Address], bytes | None],
+) -> tuple[Service, ...]:
+    """The services that the packet path should hold now, in the file's order.
+
+    up: what the checks say. mac_of: the resolved neighbours.
+    """
+    return tuple(_service(virtual, up, overrides, mac_of) for virtual in cluster.virtuals)
+
+
+def _service(
+    virtual: Virtual,
+    up: Callable[[Target], bool],
+    overrides: Overrides,
+    mac_of: Callable[[IPv4Address], bytes | None],
+) -> Service:
+    key = service_key(virtual)
+
+    def destination(address: IPv4Address, weight: int) -> Destination:
+        if address.is_loopback:
+            return Destination(LOCAL, weight)
+        return Destination(address, weight, mac_of(address))
+
+    destinations = tuple(
+        destination(
+            real.address,
+            ordered_weight((key, real.address), real, overrides) if up((key, real.address)) else 0,
+        )
+        for real in virtual.reals
+    )
+    fallback = destination(virtual.fallback.address, 1) if virtual.fallback else None
+    return Service(key, virtual.scheduler, destinations, fallback)
+
+
+def neighbours(cluster: Cluster) -> frozenset[IPv4Address]:
+    """The addresses whose MACs the packet path needs."""
+    reals = {real.address for virtual in cluster.virtuals for real in virtual.reals}
+    fallbacks = {v.fallback.address for v in cluster.virtuals if v.fallback}
+    return frozenset(a for a in reals | fallbacks if not a.is_loopback)
+
+
+def find_reals(cluster: Cluster, words: str) -> tuple[Target, ...]:
+    """The reals that an operator means by `VIRTUAL/REAL` or `REAL`; REAL is an address or a name of the file.
+
+    Raises UsageError that lists the reals there are.
+    """
+    wanted_virtual, _, wanted_real = words.rpartition("/")
+    found = tuple(
+        (service_key(virtual), real.address)
+        for virtual in cluster.virtuals
+        if wanted_virtual in ("", virtual.name)
+        for real in virtual.reals
+        if wanted_real in (str(real.address), real.name)
+    )
+    if not found:
+        known = ", ".join(f"{v.name}/{r.address}" for v in cluster.virtuals for r in v.reals) or "none"
+        raise UsageError(f"{words!r} is no real of this cluster; there are: {known}")
+    return found
+
+
+def drain(overrides: Overrides, targets: tuple[Target, ...]) -> dict[Target, Override]:
+    """No new connections to these."""
+    return _changed(overrides, targets, lambda override: replace(override, drained=True))
+
+
+def enable(overrides: Overrides, targets: tuple[Target, ...]) -> dict[Target, Override]:
+    """Back to what the file says: neither drained nor weighted by hand."""
+    return {target: override for target, override in overrides.items() if target not in targets}
+
+
+def weigh(overrides: Overrides, targets: tuple[Target, ...], weight: int) -> dict[Target, Override]:
+    """This weight instead of the file's."""
+    return _changed(overrides, targets, lambda override: replace(override, weight=weight))
+
+
+def _changed(
+    overrides: Overrides, targets: tuple[Target, ...], change: Callable[[Override], Override]
+) -> dict[Target, Override]:
+    return {**overrides, **{target: change(overrides.get(target, Override())) for target in targets}}

@@ -1,0 +1,90 @@
+"""Where a running director leaves its traces: `/run/lbctl/NODE.sock` and its neighbours; and how a command finds it.
+
+    NODE.sock        control socket, mode 0600 (lb.api)
+    NODE.lock        held while a director of that name runs
+    NODE.state.json  what outlives a restart: operator's overrides, last known health (lb.state)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import TextIO
+
+from lb.errors import LbctlError, NotRunningError, UsageError
+
+RUN_DIR = Path("/run/lbctl")
+
+
+def socket_path(node: str) -> Path:
+    """The control socket of a director on this machine."""
+    return RUN_DIR / f"{node}.sock"
+
+
+def state_path(node: str) -> Path:
+    """The file of what outlives a restart."""
+    return RUN_DIR / f"{node}.state.json"
+
+
+def lock(node: str) -> TextIO:
+    """Claim to be this director; held until the returned file is closed or the process dies.
+
+    Raises LbctlError if another process holds the claim.
+    """
+    RUN_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
+    file = (RUN_DIR / f"{node}.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise LbctlError(
+            f"{node} runs already on this machine; 'lbctl status --node {node}' shows it, 'lbctl reload' applies changes"
+        ) from None
+    return file
+
+
+def find_director(asked: str | None) -> str:
+    """The name of the director that a command is meant for.
+
+    asked: --node. Without it: the one in this network namespace (in a lab every host has its own), else the only one
+    on this machine. Raises NotRunningError where there is none, UsageError where there are several.
+    """
+    if asked:
+        if _pid_behind(asked) is None:
+            raise NotRunningError(f"{asked} does not run on this machine; start it with 'lbctl up CONF --node {asked}'")
+        return asked
+    running = {node: pid for node in _names() if (pid := _pid_behind(node)) is not None}
+    here = [node for node, pid in running.items() if _net_namespace(pid) == _net_namespace(None)]
+    candidates = here or list(running)
+    if not candidates:
+        raise NotRunningError("no director runs on this machine; start one with 'lbctl up CONF'")
+    if len(candidates) > 1:
+        raise UsageError(f"several directors run on this machine ({', '.join(candidates)}); name one with --node")
+    return candidates[0]
+
+
+def _names() -> list[str]:
+    return sorted(path.stem for path in RUN_DIR.glob("*.sock"))
+
+
+def _pid_behind(node: str) -> int | None:
+    """The process that listens on a director's socket; None if nobody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(socket_path(node)))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except PermissionError:
+            raise LbctlError(f"{socket_path(node)}: permission denied; lbctl commands need root") from None
+        pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(pid)
+
+
+def _net_namespace(pid: int | None) -> int | None:
+    try:
+        return os.stat(f"/proc/{pid or 'self'}/ns/net").st_ino  # noqa: PTH116 - follows the magic link
+    except FileNotFoundError:
+        return None
