@@ -1,0 +1,12 @@
+"""This host's network configuration: links, IPv4 addresses, neighbours, and being told when they change.
+
+The only package that imports pyroute2. It uses pyroute2's messages and none of its sockets: AsyncIPRoute
+cannot run under uvloop (which refuses AF_NETLINK endpoints) and IPRoute cannot run inside a running loop.
+`rtnl` has ours. Everything acts on the network namespace of the calling thread.
+"""
+
+from lb.netif.links import Link, add_address, addresses, link, remove_address
+from lb.netif.neighbours import Neighbours
+from lb.netif.watch import InterfaceWatch
+
+__all__ = ["InterfaceWatch", "Link", "Neighbours", "add_address", "addresses", "link", "remove_address"]

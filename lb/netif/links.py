@@ -1,0 +1,120 @@
+"""Links and IPv4 addresses: read, add, remove."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL
+from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOWER_UP, IFF_UP, ifinfmsg
+
+from lb.errors import NetworkError
+from lb.netif.rtnl import Message, Rtnl
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface.
+
+    mac: six bytes, empty where a link has none. mtu: bytes. carrier: the other end is there.
+    """
+
+    index: int
+    name: str
+    mac: bytes
+    mtu: int
+    up: bool
+    carrier: bool
+
+
+def link_of(message: Message) -> Link:
+    """The link that an RTM_NEWLINK message describes."""
+    return Link(
+        index=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
+        mac=mac_bytes(message.get_attr("IFLA_ADDRESS")),
+        mtu=message.get_attr("IFLA_MTU"),
+        up=bool(message["flags"] & IFF_UP),
+        carrier=bool(message["flags"] & IFF_LOWER_UP),
+    )
+
+
+def mac_bytes(text: str | None) -> bytes:
+    """`02:00:00:00:00:01` as bytes; nothing is empty."""
+    return bytes.fromhex(text.replace(":", "")) if text else b""
+
+
+def link(name: str) -> Link:
+    """The interface called `name`. Raises NetworkError that lists those there are."""
+    with Rtnl() as rtnl:
+        try:
+            (message,) = rtnl.call(ifinfmsg, RTM_GETLINK, attrs={"IFLA_IFNAME": name})
+        except OSError as error:
+            if error.errno not in (errno.ENODEV, errno.ERANGE, errno.EINVAL):
+                raise NetworkError(f"cannot read interface {name}: {error.strerror}") from None
+            there = ", ".join(known for _, known in socket.if_nameindex())
+            raise NetworkError(
+                f"there is no interface {name!r} here ({there}); correct `interface` in the configuration"
+            ) from None
+    return link_of(message)
+
+
+def interface_of(message: Message) -> IPv4Interface:
+    """The address that an RTM_NEWADDR message is about."""
+    local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return IPv4Interface(f"{local}/{message['prefixlen']}")
+
+
+def addresses() -> list[tuple[str, IPv4Interface]]:
+    """Every IPv4 address here with the name of its interface."""
+    names = dict(socket.if_nameindex())
+    with Rtnl() as rtnl:
+        answer = rtnl.call(ifaddrmsg, RTM_GETADDR, NLM_F_DUMP, {"family": socket.AF_INET})
+    return [(names[m["index"]], interface_of(m)) for m in answer if m["index"] in names]
+
+
+def addresses_on(name: str) -> list[IPv4Interface]:
+    """The IPv4 addresses of one interface."""
+    return [address for holder, address in addresses() if holder == name]
+
+
+def add_address(name: str, address: IPv4Address, prefix: int = 32) -> None:
+    """Give an interface an address; nothing happens if it has it already. Raises NetworkError."""
+    index = link(name).index
+    _change(RTM_NEWADDR, index, address, prefix, harmless=errno.EEXIST, failure=f"add to {name}")
+
+
+def remove_address(name: str, address: IPv4Address, prefix: int = 32) -> None:
+    """Take an address from an interface; nothing happens if either is not there. Raises NetworkError."""
+    try:
+        index = link(name).index
+    except NetworkError:
+        return
+    _change(RTM_DELADDR, index, address, prefix, harmless=errno.EADDRNOTAVAIL, failure=f"remove from {name}")
+
+
+def _change(
+    number: int, index: int, address: IPv4Address, prefix: int, harmless: int, failure: str
+) -> None:
+    flags = NLM_F_CREATE | NLM_F_EXCL if number == RTM_NEWADDR else 0
+    fields = {"family": socket.AF_INET, "index": index, "prefixlen": prefix}
+    attrs = {"IFA_LOCAL": str(address), "IFA_ADDRESS": str(address)}
+    try:
+        with Rtnl() as rtnl:
+            rtnl.call(ifaddrmsg, number, flags, fields, attrs)
+    except OSError as error:
+        if error.errno != harmless:
+            raise NetworkError(
+                f"{address}/{prefix}: cannot {failure}: {error.strerror}; {_mend(error.errno)}"
+            ) from None
+
+
+def _mend(code: int | None) -> str:
+    if code in (errno.EPERM, errno.EACCES):
+        return f"that needs CAP_NET_ADMIN, and this runs as user {os.geteuid()}: run it as root"
+    return "see `ip address` and the kernel's log"
