@@ -55,10 +55,12 @@ SERVICES: dict[str, Word] = {
     "http": Word("GET or HEAD, status and body"),
     "https": Word("the same over TLS; certificates are not verified"),
     **{
-        name: Word(name, available=False)
-        for name in (
-            "http2 grpc ftp smtp pop imap ldap ldaps mysql postgresql dns sip radius redis simpletcp".split()
-        )
+        name: Word(summary, available=False)
+        for name, summary in {
+            "http2": "HTTP/2", "grpc": "gRPC health", "ftp": "FTP", "smtp": "SMTP", "pop": "POP3", "imap": "IMAP",
+            "ldap": "LDAP", "ldaps": "LDAP over TLS", "mysql": "MySQL", "postgresql": "PostgreSQL", "dns": "DNS",
+            "sip": "SIP", "radius": "RADIUS", "redis": "Redis", "simpletcp": "send and expect",
+        }.items()
     },
 }
 

@@ -14,13 +14,12 @@ A message gives the value, what would have been accepted, and the next step.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 
 class LbctlError(Exception):
     """Root of all errors that a user is meant to read."""
 
-    exit_status: ClassVar[int] = 1
+    exit_status: int = 1
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,0 +1,108 @@
+"""The control socket: HTTP and JSON over `/run/lbctl/NODE.sock` (mode 0600, so root only).
+
+`curl --unix-socket /run/lbctl/lb1.sock http://lb1/status` works too. A refused order answers with the error's text and
+the exit status that the command should end with.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from lb.errors import LbctlError, NotRunningError
+from lb.rundir import socket_path
+
+Handler = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""An order's parameters in, its answer out. Raises LbctlError to refuse."""
+
+_REFUSED = 409
+
+
+class Server:
+    """Serves a table of orders: `METHOD /path` → handler."""
+
+    def __init__(self, node: str, routes: Mapping[str, Handler]) -> None:
+        self._path = socket_path(node)
+        application = web.Application()
+        for route, handler in routes.items():
+            method, _, path = route.partition(" ")
+            application.router.add_route(method, path, _respond(handler))
+        self._runner = web.AppRunner(application, access_log=None)
+
+    async def start(self) -> None:
+        """Listen; the socket is born unreachable for others."""
+        await self._runner.setup()
+        self._path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            await web.UnixSite(self._runner, str(self._path)).start()
+        finally:
+            os.umask(before)
+
+    async def close(self) -> None:
+        """Stop listening and remove the socket."""
+        await self._runner.cleanup()
+        self._path.unlink(missing_ok=True)
+
+
+def _respond(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def respond(request: web.Request) -> web.Response:
+        try:
+            parameters = await request.json() if request.can_read_body else {}
+            return web.json_response(await handler(parameters))
+        except json.JSONDecodeError as error:
+            return web.json_response({"error": f"not JSON: {error}", "exit_status": 2}, status=400)
+        except LbctlError as error:
+            return web.json_response({"error": str(error), "exit_status": error.exit_status}, status=_REFUSED)
+
+    return respond
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """http.client over a Unix socket."""
+
+    def __init__(self, node: str, timeout_s: float) -> None:
+        super().__init__(node, timeout=timeout_s)
+        self._node = node
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(socket_path(self._node)))
+
+
+class RefusedError(LbctlError):
+    """A director's refusal, with the exit status it named."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def call(node: str, method: str, path: str, timeout_s: float = 30.0, **parameters: Any) -> Any:
+    """Give an order to a running director and return its answer.
+
+    Raises NotRunningError if nobody answers, RefusedError if it refuses.
+    """
+    connection = _UnixConnection(node, timeout_s)
+    try:
+        body = json.dumps(parameters)
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except (FileNotFoundError, ConnectionError, http.client.RemoteDisconnected) as error:
+        message = f"{node} does not answer ({error}); start it with 'lbctl up CONF --node {node}'"
+        raise NotRunningError(message) from None
+    except TimeoutError:
+        raise LbctlError(f"{node} did not answer within {timeout_s:g} s; its log says what it is busy with") from None
+    finally:
+        connection.close()
+    if response.status >= 400:
+        raise RefusedError(answer["error"], answer["exit_status"])
+    return answer

@@ -1,0 +1,175 @@
+"""ipvsadm's tables (SEED_TABLES 6.2, 6.3) from what the data plane holds, so that old eyes and old scripts find
+their columns. Pure: documents in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from ipaddress import IPv4Address
+from typing import Any
+
+from lb.connections import Rows
+from lb.datapath.view import HeldService
+from lb.service import PROTOCOL_NAMES
+from lb.tcp import State
+
+Document = list[dict[str, Any]]
+"""One service a dictionary, its reals under "reals"; what `lbctl list --json` prints."""
+
+_RATES = {"conns": "connections", "packets": "packets", "bytes": "bytes"}
+
+
+def services(held: Sequence[HeldService]) -> Document:
+    """The services in ipvsadm's order: protocol, address, port."""
+    return [_service(service) for service in sorted(held, key=lambda s: (s.key.protocol, s.key.address, s.key.port))]
+
+
+def _service(service: HeldService) -> dict[str, Any]:
+    reals = [
+        {
+            "address": str(real.address),
+            "port": service.key.port,
+            "forward": "local" if real.local else "gate",
+            "weight": real.weight,
+            "active": real.active,
+            "inactive": real.inactive,
+            "connections": real.connections,
+            "packets": real.packets,
+            "bytes": real.bytes,
+        }
+        for real in service.destinations
+    ]
+    return {
+        "protocol": PROTOCOL_NAMES[service.key.protocol],
+        "address": str(service.key.address),
+        "port": service.key.port,
+        "scheduler": service.scheduler,
+        "fallback_active": service.fallback_active,
+        "reals": reals,
+    }
+
+
+def rates(before: Sequence[HeldService], after: Sequence[HeldService], seconds: float) -> Document:
+    """As `services`, with what happened a second between two readings instead of the totals."""
+    old = {_identity(s, r): r for s in services(before) for r in s["reals"]}
+    document = services(after)
+    for service in document:
+        for real in service["reals"]:
+            was = old.get(_identity(service, real), {})
+            for name in _RATES.values():
+                real[name] = round(max(0, real[name] - was.get(name, real[name])) / seconds)
+    return document
+
+
+def _identity(service: dict[str, Any], real: dict[str, Any]) -> tuple[Any, ...]:
+    return service["protocol"], service["address"], service["port"], real["address"]
+
+
+def format_services(document: Document) -> str:
+    """`ipvsadm -L -n`."""
+    return _lines(
+        document,
+        [
+            "Prot LocalAddress:Port Scheduler Flags",
+            "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn",
+        ],
+        lambda s: f"{_name(s)} {s['scheduler']}",
+        lambda r: (
+            f" {_FORWARDS[r['forward']]:<7} {r['weight']:<6d} {r['active']:<10d} {r['inactive']:<10d}"
+        ),
+    )
+
+
+def format_stats(document: Document) -> str:
+    """`ipvsadm -L -n --stats`."""
+    head = f"{'Prot LocalAddress:Port':<33} {'Conns':>8} {'InPkts':>8} {'OutPkts':>8} {'InBytes':>8} {'OutBytes':>8}"
+
+    def numbers(conns: int, packets: int, size: int) -> str:
+        return "".join(big(n) for n in (conns, packets, 0, size, 0))
+
+    return _lines(
+        document,
+        [head, "  -> RemoteAddress:Port"],
+        lambda s: f"{_name(s):<33}{numbers(*_totals(s))}",
+        lambda r: numbers(r["connections"], r["packets"], r["bytes"]),
+    )
+
+
+def format_rates(document: Document) -> str:
+    """`ipvsadm -L -n --rate`."""
+    head = f"{'Prot LocalAddress:Port':<33} {'CPS':>8} {'InPPS':>8} {'OutPPS':>8} {'InBPS':>8} {'OutBPS':>8}"
+
+    def numbers(conns: int, packets: int, size: int) -> str:
+        return f" {conns:8d} {packets:8d} {0:8d}{big(size)}{big(0)}"
+
+    return _lines(
+        document,
+        [head, "  -> RemoteAddress:Port"],
+        lambda s: f"{_name(s):<33}{numbers(*_totals(s))}",
+        lambda r: numbers(r["connections"], r["packets"], r["bytes"]),
+    )
+
+
+_FORWARDS = {"gate": "Route", "local": "Local", "ipip": "Tunnel", "masq": "Masq"}
+
+
+def _name(service: dict[str, Any]) -> str:
+    return f"{service['protocol'].upper():<4} {service['address']}:{service['port']}"
+
+
+def _totals(service: dict[str, Any]) -> tuple[int, int, int]:
+    connections, packets, size = (sum(r[k] for r in service["reals"]) for k in ("connections", "packets", "bytes"))
+    return connections, packets, size
+
+
+def _lines(
+    document: Document,
+    heads: Iterable[str],
+    service_line: Callable[[dict[str, Any]], str],
+    real_columns: Callable[[dict[str, Any]], str],
+) -> str:
+    lines = [f"lbctl {version('lbctl')} in ipvsadm's columns", *heads]
+    for service in document:
+        lines.append(service_line(service))
+        for real in service["reals"]:
+            remote = f"{real['address']}:{real['port']}"
+            lines.append(f"  -> {remote:<28}{real_columns(real)}")
+    return "\n".join(lines)
+
+
+def big(number: int) -> str:
+    """ipvsadm's big number: nine places, then thousands (K), millions (M), thousand millions (G), T."""
+    if number < 100_000_000:
+        return f"{number:9d}"
+    for limit, size, unit in ((10**9, 10**3, "K"), (10**11, 10**6, "M"), (10**14, 10**9, "G")):
+        if number < limit:
+            return f"{number // size:8d}{unit}"
+    return f"{number // 10**12:8d}T"
+
+
+def connections(rows: Rows, timeout_s: Callable[[int, int], int]) -> list[dict[str, Any]]:
+    """One dictionary a connection. timeout_s: (protocol, state) → seconds until an idle one is forgotten."""
+    documents = []
+    for client, virtual, real, client_port, virtual_port, protocol, state, idle_s in rows.tolist():
+        documents.append(
+            {
+                "protocol": PROTOCOL_NAMES.get(protocol, str(protocol)),
+                "expires_s": max(0, timeout_s(protocol, state) - idle_s),
+                "state": State(state).name if protocol == 6 else "UDP",
+                "client": f"{IPv4Address(client)}:{client_port}",
+                "virtual": f"{IPv4Address(virtual)}:{virtual_port}",
+                "real": f"{IPv4Address(real) if real else '127.0.0.1'}:{virtual_port}",
+            }
+        )
+    return documents
+
+
+def format_connections(documents: Iterable[dict[str, Any]]) -> str:
+    """`ipvsadm -L -n -c`."""
+    lines = ["lbctl connection entries", "pro expire state       source             virtual            destination"]
+    lines += [
+        f"{d['protocol'].upper():<3} {d['expires_s'] // 60:02d}:{d['expires_s'] % 60:02d}  {d['state']:<11} "
+        f"{d['client']:<18} {d['virtual']:<18} {d['real']}"
+        for d in documents
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,169 @@
+"""`lbctl status`: what a director knows. `lbctl list`: what the data plane holds, in ipvsadm's columns."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from lb import rundir
+from lb.api import call
+from lb.cli import ipvsadm
+from lb.cli.options import node_option
+from lb.cli.output import json_option, out, print_json, state
+from lb.errors import UsageError
+
+WATCH_INTERVAL_S = 1.0
+RATE_INTERVAL_S = 1.0
+
+
+@click.command()
+@node_option()
+@json_option
+@click.option("-w", "--watch", is_flag=True, help="Refresh every second until Ctrl-C, with rates.")
+def status(node: str | None, as_json: bool, watch: bool) -> None:
+    """Show role, peer, and each virtual and real with health, weight, connections and rates.
+
+    \b
+    lbctl status
+    lbctl status --watch
+    lbctl status --json | jq '.virtuals[].reals[] | select(.health != "up")'
+
+    Exit status 3 if no director runs here.
+    """
+    name = rundir.find_director(node)
+    if as_json:
+        print_json(call(name, "GET", "/status"))
+    elif watch:
+        _watch(name)
+    else:
+        out.print(render(call(name, "GET", "/status")))
+
+
+def _watch(name: str) -> None:
+    with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
+        while True:
+            live.update(render(call(name, "GET", "/status")), refresh=True)
+            time.sleep(WATCH_INTERVAL_S)
+
+
+def render(document: dict[str, Any]) -> Group:
+    """The status document for people."""
+    parts: list[Any] = [_head(document), *(_peer(peer, document["sync"]) for peer in document["peers"])]
+    for virtual in document["virtuals"]:
+        parts += ["", _virtual_head(virtual), _reals(virtual["reals"])]
+    refused = {**_refusals(document["heartbeat"]), **_refusals(document["packets"])}
+    if refused:
+        parts += ["", "refused: " + ", ".join(f"{name} {count}" for name, count in refused.items())]
+    parts += [Text(f"warning: {warning}", style="yellow") for warning in document["warnings"]]
+    return Group(*parts)
+
+
+def _head(document: dict[str, Any]) -> str:
+    since = datetime.fromisoformat(document["since"])
+    return (
+        f"[bold]{document['node']}[/]  {state(document['role'])} for {_span(datetime.now(UTC) - since)}"
+        f"  cluster {document['cluster']}  {document['interface']} ({document['mode']} XDP)"
+    )
+
+
+def _peer(peer: dict[str, Any], sync: dict[str, Any]) -> str:
+    lag = f", lag {sync['lag_ms']:g} ms" if sync["state"] == "in-sync" else ""
+    return (
+        f"peer [bold]{peer['name']}[/]  {state(peer['state'])}  {state(str(peer['role']))}"
+        f"  sync {state(sync['state'])}, {sync['connections']} connections{lag}"
+    )
+
+
+def _virtual_head(virtual: dict[str, Any]) -> str:
+    fallback = ""
+    if virtual["fallback"]:
+        active = "[red]active[/]" if virtual["fallback_active"] else "idle"
+        fallback = f"  fallback {virtual['fallback']} ({active})"
+    return (
+        f"[bold]{virtual['name']}[/]  {virtual['protocol']} {virtual['address']}:{virtual['port']}"
+        f"  {virtual['scheduler']}{fallback}"
+    )
+
+
+def _reals(reals: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="dim")
+    table.add_column("  real")
+    table.add_column("health")
+    for name in ("weight", "active", "inactive", "connections", "packets", "bytes", "conns/s", "packets/s"):
+        table.add_column(name, justify="right")
+    table.add_column("last check")
+    for real in reals:
+        label = f"{real['address']} ({real['name']})" if real["name"] else real["address"]
+        counts = [real[k] for k in ("weight", "active", "inactive", "connections", "packets")]
+        rates = [f"{real['rates'][k]:.0f}" for k in ("connections", "packets")]
+        table.add_row(
+            f"  {label}", state(real["health"]), *map(str, counts), _big(real["bytes"]), *rates, real["reason"]
+        )
+    return table
+
+
+def _refusals(counters: dict[str, int]) -> dict[str, int]:
+    """What was turned away, of all counters."""
+    return {name: count for name, count in counters.items() if count and name.startswith(("drop_", "bad_", "refused_"))}
+
+
+def _span(delta: Any) -> str:
+    seconds = int(delta.total_seconds())
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _big(count: int) -> str:
+    for size, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= 10 * size:
+            return f"{count // size} {unit}"
+    return str(count)
+
+
+@click.command(name="list")
+@node_option()
+@click.option("-c", "--connections", is_flag=True, help="Each connection with its state and real.")
+@click.option("--stats", is_flag=True, help="Totals: connections, packets, bytes.")
+@click.option("--rate", is_flag=True, help="Connections, packets and bytes a second, over one second.")
+@json_option
+def list_(node: str | None, connections: bool, stats: bool, rate: bool, as_json: bool) -> None:
+    """Show what the data plane holds, read back from its maps, in ipvsadm's columns.
+
+    \b
+    lbctl list
+    lbctl list --connections
+    lbctl list --stats
+
+    It needs no running director: what a dead one left in the kernel is shown too. OutPkts and OutBytes are 0, since
+    with direct routing the answers do not pass the director.
+    """
+    if connections + stats + rate > 1:
+        raise UsageError("--connections, --stats and --rate show different tables; give one of them")
+    from lb.datapath.view import View, find_pinned
+
+    view = View.open(find_pinned(node))
+    if connections:
+        rows = ipvsadm.connections(view)
+        print_json(rows) if as_json else click.echo(ipvsadm.format_connections(rows))
+        return
+    held = view.held()
+    if rate:
+        before, started = held, time.monotonic()
+        time.sleep(RATE_INTERVAL_S)
+        document = ipvsadm.rates(before, view.held(), time.monotonic() - started)
+    else:
+        document = ipvsadm.services(held)
+    if as_json:
+        print_json(document)
+    else:
+        form = ipvsadm.format_rates if rate else ipvsadm.format_stats if stats else ipvsadm.format_services
+        click.echo(form(document))

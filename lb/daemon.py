@@ -1,0 +1,69 @@
+"""The process of a director: one event loop, signals, the control socket, and an end that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from ha import authkeys
+from lb import rundir
+from lb.api import Server
+from lb.director import Director
+from lb.errors import LbctlError
+from lb.model import Cluster
+
+log = structlog.get_logger(__name__)
+
+AUTHKEYS_VARIABLE = "LBCTL_AUTHKEYS"
+"""Names another authkeys file than the configuration's; the lab uses it."""
+
+
+def run(cluster: Cluster, node: str) -> None:
+    """Be the director `node` until SIGTERM, Ctrl-C or `lbctl down`. Raises LbctlError."""
+    keys = authkeys.load(Path(os.environ.get(AUTHKEYS_VARIABLE) or cluster.authkeys_path))
+    with rundir.lock(node):
+        uvloop.run(_run(Director(cluster, node, keys)))
+
+
+async def _run(director: Director) -> None:
+    name = director.node.name
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, director.stopping.set)
+    server = Server(name, director.routes())
+    try:
+        await director.start()
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(director)))
+        await server.start()
+        log.info("director is running", node=name, socket=str(rundir.socket_path(name)))
+        await _until_stopped(director)
+    finally:
+        log.info("stopping", node=name)
+        await director.stop()
+        await server.close()
+        log.info("stopped", node=name)
+
+
+async def _until_stopped(director: Director) -> None:
+    stopping = asyncio.create_task(director.stopping.wait())
+    failed = asyncio.create_task(director.failed())
+    await asyncio.wait((stopping, failed), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if failed.done():
+        raise LbctlError(f"a part of the director died: {failed.result()!r}") from failed.result()
+    failed.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await failed
+
+
+async def _reload(director: Director) -> None:
+    try:
+        await director.reload(None)
+    except LbctlError as error:
+        log.error("the configuration was not reloaded; the old one stays", error=str(error))

@@ -1,0 +1,351 @@
+"""A running director: holds the parts together and carries each change to where it matters.
+
+    checks ──┐                              ┌─→ packet path (maps)
+    operator ├→ "something changed" → plan ─┤
+    kernel ──┘  (one coalescing task)       └─→ state file
+    packet path ── events ──→ failover (sync) ──→ the other director
+    failover ── take / release ──→ address, announcements, lease
+
+The parts are edges of their own; this module owns no protocol and no socket. Orders of `lbctl` commands are the public
+coroutines; `lb.daemon` serves them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import structlog
+from ha.authkeys import AuthKeys
+from ha.failover import Failover
+from ha.takeover import Announcer
+
+from lb import plan, state, status
+from lb.checker import Checker
+from lb.config import load
+from lb.connections import Rows
+from lb.datapath import DataPath
+from lb.errors import ConfigError, LbctlError, Problem, UsageError
+from lb.health import Health
+from lb.model import Cluster
+from lb.netif import Interface, Neighbours
+from lb.plan import Override, Target
+from lb.probes import Target as ProbeTarget
+from lb.rundir import state_path
+
+log = structlog.get_logger(__name__)
+
+SWEEP_INTERVAL_S = 5.0
+HANDOVER_LINGER_S = 0.3
+"""How long a director that handed over goes on forwarding: switches and clients learn the new place meanwhile."""
+
+
+class Director:
+    """This node's director, from `start` to `stop`."""
+
+    def __init__(self, cluster: Cluster, name: str, keys: AuthKeys) -> None:
+        self.cluster = cluster
+        self.node = cluster.node(name)
+        self._keys = keys
+        self._interface_name = cluster.interface_of(self.node)
+        self._overrides, self._remembered = state.load(state_path(name))
+        self._changed = asyncio.Event()
+        self._applying = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started_s = time.monotonic()
+        self.stopping = asyncio.Event()
+
+    # ------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Bring everything up; returns when packets of the virtuals are being balanced. Raises LbctlError."""
+        self._interface = await Interface.open(self._interface_name)
+        self._neighbours = Neighbours(self._interface, self._on_neighbour)
+        await self._neighbours.start()
+        self._neighbours.want(plan.neighbours(self.cluster))
+        self._checker = Checker(self._on_health)
+        self._checker.seed(self._remembered)
+        self._checker.configure(self._probe_targets())
+        self._data = await DataPath.open(
+            self.node.name, self._interface_name, self.cluster.connections, self.cluster.cluster.attach
+        )
+        await self._apply()
+        log.info("packet path attached", interface=self._interface_name, mode=self._data.mode)
+        self._announcer = Announcer(self._interface_name, self._interface.mac)
+        self._failover = Failover(self.cluster, self.node.name, self._keys, self)
+        self._tasks = [
+            asyncio.create_task(task(), name=task.__name__)
+            for task in (self._reconcile, self._sweep, self._lease, self._failover.run)
+        ]
+
+    async def stop(self) -> None:
+        """Hand over, forward stragglers for a moment, then leave no trace."""
+        peer_took_over = await self._failover.leave()
+        if peer_took_over:
+            await asyncio.sleep(HANDOVER_LINGER_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._remember()
+        await self._checker.close()
+        await self._neighbours.close()
+        self._data.close(detach=True)
+        await self._interface.close()
+
+    async def failed(self) -> BaseException:
+        """Wait until one of the lasting tasks dies, which none should; returns its error."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().exception() or RuntimeError("a task of the director ended")
+
+    # ----------------------------------------------------- what others tell us
+
+    def _on_health(self, target: Target, health: Health) -> None:  # noqa: ARG002
+        self._changed.set()
+
+    def _on_neighbour(self, address: IPv4Address, mac: bytes | None) -> None:
+        log.info("neighbour", address=str(address), mac=mac.hex(":") if mac else None)
+        self._changed.set()
+
+    def _on_events(self) -> None:
+        rows = self._data.read_events()
+        if len(rows):
+            self._failover.push(rows)
+
+    # ------------------------------------------------------- hooks of failover
+
+    async def take(self) -> None:
+        """Own the virtual addresses: answer for them and say so."""
+        self._data.renew_lease(self.cluster.ha.deadtime)
+        for address in self.cluster.addresses:
+            await self._interface.add_address(address)
+        self.announce()
+
+    async def release(self) -> None:
+        """Answer for no virtual address any more."""
+        self._announcer.cancel()
+        self._data.renew_lease(0.0)
+        for address in self.cluster.addresses:
+            await self._interface.remove_address(address)
+
+    def announce(self) -> None:
+        """Tell the segment where the virtual addresses are."""
+        self._announcer.announce(self.cluster.addresses)
+
+    def snapshot(self) -> Rows:
+        """Every live connection."""
+        return self._data.snapshot()
+
+    def install(self, rows: Rows) -> None:
+        """Take over connections that another director knows."""
+        installed, unknown = self._data.install(rows)
+        if unknown:
+            log.warning("connections to reals that this node does not know were left out", count=unknown)
+        log.debug("connections installed", count=installed)
+
+    # ------------------------------------------------------------------ tasks
+
+    async def _reconcile(self) -> None:
+        """Carry changes to the packet path, several at once where they come together."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self._apply()
+                self._remember()
+            except (LbctlError, OSError) as error:
+                log.error("the packet path could not be brought up to date; trying again", error=str(error))
+                await asyncio.sleep(1.0)
+                self._changed.set()
+
+    async def _apply(self) -> None:
+        services = plan.desired(self.cluster, self._is_up, self._overrides, self._neighbours.mac)
+        async with self._applying:
+            before = self._data.event_fd
+            await self._data.apply(services)
+            self._watch_events(before)
+
+    def _watch_events(self, before: int | None) -> None:
+        """The event stream belongs to the loaded program: listen to the new one after a swap."""
+        if (now := self._data.event_fd) == before:
+            return
+        loop = asyncio.get_running_loop()
+        if before is not None:
+            loop.remove_reader(before)
+        if now is not None:
+            loop.add_reader(now, self._on_events)
+
+    async def _sweep(self) -> None:
+        lost_before = 0
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            async with self._applying:
+                await asyncio.to_thread(self._data.sweep)
+            if (lost := self._data.events_lost) != lost_before:
+                log.warning("connection events were lost: sending everything again", count=lost - lost_before)
+                lost_before = lost
+                self._failover.resync()
+
+    async def _lease(self) -> None:
+        """Renew the permission to answer for the addresses; a director that hangs loses it (DESIGN 6)."""
+        while True:
+            if self._failover.role == "active":
+                self._data.renew_lease(self.cluster.ha.deadtime)
+            await asyncio.sleep(self.cluster.ha.keepalive)
+
+    # ----------------------------------------------------------------- orders
+
+    async def reload(self, path: Path | None) -> dict[str, Any]:
+        """Apply the difference between the running configuration and the file; an invalid file changes nothing.
+
+        Raises ConfigError, UsageError.
+        """
+        new = load(path or self.cluster.path)
+        self._refuse_restart_only(new)
+        old, self.cluster = self.cluster, new
+        self.node = new.node(self.node.name)
+        self._checker.configure(self._probe_targets())
+        self._neighbours.want(plan.neighbours(new))
+        try:
+            await self._apply()
+        except LbctlError:
+            self.cluster = old
+            self._checker.configure(self._probe_targets())
+            self._neighbours.want(plan.neighbours(old))
+            raise
+        if self._failover.role == "active":
+            for address in set(old.addresses) - set(new.addresses):
+                await self._interface.remove_address(address)
+            await self.take()
+        self._failover.reconfigure(new)
+        self._remember()
+        log.info("configuration reloaded", file=str(new.path))
+        return {"message": f"{self.node.name}: {new.path} applied"}
+
+    def _refuse_restart_only(self, new: Cluster) -> None:
+        file = str(new.path)
+        if self.node.name not in [node.name for node in new.nodes]:
+            raise ConfigError(file, (Problem(0, "node", f"{self.node.name!r} runs here but is not in the file"),))
+        node = new.node(self.node.name)
+        for path, old_value, new_value in (
+            ("node.address", self.node.address, node.address),
+            ("cluster.interface", self._interface_name, new.interface_of(node)),
+            ("cluster.name", self.cluster.cluster.name, new.cluster.name),
+            ("connections.max", self.cluster.connections.max, new.connections.max),
+        ):
+            if old_value != new_value:
+                problem = f"changed from {old_value} to {new_value}, which needs 'lbctl down' and 'lbctl up'"
+                raise ConfigError(file, (Problem(0, path, problem),))
+
+    async def drain(self, real: str) -> dict[str, Any]:
+        """No new connections to a real; those it has go on."""
+        return self._override(real, plan.drain, "drained")
+
+    async def enable(self, real: str) -> dict[str, Any]:
+        """Undo drain and weight."""
+        return self._override(real, plan.enable, "enabled")
+
+    async def weigh(self, real: str, weight: int) -> dict[str, Any]:
+        """Give a real a weight by hand. Raises UsageError for one outside 0 to 65535."""
+        if not 0 <= weight <= 65535:
+            raise UsageError(f"{weight} is not a weight; it goes from 0 (no new connections) to 65535")
+        return self._override(real, lambda o, t: plan.weigh(o, t, weight), f"has weight {weight}")
+
+    def _override(
+        self,
+        real: str,
+        change: Callable[[plan.Overrides, tuple[Target, ...]], dict[Target, Override]],
+        words: str,
+    ) -> dict[str, Any]:
+        targets = plan.find_reals(self.cluster, real)
+        self._overrides = change(self._overrides, targets)
+        self._changed.set()
+        reals = [f"{key} {address}" for key, address in targets]
+        log.info("by hand", reals=reals, now=words)
+        return {"message": "\n".join(f"{real} {words}" for real in reals), "reals": reals}
+
+    async def standby(self) -> dict[str, Any]:
+        """Give the addresses to the other director."""
+        await self._failover.standby()
+        return {"message": f"{self.node.name} is standby"}
+
+    async def takeover(self) -> dict[str, Any]:
+        """Take the addresses from the other director."""
+        await self._failover.takeover()
+        return {"message": f"{self.node.name} is active"}
+
+    async def down(self) -> dict[str, Any]:
+        """Begin to stop."""
+        self.stopping.set()
+        return {"message": f"{self.node.name} is stopping"}
+
+    async def status(self) -> dict[str, Any]:
+        """DESIGN section 3's document."""
+        failover = self._failover.status()
+        held = await asyncio.to_thread(self._data.held)
+        return {
+            "node": self.node.name,
+            "cluster": self.cluster.cluster.name,
+            "role": failover.role,
+            "since": failover.since,
+            "interface": self._interface_name,
+            "mode": self._data.mode,
+            "file": str(self.cluster.path),
+            "peers": failover.peers,
+            "sync": failover.sync,
+            "warnings": failover.warnings,
+            "heartbeat": failover.counters,
+            "packets": self._data.counters(),
+            "virtuals": status.virtuals(self.cluster, self._checker.snapshot(), self._overrides, held),
+        }
+
+    def routes(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]]:
+        """The orders as the control socket offers them."""
+
+        def order(coroutine: Callable[..., Awaitable[dict[str, Any]]], *names: str) -> Any:
+            async def handle(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+                try:
+                    values = [parameters[name] for name in names]
+                except KeyError as missing:
+                    raise UsageError(f"the order lacks {missing}") from None
+                return await coroutine(*values)
+
+            return handle
+
+        async def reload(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+            path = parameters.get("path")
+            return await self.reload(Path(path) if path else None)
+
+        return {
+            "GET /status": order(self.status),
+            "POST /reload": reload,
+            "POST /drain": order(self.drain, "real"),
+            "POST /enable": order(self.enable, "real"),
+            "POST /weight": order(self.weigh, "real", "weight"),
+            "POST /standby": order(self.standby),
+            "POST /takeover": order(self.takeover),
+            "POST /down": order(self.down),
+        }
+
+    # ---------------------------------------------------------------- helpers
+
+    def _is_up(self, target: Target) -> bool:
+        health = self._checker.health(target)
+        return health is not None and health.state == "up"
+
+    def _probe_targets(self) -> dict[Target, ProbeTarget]:
+        return {
+            (key, real.address): ProbeTarget(real.address, virtual.check_port, virtual.check, key)
+            for virtual in self.cluster.virtuals
+            for key in [plan.service_key(virtual)]
+            for real in virtual.reals
+        }
+
+    def _remember(self) -> None:
+        health = {target: health.state for target, health in self._checker.snapshot().items()}
+        with contextlib.suppress(OSError):
+            state.save(state_path(self.node.name), dict(self._overrides), health)

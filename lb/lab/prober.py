@@ -1,0 +1,101 @@
+"""What new clients notice: opens a connection every few milliseconds and says how long none went through.
+
+Run inside a lab host: `python -m lb.lab.prober http://192.168.1.105/ --seconds 10`. Prints one JSON document:
+
+    attempts, failures    requests begun; requests without a whole answer within the timeout
+    outage_ms             the longest time between the starts of two successful requests, less the interval
+    answers               how often each first line of a body was seen (the lab's pages name their host)
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+import uvloop
+
+
+@dataclass(slots=True)
+class Result:
+    """What was seen; times in milliseconds."""
+
+    attempts: int = 0
+    failures: int = 0
+    outage_ms: float = 0.0
+    answers: dict[str, int] = field(default_factory=dict)
+
+
+async def fetch(host: str, port: int, path: str) -> str:
+    """The first line of the body at a URL. Raises OSError or ValueError."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        head, found, body = (await reader.read()).partition(b"\r\n\r\n")
+        if not found:
+            raise ValueError(f"cut short after {len(head)} bytes")
+        return body.decode(errors="replace").partition("\n")[0]
+    finally:
+        writer.close()
+
+
+async def probe(url: str, interval_s: float, timeout_s: float, stop: asyncio.Event) -> Result:
+    """Probe until `stop` is set; the requests under way then are waited for."""
+    parts = urlsplit(url)
+    host, port, path = parts.hostname or "", parts.port or 80, parts.path or "/"
+    loop = asyncio.get_running_loop()
+    result = Result()
+    answers: Counter[str] = Counter()
+    succeeded: list[float] = []
+    running: set[asyncio.Task[None]] = set()
+
+    async def attempt(started_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                answers[await fetch(host, port, path)] += 1
+            succeeded.append(started_s)
+        except (OSError, ValueError, TimeoutError):
+            result.failures += 1
+
+    begun_s = loop.time()
+    while not stop.is_set():
+        due_s = begun_s + result.attempts * interval_s
+        await asyncio.sleep(due_s - loop.time())
+        result.attempts += 1
+        task = loop.create_task(attempt(loop.time()))
+        running.add(task)
+        task.add_done_callback(running.discard)
+    ended_s = loop.time()
+    await asyncio.gather(*running)
+    result.answers = dict(answers)
+    marks = [begun_s, *sorted(succeeded), ended_s]
+    gap_s = max(later - earlier for earlier, later in pairwise(marks))
+    result.outage_ms = round(max(0.0, gap_s - interval_s) * 1000, 1)
+    return result
+
+
+async def _main(arguments: argparse.Namespace) -> Result:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.call_later(arguments.seconds, stop.set)
+    return await probe(arguments.url, arguments.interval_ms / 1000, arguments.timeout_ms / 1000, stop)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("url")
+    parser.add_argument("--seconds", type=float, default=10.0, help="stop after this long, or at SIGTERM")
+    parser.add_argument("--interval-ms", type=float, default=10.0)
+    parser.add_argument("--timeout-ms", type=float, default=250.0, help="a slower answer is a failure")
+    print(json.dumps(asdict(uvloop.run(_main(parser.parse_args())))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
