@@ -1,0 +1,100 @@
+"""Telling the segment who holds an address now: gratuitous ARP, several times over the first seconds.
+
+Neighbours and switches learn from one frame; the repeats are for those that were lost, and for the switch port
+that is still learning. Both forms are sent: the request of RFC 5227 section 3 updates whoever has an entry, and
+some routers heed only the unasked reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address
+
+import structlog
+
+from lb.errors import NetworkError
+
+log = structlog.get_logger(__name__)
+
+ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""When each round of announcements is due, in seconds after taking an address."""
+
+_BROADCAST = b"\xff" * 6
+_ETHERTYPE_ARP = 0x0806
+# hardware type Ethernet, protocol type IPv4, their address lengths (RFC 826)
+_ARP_ETHERNET_IPV4 = bytes.fromhex("0001 0800 06 04")
+_REQUEST, _REPLY = 1, 2
+
+
+def arp_announcement(operation: int, mac: bytes, address: IPv4Address) -> bytes:
+    """A broadcast frame that says `address` is at `mac`; operation: 1 request, 2 reply.
+
+    Sender and target protocol address are both the announced one, which is what makes it gratuitous; the
+    target's hardware address is zero in a request (RFC 5227 section 1.1) and ours in a reply (RFC 5944 4.6).
+    """
+    target = bytes(6) if operation == _REQUEST else mac
+    header = _BROADCAST + mac + _ETHERTYPE_ARP.to_bytes(2, "big")
+    body = operation.to_bytes(2, "big") + mac + address.packed + target + address.packed
+    return header + _ARP_ETHERNET_IPV4 + body
+
+
+def announcement_frames(mac: bytes, address: IPv4Address) -> tuple[bytes, ...]:
+    """The frames of one round for one address."""
+    return FRAMES[address.version](mac, address)
+
+
+FRAMES: dict[int, Callable[[bytes, IPv4Address], tuple[bytes, ...]]] = {
+    4: lambda mac, address: tuple(arp_announcement(op, mac, address) for op in (_REQUEST, _REPLY)),
+}
+"""By IP version: how it is announced. IPv6 (unsolicited neighbour advertisement, RFC 4861 7.2.6) gets a row."""
+
+
+class Announcer:
+    """Announces addresses on one interface. mac: what they are at, six bytes.
+
+    Must be made with a loop running. A frame that cannot be sent is logged and the later rounds still go out:
+    an interface that has lost its carrier for a moment must not end the announcement.
+    """
+
+    def __init__(self, interface: str, mac: bytes) -> None:
+        self._interface = interface
+        self._mac = mac
+        self._rounds: list[asyncio.TimerHandle] = []
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        try:
+            self._socket.bind((interface, 0))  # protocol 0: this socket receives nothing
+        except OSError as error:
+            self._socket.close()
+            raise NetworkError(f"cannot announce on {interface}: {error.strerror}; see `lbctl doctor`") from None
+
+    def announce(self, addresses: Iterable[IPv4Address]) -> None:
+        """Send the first round now and the others by and by. Another call starts anew with its addresses."""
+        self.cancel()
+        frames = [frame for address in addresses for frame in announcement_frames(self._mac, address)]
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        self._send(frames)
+        self._rounds = [loop.call_at(now_s + at_s, self._send, frames) for at_s in ANNOUNCE_AT_S[1:]]
+
+    def cancel(self) -> None:
+        """Say nothing any more: the address has gone to somebody else."""
+        for pending in self._rounds:
+            pending.cancel()
+        self._rounds = []
+
+    def close(self) -> None:
+        """Cancel, and let go of the interface."""
+        self.cancel()
+        self._socket.close()
+
+    def _send(self, frames: list[bytes]) -> None:
+        for frame in frames:
+            try:
+                self._socket.send(frame)
+            except OSError as error:
+                reason = errno.errorcode.get(error.errno or 0, str(error))
+                log.warning("an announcement was not sent", interface=self._interface, reason=reason)
+                return
