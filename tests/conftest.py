@@ -1,0 +1,98 @@
+"""Rules for every test: none is skipped, none leaves anything behind, and those that need root say so."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+NEED_ROOT = ("packet", "netns")
+"""The folders of tests/ whose tests load programs or make namespaces."""
+
+LEFTOVER_GRACE_S = 5.0
+"""How long what was told to stop may take to be gone."""
+
+_HERE = Path(__file__).parent
+
+
+def _needs_root(item: pytest.Item) -> bool:
+    parts = item.path.relative_to(_HERE).parts if item.path.is_relative_to(_HERE) else ()
+    return bool(parts) and parts[0] in NEED_ROOT
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Why it was skipped: the last of (path, line, reason)."""
+    return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that was skipped, or expected to fail, has failed: what cannot run here must be seen."""
+    report = yield
+    if report.skipped or hasattr(report, "wasxfail"):
+        reason = report.__dict__.pop("wasxfail", None) or _reason(report)
+        report.outcome = "failed"
+        report.longrepr = f"no test may be skipped or expected to fail here; it says: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a whole module that skips itself."""
+    report = yield
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"no module may skip its tests here; it says: {_reason(report)}"
+    return report
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Without root, say how to run a test that needs it instead of failing somewhere inside."""
+    if _needs_root(item) and os.geteuid() != 0:
+        pytest.fail("needs root for the kernel's programs and namespaces: run script/test as root", pytrace=False)
+
+
+def _network_namespace(process: Path) -> str | None:
+    """The network namespace of a process as in `net:[4026531840]`; None when the process is gone."""
+    try:
+        return str((process / "ns/net").readlink())
+    except OSError:
+        return None
+
+
+def _present() -> set[str]:
+    """Everything that lbctl makes outside its own process, one line a thing."""
+    here = _network_namespace(Path("/proc/self"))
+    found = {
+        str(path)
+        for root, pattern in (("/run/netns", "lbctl-*"), ("/sys/fs/bpf/lbctl", "**/*"), ("/run/lbctl", "**/*"))
+        for path in Path(root).glob(pattern)
+    }
+    for process in Path("/proc").glob("[0-9]*"):
+        if _network_namespace(process) not in (here, None):
+            try:
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            found.add(f"process {process.name} in another network namespace: {command.strip()[:80]}")
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Namespaces, pins, run-time files and processes in namespaces that were not there before the session fail it."""
+    if os.geteuid() != 0 or not any(_needs_root(item) for item in request.session.items):
+        yield
+        return
+    before = _present()
+    yield
+    deadline = time.monotonic() + LEFTOVER_GRACE_S
+    while (left := _present() - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if left:
+        pytest.fail(
+            "the tests (or others at the same time) left behind:\n  " + "\n  ".join(sorted(left)), pytrace=False
+        )
