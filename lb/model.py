@@ -1,50 +1,24 @@
 """The cluster as its one configuration file describes it: frozen values, no behaviour beyond look-ups.
 
 `lb.config.load` makes these from TOML; everything else reads them. Durations are seconds (float), whatever the file
-wrote them as. DESIGN section 2 names every key.
+wrote them as. DESIGN section 2 names every key. What one value alone may be is said here, in the types of
+`lb.fields`; what values must not be together is in `lb.rules`.
 """
 
 from __future__ import annotations
 
-import re
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from lb import fields
+from lb.fields import Address, Duration, Interface, Name, Port, Span, Weight
+from lb.fields import format_duration as format_duration
+from lb.fields import parse_duration as parse_duration
 
 Protocol = Literal["tcp", "udp"]
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
-
-
-def parse_duration(value: Any) -> float:
-    """Seconds from `"100ms"`, `"2s"`, `"5m"`, `"1h"`, `"1d"` or a number of seconds.
-
-    Raises ValueError for anything else; a duration is never negative.
-    """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if 0 <= value < float("inf"):
-            return float(value)
-    elif isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        return float(match[1]) * _UNITS[match[2]]
-    raise ValueError(f"{value!r} is not a duration; write \"100ms\", \"2s\", \"5m\" or a number of seconds")
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest spelling that `parse_duration` reads back: 0.1 -> '100ms', 300 -> '5m'."""
-    if 0 < seconds < 1:
-        return f"{seconds * 1000:g}ms"
-    for unit in ("d", "h", "m"):
-        if seconds and seconds % _UNITS[unit] == 0:
-            return f"{seconds / _UNITS[unit]:g}{unit}"
-    return f"{seconds:g}s"
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Weight = Annotated[int, Field(ge=0, le=65535)]
 
 
 class _Frozen(BaseModel):
@@ -52,42 +26,49 @@ class _Frozen(BaseModel):
 
 
 class Endpoint(_Frozen):
-    """An address and, where one was given, a port."""
+    """An address and, where one was given, a port. In the file: `"127.0.0.1:80"` or `"127.0.0.1"`."""
 
-    address: IPv4Address
+    address: Address
     port: Port | None = None
 
     def __str__(self) -> str:
         return f"{self.address}:{self.port}" if self.port else str(self.address)
 
 
+def _parse_endpoint(value: object) -> Endpoint:
+    if isinstance(value, Endpoint):
+        return value
+    address, port = fields.parse_address_port(value)
+    return Endpoint(address=address, port=port)
+
+
 class ClusterSettings(_Frozen):
     """`[cluster]`"""
 
-    name: str = "lbctl"
-    interface: str
+    name: Name = "lbctl"
+    interface: Interface
     attach: Literal["auto", "native", "generic"] = "auto"
 
 
 class Node(_Frozen):
     """`[[node]]`: a director."""
 
-    name: str
-    address: IPv4Address
-    interface: str | None = None
+    name: Name
+    address: Address
+    interface: Interface | None = None
 
 
 class Ha(_Frozen):
     """`[ha]`: heartbeats and failover. The directives are heartbeat's (SEED_TABLES 3.2)."""
 
-    keepalive: Duration = 0.1
-    warntime: Duration | None = None
-    deadtime: Duration = 0.5
-    initdead: Duration = 3.0
+    keepalive: Span = 0.1
+    warntime: Span | None = None
+    deadtime: Span = 0.5
+    initdead: Span = 3.0
     auto_failback: bool = False
     preferred: str | None = None
-    ping: tuple[IPv4Address, ...] = ()
-    authkeys: str = "authkeys"
+    ping: Annotated[tuple[Address, ...], Field(strict=False)] = ()
+    authkeys: fields.FilePath = "authkeys"
     port: Port = 694
 
     @property
@@ -99,52 +80,52 @@ class Ha(_Frozen):
 class Connections(_Frozen):
     """`[connections]`: size and timeouts of the connection table; the defaults are IPVS's (SEED_TABLES 5.4)."""
 
-    max: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
-    established: Duration = 900.0
-    fin: Duration = 120.0
-    udp: Duration = 300.0
+    max: Annotated[int, fields.within(1024, 16_777_216)] = 1_048_576
+    established: Span = 900.0
+    fin: Span = 120.0
+    udp: Span = 300.0
 
 
 class Check(_Frozen):
     """`[virtual.check]`: how the reals of a virtual are asked whether they are well."""
 
-    type: str = "connect"
-    service: str = "http"
+    type: fields.CheckType = "connect"
+    service: fields.CheckService = "http"
     port: Port | None = None
-    request: str = "/"
-    receive: str | None = None
-    virtualhost: str | None = None
+    request: fields.RequestPath = "/"
+    receive: fields.Pattern | None = None
+    virtualhost: fields.HostHeader | None = None
     method: Literal["GET", "HEAD"] = "GET"
-    status: tuple[int, ...] = ()
-    interval: Duration = 2.0
-    timeout: Duration = 1.0
-    failures: Annotated[int, Field(ge=1, le=1000)] = 2
-    rises: Annotated[int, Field(ge=1, le=1000)] = 1
+    status: Annotated[tuple[fields.StatusCode, ...], Field(strict=False)] = ()
+    interval: Span = 2.0
+    timeout: Span = 1.0
+    failures: Annotated[int, fields.within(1, 1000)] = 2
+    rises: Annotated[int, fields.within(1, 1000)] = 1
 
 
 class Real(_Frozen):
     """`[[virtual.real]]`: a real server. weight 0 drains it. name: for people and the lab."""
 
-    address: IPv4Address
+    address: Address
     weight: Weight = 1
-    name: str | None = None
+    name: Name | None = None
 
 
 class Virtual(_Frozen):
     """`[[virtual]]`: a virtual service. port 0 is every port of the address."""
 
-    name: str
-    address: IPv4Address
-    port: Annotated[int, Field(ge=0, le=65535)]
+    name: Name
+    address: Address
+    port: Annotated[int, fields.within(0, 65535)]
     protocol: Protocol = "tcp"
-    scheduler: str = "rr"
-    forward: str = "gate"
+    scheduler: fields.Scheduler = "rr"
+    forward: fields.Forward = "gate"
     persistent: Duration = 0.0
-    netmask: Annotated[int, Field(ge=1, le=32)] = 32
+    netmask: Annotated[int, fields.within(1, 32)] = 32
     quiescent: bool = True
-    fallback: Endpoint | None = None
+    fallback: Annotated[Endpoint, BeforeValidator(_parse_endpoint), PlainSerializer(str)] | None = None
     check: Check = Check()
-    reals: tuple[Real, ...] = Field(default=(), alias="real")
+    reals: Annotated[tuple[Real, ...], Field(strict=False)] = Field(default=(), alias="real")
 
     @property
     def check_port(self) -> int:
@@ -159,12 +140,12 @@ class Virtual(_Frozen):
 class Cluster(_Frozen):
     """The whole file. path: where it was read, absolute."""
 
-    path: Path
+    path: Annotated[Path, Field(exclude=True)]
     cluster: ClusterSettings
-    nodes: tuple[Node, ...] = Field(alias="node")
+    nodes: Annotated[tuple[Node, ...], Field(strict=False)] = Field(alias="node")
     ha: Ha = Ha()
     connections: Connections = Connections()
-    virtuals: tuple[Virtual, ...] = Field(default=(), alias="virtual")
+    virtuals: Annotated[tuple[Virtual, ...], Field(strict=False)] = Field(default=(), alias="virtual")
 
     def node(self, name: str) -> Node:
         """The director of that name. Raises KeyError."""

@@ -1,0 +1,200 @@
+"""What one value of the configuration may be: types with their check, every refusal in our own words.
+
+A refusal is a ValueError whose text gives the value, what is accepted, and the next step; `lb.shapes` puts file, line
+and path in front of it. Nothing here looks at a second key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+
+from lb import catalog
+from lb.catalog import Word
+from lb.wording import refuse_word, show
+
+_UNITS_S = {
+    "ms": Decimal("0.001"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+}
+_DURATION = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\s*")
+MAX_DURATION_S = 365 * 86400.0
+MIN_SPAN_S = 0.001
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+_INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/:\x00-\x1f\x7f]{1,15}")
+_REQUEST = re.compile(r"/[^\s\x00-\x1f\x7f]*")
+_HOST_HEADER = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
+_ADDRESS_PORT = re.compile(r"([^:]*)(?::([0-9]{1,5}))?")
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from `"100ms"`, `"2s"`, `"5m"`, `"1h"`, `"1d"` or a number of seconds.
+
+    Raises ValueError for anything else; a duration is never negative and never longer than a year.
+    """
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        seconds = float(Decimal(match[1]) * _UNITS_S[match[2]])
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = value
+    else:
+        raise ValueError(f'{show(value)} is not a duration; write "100ms", "2s", "5m", "1h", "1d" or seconds')
+    if not 0 <= seconds <= MAX_DURATION_S:
+        raise ValueError(f"{show(value)} is out of range; accepted: 0 to 365d")
+    return float(seconds)
+
+
+def format_duration(seconds: float) -> str:
+    """The plainest spelling that `parse_duration` reads back as the same number: 0.1 -> '100ms', 300 -> '5m'."""
+    exact = Decimal(repr(seconds))
+    unit = next((u for u in ("d", "h", "m") if exact and exact % _UNITS_S[u] == 0), "ms" if 0 < exact < 1 else "s")
+    return f"{(exact / _UNITS_S[unit]).normalize():f}{unit}"
+
+
+def _longer_than_nothing(seconds: float) -> float:
+    if seconds < MIN_SPAN_S:
+        raise ValueError(f"{format_duration(seconds)} is too short; accepted: 1ms to 365d")
+    return seconds
+
+
+def parse_address(value: object) -> IPv4Address:
+    """An IPv4 address from its text. Raises ValueError, which says what the text is instead."""
+    if isinstance(value, IPv4Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f'{show(value)} is not an address; write text, like "192.168.1.101"')
+    try:
+        return IPv4Address(value)
+    except AddressValueError:
+        raise ValueError(_not_an_address(value)) from None
+
+
+def _not_an_address(text: str) -> str:
+    bare, _, suffix = text.partition("/")
+    if suffix and _is_ipv4(bare):
+        return f"{show(text)} has a prefix length; write the address alone: {show(bare)}"
+    bare, _, suffix = text.partition(":")
+    if suffix and _is_ipv4(bare):
+        return f"{show(text)} has a port; write the address alone: {show(bare)}"
+    try:
+        IPv6Address(re.sub(r"^\[(.*)\](:[0-9]+)?$", r"\1", text))
+    except AddressValueError:
+        return f'{show(text)} is not an IPv4 address (like "192.168.1.101"); host names are not looked up'
+    return f"{show(text)}: IPv6 is not available yet; write an IPv4 address"
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Address(text)
+    except AddressValueError:
+        return False
+    return True
+
+
+def parse_address_port(value: object) -> tuple[IPv4Address, int | None]:
+    """`"address"` or `"address:port"`. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError(f'{show(value)} is not "address" or "address:port"; write text, like "127.0.0.1:80"')
+    match = _ADDRESS_PORT.fullmatch(value)
+    if match is None or match[2] is None:
+        return parse_address(value), None
+    if not 1 <= int(match[2]) <= 65535:
+        raise ValueError(f"{show(value)}: {match[2]} is not a port; accepted: 1 to 65535")
+    return parse_address(match[1]), int(match[2])
+
+
+def within(low: int, high: int) -> AfterValidator:
+    """A whole number from low to high, both included."""
+
+    def check(value: int) -> int:
+        if low <= value <= high:
+            return value
+        raise ValueError(f"{show(value)} is out of range; accepted: {low} to {high}")
+
+    return AfterValidator(check)
+
+
+def _word(kind: str, words: dict[str, Word]) -> AfterValidator:
+    def check(value: str) -> str:
+        if message := refuse_word(value, kind, words):
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
+
+
+def _text(pattern: re.Pattern[str], refusal: Callable[[str], str]) -> AfterValidator:
+    def check(value: str) -> str:
+        if pattern.fullmatch(value):
+            return value
+        raise ValueError(refusal(value))
+
+    return AfterValidator(check)
+
+
+def _refuse_name(value: str) -> str:
+    return (
+        f"{show(value)} cannot be a name; accepted: 1 to 63 letters (a-z), digits, '-' and '.', "
+        "with a letter or digit at both ends (names become host names and files)"
+    )
+
+
+def _refuse_interface(value: str) -> str:
+    return f"{show(value)} cannot be a network interface; `ip -br link` lists those of this machine"
+
+
+def _refuse_request(value: str) -> str:
+    if any(character.isspace() for character in value):
+        return f"{show(value)} contains blanks; write them as %20"
+    if "://" in value:
+        return f"{show(value)} is a whole URL; write its path, and its host as virtualhost"
+    return f"{show(value)} is not a path; it begins with '/': {show('/' + value.lstrip('/'))}"
+
+
+def _refuse_host_header(value: str) -> str:
+    return f'{show(value)} is not a host name for the Host header; write it like "www.example.com" or "www:8080"'
+
+
+def _check_pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(
+            f"{show(value)} is not a regular expression: {error}; write \\ before a character that is meant literally"
+        ) from None
+    return value
+
+
+def _check_file_path(value: str) -> str:
+    if not value or "\0" in value or value.endswith("/"):
+        raise ValueError(f'{show(value)} is not a file; write its path, like "authkeys"')
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+"""Seconds, 0 to a year."""
+Span = Annotated[Duration, AfterValidator(_longer_than_nothing)]
+"""Seconds, a millisecond to a year."""
+Address = Annotated[IPv4Address, BeforeValidator(parse_address)]
+Port = Annotated[int, within(1, 65535)]
+Weight = Annotated[int, within(0, 65535)]
+StatusCode = Annotated[int, within(100, 599)]
+Name = Annotated[str, _text(_NAME, _refuse_name)]
+Interface = Annotated[str, _text(_INTERFACE, _refuse_interface)]
+FilePath = Annotated[str, AfterValidator(_check_file_path)]
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
+"""A regular expression in Python's `re` syntax."""
+RequestPath = Annotated[str, _text(_REQUEST, _refuse_request)]
+HostHeader = Annotated[str, _text(_HOST_HEADER, _refuse_host_header)]
+Scheduler = Annotated[str, _word("a scheduler", catalog.SCHEDULERS)]
+Forward = Annotated[str, _word("a forwarding method", catalog.FORWARDS)]
+CheckType = Annotated[str, _word("a check type", catalog.CHECKS)]
+CheckService = Annotated[str, _word("a service that can be asked", catalog.SERVICES)]
