@@ -5,8 +5,17 @@ cannot run under uvloop (which refuses AF_NETLINK endpoints) and IPRoute cannot 
 `rtnl` has ours. Everything acts on the network namespace of the calling thread.
 """
 
-from lb.netif.links import Link, add_address, addresses, link, remove_address
+from lb.netif.links import Link, add_address, addresses, link, own_addresses, remove_address
 from lb.netif.neighbours import Neighbours
 from lb.netif.watch import InterfaceWatch
 
-__all__ = ["InterfaceWatch", "Link", "Neighbours", "add_address", "addresses", "link", "remove_address"]
+__all__ = [
+    "InterfaceWatch",
+    "Link",
+    "Neighbours",
+    "add_address",
+    "addresses",
+    "link",
+    "own_addresses",
+    "remove_address",
+]

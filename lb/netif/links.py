@@ -78,6 +78,11 @@ def addresses() -> list[tuple[str, IPv4Interface]]:
     return [(names[m["index"]], interface_of(m)) for m in answer if m["index"] in names]
 
 
+def own_addresses() -> set[IPv4Address]:
+    """Every IPv4 address of this host."""
+    return {address.ip for _, address in addresses()}
+
+
 def addresses_on(name: str) -> list[IPv4Interface]:
     """The IPv4 addresses of one interface."""
     return [address for holder, address in addresses() if holder == name]
@@ -98,9 +103,7 @@ def remove_address(name: str, address: IPv4Address, prefix: int = 32) -> None:
     _change(RTM_DELADDR, index, address, prefix, harmless=errno.EADDRNOTAVAIL, failure=f"remove from {name}")
 
 
-def _change(
-    number: int, index: int, address: IPv4Address, prefix: int, harmless: int, failure: str
-) -> None:
+def _change(number: int, index: int, address: IPv4Address, prefix: int, harmless: int, failure: str) -> None:
     flags = NLM_F_CREATE | NLM_F_EXCL if number == RTM_NEWADDR else 0
     fields = {"family": socket.AF_INET, "index": index, "prefixlen": prefix}
     attrs = {"IFA_LOCAL": str(address), "IFA_ADDRESS": str(address)}

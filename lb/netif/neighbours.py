@@ -1,8 +1,8 @@
 """The MACs of some addresses on one link, kept resolved and followed by netlink events.
 
 XDP cannot queue a packet while ARP asks, so every real must be resolved before it gets one. The kernel does
-the asking: NTF_USE tells its neighbour table that an entry is about to be used, which sends the ARP request for
-an unknown or failed entry and starts the verification of a stale one.
+the asking: NTF_USE tells its neighbour table that an entry is about to be used, which sends the ARP request
+for an unknown or failed entry and starts the verification of a stale one.
 """
 
 from __future__ import annotations

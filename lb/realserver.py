@@ -1,0 +1,183 @@
+"""Preparing a real server for direct routing: it must accept the virtual address and never answer ARP for it.
+
+The address goes on `lo`, where no switch sees it. arp_ignore 1 answers ARP only for addresses of the interface that
+was asked, arp_announce 2 never tells the virtual address as a sender's, and strict rp_filter, which drops what comes
+in by another way than the answer goes out, is lifted. The settings come first: an address without them could be
+announced at once.
+
+What was changed is remembered before it is changed, so that `down` restores it exactly, also after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from lb.errors import UsageError
+from lb.model import Cluster, Virtual
+from lb.netif import add_address, addresses, remove_address, sysctl
+from lb.rundir import RUN_DIR
+
+_CONF = "net/ipv4/conf"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing a real needs. name: a setting's path or an address on lo; wanted, found: its values."""
+
+    name: str
+    wanted: str
+    found: str
+
+    @property
+    def ok(self) -> bool:
+        """Is it as it should be?"""
+        return self.wanted == self.found
+
+
+@dataclass(slots=True)
+class Record:
+    """What we changed here. sysctls: their values before; addresses: those we put on lo."""
+
+    sysctls: dict[str, str] = field(default_factory=dict)
+    addresses: list[str] = field(default_factory=list)
+
+
+def hosts_of(virtual: Virtual) -> tuple[IPv4Address, ...]:
+    """Who must be prepared for a virtual: its reals, and a fallback that is not the director itself."""
+    reals = tuple(real.address for real in virtual.reals)
+    fallback = virtual.fallback
+    return reals if fallback is None or fallback.address.is_loopback else (*reals, fallback.address)
+
+
+def served(cluster: Cluster, local: Iterable[IPv4Address]) -> tuple[Virtual, ...]:
+    """The virtuals that a host with these addresses is a real of, in the file's order.
+
+    Raises UsageError, which lists the reals, if there is none.
+    """
+    own = set(local)
+    found = tuple(virtual for virtual in cluster.virtuals if own.intersection(hosts_of(virtual)))
+    if not found:
+        reals = dict.fromkeys(str(host) for virtual in cluster.virtuals for host in hosts_of(virtual))
+        mine = ", ".join(str(address) for address in sorted(own) if not address.is_loopback)
+        raise UsageError(
+            f"this host ({mine or 'without an address'}) is no real of {cluster.path}; "
+            f"its reals are {', '.join(reals) or 'none'}"
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What this host must have as a real. sysctls: setting and value; addresses: to be on lo."""
+
+    sysctls: dict[str, str]
+    addresses: tuple[IPv4Address, ...]
+
+
+def needs(cluster: Cluster) -> Needs:
+    """What this host, by its addresses, needs as a real of `cluster`. Raises UsageError."""
+    here = addresses()
+    virtuals = served(cluster, (address.ip for _, address in here))
+    reals = {host for virtual in virtuals for host in hosts_of(virtual)}
+    interfaces = tuple(dict.fromkeys(name for name, address in here if address.ip in reals))
+    sysctls = {f"{_CONF}/{scope}/arp_ignore": "1" for scope in ("all", *interfaces)}
+    sysctls |= {f"{_CONF}/{scope}/arp_announce": "2" for scope in ("all", *interfaces)}
+    for interface in interfaces:
+        sysctls |= _loose_reverse_path(interface)
+    return Needs(sysctls, tuple(dict.fromkeys(virtual.address for virtual in virtuals)))
+
+
+def _loose_reverse_path(interface: str) -> dict[str, str]:
+    """The rp_filter settings as they are, but 0 where they make the interface strict.
+
+    The larger of `all` and the interface's own is in force: 1 is strict, 2 is loose and does no harm.
+    """
+    found = {name: sysctl.read(name) for name in (f"{_CONF}/{s}/rp_filter" for s in ("all", interface))}
+    return dict.fromkeys(found, "0") if max(found.values()) == "1" else found
+
+
+def status(cluster: Cluster) -> tuple[Item, ...]:
+    """Everything this host needs as a real of `cluster`, with what it has. Raises UsageError."""
+    needed = needs(cluster)
+    on_lo = _addresses_on_lo()
+    return (
+        *(Item(name, wanted, sysctl.read(name)) for name, wanted in needed.sysctls.items()),
+        *(Item(f"{vip}/32 on lo", "there", "there" if vip in on_lo else "missing") for vip in needed.addresses),
+    )
+
+
+def _addresses_on_lo() -> set[IPv4Address]:
+    return {address.ip for name, address in addresses() if name == "lo"}
+
+
+def up(cluster: Cluster) -> list[str]:
+    """Make this host a real of `cluster`; returns what had to be changed, nothing the second time.
+
+    Virtual addresses of an earlier `up` that this file does not have any more are taken away.
+    Raises UsageError and NetworkError.
+    """
+    needed = needs(cluster)
+    before = {name: sysctl.read(name) for name in needed.sysctls}
+    settings = {name: wanted for name, wanted in needed.sysctls.items() if before[name] != wanted}
+    on_lo = _addresses_on_lo()
+    missing = [vip for vip in needed.addresses if vip not in on_lo]
+    record = _load()
+    obsolete = [vip for vip in record.addresses if IPv4Address(vip) not in needed.addresses]
+    for name in settings:
+        record.sysctls.setdefault(name, before[name])
+    record.addresses = list(dict.fromkeys((*record.addresses, *map(str, missing))))
+    _save(record)
+    for name, wanted in settings.items():
+        sysctl.write(name, wanted)
+    for vip in missing:
+        add_address("lo", vip)
+    for old in obsolete:
+        remove_address("lo", IPv4Address(old))
+        record.addresses.remove(old)
+    _save(record)
+    return [
+        *(f"{name}: {before[name]} → {wanted}" for name, wanted in settings.items()),
+        *(f"{vip}/32 added to lo" for vip in missing),
+        *(f"{old}/32 removed from lo" for old in obsolete),
+    ]
+
+
+def down() -> list[str]:
+    """Undo what `up` did here, addresses first; returns what was changed. Raises NetworkError."""
+    record = _load()
+    for vip in record.addresses:
+        remove_address("lo", IPv4Address(vip))
+    there = {name: value for name, value in record.sysctls.items() if sysctl.exists(name)}
+    for name, value in there.items():
+        sysctl.write(name, value)
+    record_path().unlink(missing_ok=True)
+    return [
+        *(f"{vip}/32 removed from lo" for vip in record.addresses),
+        *(f"{name}: restored to {value}" for name, value in there.items()),
+    ]
+
+
+def record_path() -> Path:
+    """Where this host's record lies: `realserver.json`, and one for each other network namespace (lab hosts)."""
+    own, first = (os.stat(f"/proc/{pid}/ns/net").st_ino for pid in ("thread-self", "1"))  # noqa: PTH116
+    return RUN_DIR / ("realserver.json" if own == first else f"realserver-{own}.json")
+
+
+def _load() -> Record:
+    try:
+        return Record(**json.loads(record_path().read_text()))
+    except FileNotFoundError:
+        return Record()
+
+
+def _save(record: Record) -> None:
+    path = record_path()
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps({"sysctls": record.sysctls, "addresses": record.addresses}, indent=2))
+    draft.replace(path)
