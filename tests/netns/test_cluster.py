@@ -1,0 +1,209 @@
+"""The main job, end to end: balancing, sticking, health, fallback, orders, reload; real nginx, real packets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns.cluster import (
+    CONF,
+    URL,
+    VIRTUAL,
+    answers,
+    edited,
+    health,
+    lbctl,
+    role,
+    run_in,
+    settled,
+    status,
+    wait_until,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _lab() -> Iterator[None]:
+    lbctl("lab", "up", str(CONF))
+    try:
+        wait_until("the pair is whole", settled)
+        yield
+    finally:
+        lbctl("lab", "down", str(CONF))
+
+
+@pytest.fixture(autouse=True)
+def _as_configured() -> Iterator[None]:
+    yield
+    for node in ("lb1", "lb2"):
+        lbctl("reload", str(CONF), "--node", node)
+        for real in ("192.168.1.101", "192.168.1.102"):
+            lbctl("enable", real, "--node", node)
+    for host in ("web1", "web2"):
+        lbctl("lab", "nginx", host, "start")
+    wait_until("the pair is whole", settled)
+
+
+def active() -> str:
+    return "lb1" if role("lb1") == "active" else "lb2"
+
+
+def test_round_robin_splits_in_half() -> None:
+    assert answers(100) == {"web1": 50, "web2": 50}
+
+
+def test_a_second_up_says_that_it_is_up() -> None:
+    assert "already" in lbctl("lab", "up", str(CONF)).stdout
+
+
+def test_source_hash_sticks_to_one_real(tmp_path: Path) -> None:
+    conf = edited(tmp_path, ('scheduler = "rr"', 'scheduler = "sh"'))
+    lbctl("reload", str(conf), "--node", active())
+    seen = answers(20)
+    assert len(seen) == 1
+    assert sum(seen.values()) == 20
+
+
+def test_weights_are_honoured(tmp_path: Path) -> None:
+    conf = edited(tmp_path, ('scheduler = "rr"', 'scheduler = "wrr"'))
+    lbctl("reload", str(conf), "--node", active())
+    lbctl("weight", "web/192.168.1.101", "3", "--node", active())
+    wait_until("the weight is in the data plane", lambda: weights() == {"192.168.1.101": 3, "192.168.1.102": 1})
+    assert answers(40) == {"web1": 30, "web2": 10}
+
+
+def weights() -> dict[str, int]:
+    services = json.loads(lbctl("list", "--json", "--node", active()).stdout)
+    return {real["address"]: real["weight"] for real in services[0]["reals"]}
+
+
+def test_dead_web_servers_leave_and_return_and_the_fallback_serves() -> None:
+    lbctl("lab", "nginx", "web1", "stop")
+    wait_until("web1 is down", lambda: health(active())["192.168.1.101"] == "down")
+    assert answers(10) == {"web2": 10}
+    assert "refused" in lbctl("status", "--node", active()).stdout
+
+    lbctl("lab", "nginx", "web2", "stop")
+    wait_until("the fallback is active", lambda: status(active())["virtuals"][0]["fallback_active"])
+    assert set(answers(5)) == {active()}
+    assert "Local" in lbctl("list", "--node", active()).stdout
+
+    lbctl("lab", "nginx", "web1", "start")
+    wait_until("web1 is up", lambda: health(active())["192.168.1.101"] == "up")
+    assert answers(5) == {"web1": 5}
+
+
+def test_drain_and_enable() -> None:
+    lbctl("drain", "web/192.168.1.101", "--node", active())
+    wait_until("web1 is drained", lambda: health(active())["192.168.1.101"] == "drained")
+    assert answers(10) == {"web2": 10}
+    lbctl("reload", "--node", active())
+    assert health(active())["192.168.1.101"] == "drained"
+    lbctl("enable", "192.168.1.101", "--node", active())
+    wait_until("web1 is back", lambda: set(answers(4)) == {"web1", "web2"})
+
+
+def test_list_prints_ipvsadms_columns() -> None:
+    answers(4)
+    lines = lbctl("list", "--node", active()).stdout.splitlines()
+    assert lines[1:3] == [
+        "Prot LocalAddress:Port Scheduler Flags",
+        "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn",
+    ]
+    assert lines[3] == f"TCP  {VIRTUAL}:80 rr"
+    assert lines[4].split()[:4] == ["->", "192.168.1.101:80", "Route", "1"]
+    entries = lbctl("list", "--connections", "--node", active()).stdout.splitlines()
+    assert entries[1] == "pro expire state       source             virtual            destination"
+    assert any(f"{VIRTUAL}:80" in line for line in entries[2:])
+
+
+def test_the_standby_knows_the_connections() -> None:
+    answers(10)
+    standby = {"lb1": "lb2", "lb2": "lb1"}[active()]
+
+    def entries(node: str) -> set[tuple[str, str]]:
+        documents = json.loads(lbctl("list", "--connections", "--json", "--node", node).stdout)
+        return {(d["client"], d["real"]) for d in documents}
+
+    there = entries(active())
+    assert len(there) >= 10
+    wait_until("the standby knows them all", lambda: there <= entries(standby))
+
+
+BROKEN = {
+    "syntax": ('port = 80', 'port = '),
+    "scheduler": ('scheduler = "rr"', 'scheduler = "rrr"'),
+    "not available": ('scheduler = "rr"', 'scheduler = "wlc"'),
+    "address": (f'address = "{VIRTUAL}"', 'address = "192.168.1.305"'),
+    "unknown key": ('scheduler = "rr"', 'schedular = "rr"'),
+    "duration": ('keepalive = "100ms"', 'keepalive = "100 parsecs"'),
+    "deadtime": ('deadtime = "500ms"', 'deadtime = "100ms"'),
+    "node": ('preferred = "lb1"', 'preferred = "lb3"'),
+    "protocol": ('protocol = "tcp"', 'protocol = "sctp"'),
+    "port": ('port = 80', 'port = 80000'),
+    "forward": ('forward = "gate"', 'forward = "masq"'),
+    "type": ('auto_failback = false', 'auto_failback = "no"'),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_changes_nothing(kind: str, tmp_path: Path) -> None:
+    conf = edited(tmp_path, BROKEN[kind])
+    before = lbctl("list", "--json", "--node", active()).stdout
+    done = lbctl("reload", str(conf), "--node", active(), status=2)
+    line = next(n for n, text in enumerate(conf.read_text().splitlines(), 1) if BROKEN[kind][1] in text)
+    assert f"{conf}:{line}: " in done.stderr
+    assert lbctl("list", "--json", "--node", active()).stdout == before
+    assert lbctl("check", str(conf), status=2).stderr.count(f"{conf}:") >= 1
+
+
+def test_reload_adds_and_removes_reals_without_losing_connections(tmp_path: Path) -> None:
+    text = CONF.read_text()
+    without_web2 = text[: text.rindex("[[virtual.real]]")]
+    conf = tmp_path / "cluster.toml"
+    conf.write_text(without_web2)
+    lbctl("reload", str(conf), "--node", active())
+    assert answers(6) == {"web1": 6}
+    lbctl("reload", str(CONF), "--node", active())
+    wait_until("web2 serves again", lambda: set(answers(4)) == {"web1", "web2"})
+
+
+def test_a_reload_adds_a_virtual(tmp_path: Path) -> None:
+    conf = tmp_path / "cluster.toml"
+    virtual = CONF.read_text()[CONF.read_text().index("[[virtual]]") :]
+    another = virtual.replace(f'"{VIRTUAL}"', '"192.168.1.106"').replace('name = "web"', 'name = "more"')
+    conf.write_text(f"{CONF.read_text()}\n{another}")
+    for host in ("web1", "web2"):
+        run_in(host, "ip", "address", "add", "192.168.1.106/32", "dev", "lo")
+    try:
+        lbctl("reload", str(conf), "--node", active())
+        wait_until("the new virtual answers", lambda: set(answers(4, "http://192.168.1.106/")) == {"web1", "web2"})
+        assert answers(4) == {"web1": 2, "web2": 2}
+    finally:
+        for host in ("web1", "web2"):
+            run_in(host, "ip", "address", "del", "192.168.1.106/32", "dev", "lo")
+
+
+def test_commands_without_a_director_end_with_3() -> None:
+    for words in (["status"], ["down"], ["reload"], ["standby"], ["list"]):
+        lbctl(*words, "--node", "nobody", status=3)
+
+
+def test_the_address_answers_pings() -> None:
+    run_in("client", "ping", "-c", "1", "-W", "2", VIRTUAL)
+
+
+def test_a_port_that_is_no_virtual_is_refused_and_not_balanced() -> None:
+    before = status(active())["packets"]
+    done = lbctl("lab", "exec", "client", "--", "curl", "-s", "--max-time", "3", f"http://{VIRTUAL}:8081/", status=None)
+    assert done.returncode == 7  # refused by the director's kernel
+    assert status(active())["packets"]["tx_packets"] == before["tx_packets"]
+
+
+def test_url_is_served_to_parallel_clients() -> None:
+    script = f"for i in $(seq 8); do (for j in $(seq 25); do curl -s {URL}; done) & done; wait"
+    lines = run_in("client", "sh", "-c", script).split()
+    assert len(lines) == 200
+    assert set(lines) == {"web1", "web2"}

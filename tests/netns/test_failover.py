@@ -1,0 +1,96 @@
+"""A download and a prober live through every way in which an active director can go."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.netns.cluster import CONF, VIRTUAL, Traffic, answers, lbctl, role, roles, run_in, settled, status, wait_until
+
+DEADTIME_MS = 500.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _lab() -> Iterator[None]:
+    lbctl("lab", "up", str(CONF))
+    try:
+        yield
+    finally:
+        lbctl("lab", "down", str(CONF))
+
+
+@pytest.fixture(autouse=True)
+def _lb1_active() -> None:
+    lbctl("lab", "up", str(CONF))
+    wait_until("the pair is whole", settled)
+    if role("lb1") != "active":
+        lbctl("takeover", "--node", "lb1")
+        wait_until("lb1 is active", lambda: roles() == {"lb1": "active", "lb2": "standby"} and settled())
+
+
+def pid_of(node: str) -> int:
+    """The process of a director, from the kernel's answer to who listens on its socket."""
+    lines = run_in(node, "ss", "-Hxlp", "src", f"/run/lbctl/{node}.sock")
+    return int(lines.split("pid=")[1].split(",")[0])
+
+
+def kill_process() -> None:
+    os.kill(pid_of("lb1"), signal.SIGKILL)
+
+
+def terminate_process() -> None:
+    os.kill(pid_of("lb1"), signal.SIGTERM)
+
+
+FAULTS: dict[str, Callable[[], object]] = {
+    "power cut": lambda: lbctl("lab", "kill", "lb1"),
+    "kill -9": kill_process,
+    "SIGTERM": terminate_process,
+    "lbctl down": lambda: lbctl("down", "--node", "lb1"),
+    "lbctl standby": lambda: lbctl("standby", "--node", "lb1"),
+    "lbctl takeover": lambda: lbctl("takeover", "--node", "lb2"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_nobody_loses_a_connection(fault: str) -> None:
+    with Traffic() as traffic:
+        FAULTS[fault]()
+        wait_until("lb2 is active", lambda: role("lb2") == "active")
+    print(f"{fault}: {traffic.seen}")
+    assert traffic.seen.download_ok
+    assert traffic.seen.outage_ms <= DEADTIME_MS + 500
+    assert VIRTUAL in run_in("lb2", "ip", "-br", "address", "show", "dev", "eth0")
+
+
+def test_a_director_that_returns_stays_standby() -> None:
+    lbctl("lab", "kill", "lb1")
+    wait_until("lb2 is active", lambda: role("lb2") == "active")
+    lbctl("lab", "start", "lb1")
+    wait_until("the pair is whole", settled)
+    assert roles() == {"lb1": "standby", "lb2": "active"}
+    assert VIRTUAL not in run_in("lb1", "ip", "-br", "address", "show", "dev", "eth0")
+
+
+def test_a_restarted_process_adopts_what_it_left() -> None:
+    """Both processes die at once: packets flow on without any, and the next ones know every connection."""
+    pids = [pid_of(node) for node in ("lb1", "lb2")]
+    with Traffic() as traffic:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        assert "ESTABLISHED" in lbctl("list", "--connections", "--node", "lb1").stdout
+        lbctl("lab", "up", str(CONF))
+        wait_until("the pair is whole", settled)
+    assert traffic.seen.download_ok
+    assert set(answers(4)) == {"web1", "web2"}
+
+
+def test_orders_are_refused_when_no_peer_is_able() -> None:
+    lbctl("lab", "kill", "lb2")
+    wait_until("lb1 knows", lambda: status("lb1")["peers"][0]["state"] != "up")
+    done = lbctl("standby", "--node", "lb1", status=1)
+    assert "lb2" in done.stderr
+    assert role("lb1") == "active"
