@@ -1,0 +1,224 @@
+"""The rules of the house, held over the source itself: who may import whom, and how long a file may grow."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OURS = ("lb", "ha", "bpf")
+
+LAYERS = (
+    # Words and values: what everybody speaks of.
+    ("lb.errors", "lb.catalog", "lb.wording", "lb.fields", "lb.model", "lb.service", "lb.connections", "lb.tcp"),
+    # Cores: pure functions and state machines; time and chance are arguments.
+    ("lb.config", "lb.schedule", "lb.health", "lb.plan", "lb.lab.topology", "ha.role", "ha.wire", "ha.sync"),
+    # Edges: each talks to one part of the outside world. What has no row here is an edge.
+    ("lb", "ha", "bpf"),
+    # The daemon, which holds the parts together.
+    ("lb.director", "lb.daemon"),
+    # The command line.
+    ("lb.cli", "lb.__main__", "lb.lab.demo"),
+)
+PURE_LAYERS = 2
+DAEMON_LAYER = 3
+
+IMPURE = (
+    *("asyncio", "select", "selectors", "socket", "threading", "time", "uvloop"),
+    *("bcc", "ctypes", "multiprocessing", "pyroute2", "random", "secrets", "subprocess"),
+)
+
+ONLY_IMPORTERS = {"bcc": ("lb.datapath.compiler",), "pyroute2": ("lb.netif", "lb.lab")}
+COME_WITH_ANOTHER = {"yarl": "aiohttp", "pydantic_core": "pydantic"}
+"""Parts of another library's own interface."""
+
+HA_MAY_IMPORT = ("ha", "lb.model", "lb.connections", "lb.errors")
+
+PROGRAMS = {"arp", "arping", "bpftool", "brctl", "ethtool", "ifconfig", "ip", "ipvsadm", "sysctl", "tc"}
+"""What pyroute2 and /proc do for us outside the lab."""
+
+MAX_LINES = 500
+
+
+class Import(NamedTuple):
+    """module: the module that imports, at line; target: the module that is imported."""
+
+    module: str
+    line: int
+    target: str
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of one of our modules."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+def within(module: str, names: tuple[str, ...]) -> bool:
+    """Is it one of these modules, or inside one of these packages?"""
+    return any(module == name or module.startswith(name + ".") for name in names)
+
+
+def layer_of(module: str) -> int:
+    """The place in LAYERS of the longest name that fits; our packages' own __init__ are empty and lowest."""
+    if module in OURS:
+        return 0
+    rows = [(len(name), layer) for layer, names in enumerate(LAYERS) for name in names if within(module, (name,))]
+    return max(rows)[1]
+
+
+def imports_in(module: str, source: str) -> Iterator[Import]:
+    """Every import of a module, wherever in the file it stands."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (Import(module, node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}:{node.lineno}: relative import; write the module's full name"
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield Import(module, node.lineno, inner if inner in MODULES else node.module)
+
+
+IMPORTS = [found for module, path in MODULES.items() for found in imports_in(module, path.read_text())]
+
+
+def top(found: Import) -> str:
+    """The package that an import comes from."""
+    return found.target.partition(".")[0]
+
+
+def told(broken: list[Import]) -> str:
+    """The violations, one line each."""
+    return "\n".join(f"{MODULES[i.module].relative_to(ROOT)}:{i.line} imports {i.target}" for i in broken)
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    source = "import os.path\nfrom lb import model, errors\nfrom lb.model import Real\ndef f():\n    import time"
+    assert [(i.line, i.target) for i in imports_in("x", source)] == [
+        (1, "os.path"),
+        (2, "lb.model"),
+        (2, "lb.errors"),
+        (3, "lb.model"),
+        (5, "time"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "layer"), [("lb", 0), ("lb.model", 0), ("ha.role", 1), ("lb.lab.hosts", 2), ("lb.lab.demo", 4)]
+)
+def test_a_module_without_a_row_is_an_edge(module: str, layer: int) -> None:
+    assert layer_of(module) == layer
+
+
+def test_imports_point_one_way() -> None:
+    broken = [i for i in IMPORTS if within(i.target, OURS) and layer_of(i.target) > layer_of(i.module)]
+    assert not broken, told(broken)
+
+
+def test_pure_modules_touch_nothing_outside() -> None:
+    broken = [i for i in IMPORTS if layer_of(i.module) < PURE_LAYERS and within(i.target, IMPURE)]
+    assert not broken, told(broken)
+
+
+@pytest.mark.parametrize("library", ONLY_IMPORTERS)
+def test_a_library_with_one_importer(library: str) -> None:
+    allowed = ONLY_IMPORTERS[library]
+    broken = [i for i in IMPORTS if within(i.target, (library,)) and not within(i.module, allowed)]
+    assert not broken, told(broken)
+
+
+def test_ha_knows_little_of_the_rest() -> None:
+    broken = [
+        i
+        for i in IMPORTS
+        if within(i.module, ("ha",)) and within(i.target, OURS) and not within(i.target, HA_MAY_IMPORT)
+    ]
+    assert not broken, told(broken)
+
+
+def test_only_the_daemon_and_the_command_line_know_ha() -> None:
+    broken = [
+        i
+        for i in IMPORTS
+        if within(i.target, ("ha",)) and not within(i.module, ("ha",)) and layer_of(i.module) < DAEMON_LAYER
+    ]
+    assert not broken, told(broken)
+
+
+def declared(*groups: str) -> set[str]:
+    """The import names of what pyproject.toml asks for, in its dependencies and these optional groups."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *(text for group in groups for text in project["optional-dependencies"][group])]
+    return {re.split(r"[^\w-]", text)[0].replace("-", "_") for text in texts}
+
+
+def test_every_library_is_declared() -> None:
+    """What is imported stands in pyproject.toml instead of coming along with something else."""
+    known = {*OURS, *sys.stdlib_module_names, *declared(), "bcc", *COME_WITH_ANOTHER}
+    lab = known | declared("lab")
+    broken = [i for i in IMPORTS if top(i) not in (lab if within(i.module, ("lb.lab",)) else known)]
+    assert not broken, told(broken)
+
+
+def test_every_declared_library_is_used() -> None:
+    assert not declared("lab") - {top(i) for i in IMPORTS}
+
+
+def spawning(tree: ast.AST) -> bool:
+    """Does this module start programs?"""
+    names = {
+        node.attr if isinstance(node, ast.Attribute) else node.id
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Attribute, ast.Name))
+    }
+    return bool(names & {"subprocess", "create_subprocess_exec", "create_subprocess_shell", "execvp", "posix_spawn"})
+
+
+def test_no_program_does_the_work_of_netlink_outside_the_lab() -> None:
+    broken = []
+    for module, path in MODULES.items():
+        tree = ast.parse(path.read_text())
+        if within(module, ("lb.lab",)) or not spawning(tree):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words = node.value.split()
+                if words and Path(words[0]).name in PROGRAMS:
+                    broken.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.value!r}")
+    assert not broken, "\n".join(broken)
+
+
+def test_only_programs_print() -> None:
+    """The command line, and modules that are run by `python -m`; everything else logs."""
+    broken = []
+    for module, path in MODULES.items():
+        source = path.read_text()
+        if within(module, ("lb.cli",)) or 'if __name__ == "__main__":' in source:
+            continue
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                broken.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not broken, "\n".join(broken)
+
+
+def test_no_file_is_too_long() -> None:
+    files = [
+        path
+        for folder in (*OURS, "bench", "tests", "script", "conf")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".c", ".h", ".toml", ".sh", "") and path.is_file() and path.name != "LICENSE"
+    ]
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files}
+    assert {"lb/model.py", "script/test"} <= set(lengths)
+    assert not {name: lines for name, lines in lengths.items() if lines > MAX_LINES}
