@@ -98,7 +98,7 @@ class Seen:
 
 
 class Traffic:
-    """A rate-limited download and a prober in the client while something happens; afterwards `seen` says how it went."""
+    """A slow download and a prober in the client while something happens; afterwards `seen` says how it went."""
 
     def __init__(self, seconds: float = 6.0) -> None:
         self._seconds = seconds
