@@ -1,0 +1,50 @@
+"""What every probe is given and how it answers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+import aiohttp
+
+from lb.model import Check
+from lb.service import ServiceKey
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One real as it is asked. port: where, 0 if neither check nor virtual says; service: the virtual it serves."""
+
+    address: IPv4Address
+    port: int
+    check: Check
+    service: ServiceKey
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all probes of a checker share. web: opens a new connection for every request."""
+
+    web: aiohttp.ClientSession
+
+
+class Failed(Exception):  # noqa: N818 - a verdict, not an error
+    """The real did not pass; the message is the reason, short and for people."""
+
+
+Probe = Callable[[Target, Tools], Awaitable[str]]
+"""Asks once. Returns what was seen of a real that passed, raises Failed or OSError for one that did not. It need not
+watch the time: whoever runs it cancels it at the check's timeout."""
+
+
+def os_reason(error: OSError) -> str:
+    """What an operating system's error, or OpenSSL's, says about a real."""
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+    if error.errno == errno.ECONNREFUSED:
+        return "refused"
+    return os.strerror(error.errno).lower() if error.errno else str(error)
