@@ -1,0 +1,204 @@
+"""Runs the checks of all reals beside one another and keeps what is known of each.
+
+Every target has its own timer and at most one probe at a time, so a real that hangs costs its own slot only. Due times
+are a grid: whole intervals of the monotonic clock plus a phase that follows from the target's name. Thus checks do not
+drift, do not come in step, and a reload does not move them. A slot that comes while the target's probe still runs
+is left out.
+
+A verdict counts only if this director was awake to hear it: an answer that came later than its timeout allows tells of
+our own lateness, and one of those in a row is forgotten instead of taking every real down at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+import structlog
+
+from lb.health import Health, Outcome, State, step
+from lb.model import format_duration
+from lb.probes import NotAskedError, Target, ask, open_tools
+from lb.service import ServiceKey
+
+log = structlog.get_logger(__name__)
+
+TargetKey = tuple[ServiceKey, IPv4Address]
+
+FIRST_SPACING_S = 0.001
+"""First checks start within this times the number of new targets: at once for a few, no avalanche for thousands."""
+LATENESS_S = 0.1
+"""How much later than its timeout a failed probe may end before the lateness is taken for our own."""
+TROUBLE_SILENCE_S = 10.0
+"""Least time between two log lines about this director's own trouble."""
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """A target under way.
+
+    due_s: loop time of its next check. void: was its last probe not counted? fault: the last that was logged.
+    """
+
+    key: TargetKey
+    target: Target
+    health: Health
+    due_s: float
+    timer: asyncio.TimerHandle | None = None
+    probe: asyncio.Task[None] | None = None
+    void: bool = False
+    fault: str = ""
+
+
+class Checker:
+    """Checks reals from `configure` to `close`, and calls `on_change` after each change of a state.
+
+    To be made and used inside one running event loop.
+    """
+
+    def __init__(self, on_change: Callable[[TargetKey, Health], None]) -> None:
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self._tools = open_tools()
+        self._slots: dict[TargetKey, _Slot] = {}
+        self._probes: set[asyncio.Task[None]] = set()
+        self._seeds: dict[TargetKey, State] = {}
+        self._trouble_said_s = -math.inf
+
+    def seed(self, states: Mapping[TargetKey, State]) -> None:
+        """States remembered from before a restart, for the targets that the next `configure` names."""
+        self._seeds = dict(states)
+
+    def configure(self, targets: Mapping[TargetKey, Target]) -> None:
+        """Check these and no others.
+
+        What is unchanged keeps its health and its timer. What is asked differently now keeps its state, so that a
+        reload takes no real out, and is asked at once. What is new is asked at once.
+        """
+        for key in [key for key in self._slots if key not in targets]:
+            self._stop(self._slots.pop(key))
+        slots = self._slots
+        changed = [key for key, target in targets.items() if key not in slots or slots[key].target != target]
+        spread_s = FIRST_SPACING_S * len(changed)
+        now_s = self._loop.time()
+        for key in changed:
+            target = targets[key]
+            if old := slots.get(key):
+                self._stop(old)
+                known = old.health._replace(failed=0, passed=0)
+            elif key in self._seeds:
+                known = Health(self._seeds[key], now_s, "remembered from before the restart")
+            else:
+                known = Health(since_s=now_s)
+            due_s = now_s + phase_of(key) * min(spread_s, target.check.interval)
+            slots[key] = slot = _Slot(key, target, known, due_s)
+            slot.timer = self._loop.call_at(due_s, self._due, slot)
+        self._seeds = {}
+
+    def health(self, key: TargetKey) -> Health | None:
+        """What is known of one target; None if it is not checked here."""
+        slot = self._slots.get(key)
+        return slot.health if slot else None
+
+    def snapshot(self) -> dict[TargetKey, Health]:
+        """What is known of all."""
+        return {key: slot.health for key, slot in self._slots.items()}
+
+    async def close(self) -> None:
+        """Stop; returns when every probe has ended and every socket is closed."""
+        for slot in self._slots.values():
+            self._stop(slot)
+        self._slots.clear()
+        await asyncio.gather(*self._probes, return_exceptions=True)
+        await self._tools.web.close()
+
+    def _stop(self, slot: _Slot) -> None:
+        if slot.timer:
+            slot.timer.cancel()
+        if slot.probe:
+            slot.probe.cancel()
+
+    def _due(self, slot: _Slot) -> None:
+        after_s = max(slot.due_s, self._loop.time())
+        slot.due_s = next_due(after_s, slot.target.check.interval, phase_of(slot.key))
+        slot.timer = self._loop.call_at(slot.due_s, self._due, slot)
+        if slot.probe is None:
+            slot.probe = self._loop.create_task(self._check(slot))
+            self._probes.add(slot.probe)
+            slot.probe.add_done_callback(self._probes.discard)
+
+    async def _check(self, slot: _Slot) -> None:
+        try:
+            outcome = await self._ask(slot)
+        finally:
+            slot.probe = None
+        if outcome is not None:
+            self._judge(slot, outcome)
+
+    async def _ask(self, slot: _Slot) -> Outcome | None:
+        """One outcome; None where it does not count."""
+        started_s = self._loop.time()
+        try:
+            outcome = await ask(slot.target, self._tools)
+        except NotAskedError as error:
+            self._say_trouble(str(error))
+            return None
+        except Exception as error:
+            fault = f"fault of the check itself: {type(error).__name__}: {error}"
+            if fault != slot.fault:
+                log.exception("a check has a fault", **_words(slot))
+                slot.fault = fault
+            return Outcome(False, fault, self._loop.time() - started_s)
+        late_s = outcome.latency_s - slot.target.check.timeout
+        slot.void = not outcome.ok and late_s > LATENESS_S and not slot.void
+        if slot.void:
+            self._say_trouble(f"this director was late by {format_duration(round(late_s, 3))}")
+            return None
+        return outcome
+
+    def _judge(self, slot: _Slot, outcome: Outcome) -> None:
+        check = slot.target.check
+        slot.health, change = step(slot.health, outcome, check, self._loop.time())
+        if change:
+            say = log.warning if slot.health.state == "down" else log.info
+            say(
+                f"real is {slot.health.state}", **_words(slot), reason=outcome.reason, was=change.was,
+                lasted=format_duration(round(change.lasted_s, 1)),
+            )  # fmt: skip
+            self._on_change(slot.key, slot.health)
+        elif slot.health.soft:
+            so_far = f"{slot.health.failed} of {check.failures} failures"
+            if outcome.ok:
+                so_far = f"{slot.health.passed} of {check.rises} rises"
+            log.info(f"real is still {slot.health.state}", **_words(slot), reason=outcome.reason, so_far=so_far)
+
+    def _say_trouble(self, trouble: str) -> None:
+        """Log that checks do not count, now and then: such trouble befalls all targets together."""
+        if self._loop.time() - self._trouble_said_s >= TROUBLE_SILENCE_S:
+            self._trouble_said_s = self._loop.time()
+            log.warning("checks are not counted", trouble=trouble)
+
+
+def _words(slot: _Slot) -> dict[str, str]:
+    service, address = slot.key
+    check = slot.target.check
+    kind = check.service if check.type == "negotiate" else check.type
+    return {"real": str(address), "virtual": str(service), "check": kind}
+
+
+def phase_of(key: TargetKey) -> float:
+    """The target's place in every interval, 0 to 1; the same in every process."""
+    service, address = key
+    return zlib.crc32(f"{service} {address}".encode()) / 2**32
+
+
+def next_due(after_s: float, interval_s: float, phase: float) -> float:
+    """The first point of the grid after a time; one that is less than a thousandth of an interval away is that time.
+
+    (A timer may fire a little early, and must not fire twice for it.)
+    """
+    return (math.floor(after_s / interval_s - phase + 0.001) + 1 + phase) * interval_s
