@@ -37,8 +37,8 @@ async def _run(director: Director) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, director.stopping.set)
     server = Server(name, director.routes())
+    await director.start()
     try:
-        await director.start()
         loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(director)))
         await server.start()
         log.info("director is running", node=name, socket=str(rundir.socket_path(name)))

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from lb.datapath import DataPath
 from lb.errors import ConfigError, LbctlError, Problem, UsageError
 from lb.health import Health
 from lb.model import Cluster
-from lb.netif import Interface, Neighbours
+from lb.netif import InterfaceWatch, Link, Neighbours, add_address, remove_address
 from lb.plan import Override, Target
 from lb.probes import Target as ProbeTarget
 from lb.rundir import state_path
@@ -52,50 +51,63 @@ class Director:
         self.cluster = cluster
         self.node = cluster.node(name)
         self._keys = keys
-        self._interface_name = cluster.interface_of(self.node)
+        self._interface = cluster.interface_of(self.node)
         self._overrides, self._remembered = state.load(state_path(name))
         self._changed = asyncio.Event()
         self._applying = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
-        self._started_s = time.monotonic()
+        self._orderly = False
         self.stopping = asyncio.Event()
 
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Bring everything up; returns when packets of the virtuals are being balanced. Raises LbctlError."""
-        self._interface = await Interface.open(self._interface_name)
+        """Bring everything up; returns when packets of the virtuals are being balanced.
+
+        Raises LbctlError, and then has let go of all it had taken. What an earlier process left in the kernel goes on
+        working in that case too.
+        """
+        async with contextlib.AsyncExitStack() as undo:
+            await self._start(undo)
+            self._undo = undo.pop_all()
+
+    async def _start(self, undo: contextlib.AsyncExitStack) -> None:
+        self._watch = InterfaceWatch(self._interface, self._on_link, self._on_address_lost)
+        link = await self._watch.start()
+        undo.callback(self._watch.close)
+        self._announcer = Announcer(self._interface, link.mac)
+        undo.callback(self._announcer.close)
         self._neighbours = Neighbours(self._interface, self._on_neighbour)
         await self._neighbours.start()
+        undo.callback(self._neighbours.close)
         self._neighbours.want(plan.neighbours(self.cluster))
         self._checker = Checker(self._on_health)
+        undo.push_async_callback(self._checker.close)
         self._checker.seed(self._remembered)
         self._checker.configure(self._probe_targets())
         self._data = await DataPath.open(
-            self.node.name, self._interface_name, self.cluster.connections, self.cluster.cluster.attach
+            self.node.name, self._interface, self.cluster.connections, self.cluster.cluster.attach
         )
+        undo.callback(lambda: self._data.close(detach=self._orderly))
         await self._apply()
-        log.info("packet path attached", interface=self._interface_name, mode=self._data.mode)
-        self._announcer = Announcer(self._interface_name, self._interface.mac)
+        log.info("packet path attached", interface=self._interface, mode=self._data.mode)
         self._failover = Failover(self.cluster, self.node.name, self._keys, self)
-        self._tasks = [
-            asyncio.create_task(task(), name=task.__name__)
-            for task in (self._reconcile, self._sweep, self._lease, self._failover.run)
-        ]
+        for task in (self._reconcile, self._sweep, self._lease, self._failover.run):
+            self._tasks.append(asyncio.create_task(task(), name=task.__name__))
+        undo.push_async_callback(self._end_tasks)
 
     async def stop(self) -> None:
         """Hand over, forward stragglers for a moment, then leave no trace."""
-        peer_took_over = await self._failover.leave()
-        if peer_took_over:
+        if await self._failover.leave():
             await asyncio.sleep(HANDOVER_LINGER_S)
+        self._orderly = True
+        self._remember(health=False)
+        await self._undo.aclose()
+
+    async def _end_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._remember()
-        await self._checker.close()
-        await self._neighbours.close()
-        self._data.close(detach=True)
-        await self._interface.close()
 
     async def failed(self) -> BaseException:
         """Wait until one of the lasting tasks dies, which none should; returns its error."""
@@ -111,6 +123,20 @@ class Director:
         log.info("neighbour", address=str(address), mac=mac.hex(":") if mac else None)
         self._changed.set()
 
+    def _on_link(self, link: Link | None) -> None:
+        if link is None:
+            log.error("the interface is gone", interface=self._interface)
+        elif not (link.up and link.carrier):
+            log.warning("the interface is down", interface=self._interface)
+        else:
+            log.info("the interface is up", interface=self._interface)
+
+    def _on_address_lost(self, address: IPv4Interface) -> None:
+        if self._failover.role == "active" and address.ip in self.cluster.addresses:
+            log.warning("somebody removed a virtual address: putting it back", address=str(address.ip))
+            add_address(self._interface, address.ip)
+            self.announce()
+
     def _on_events(self) -> None:
         rows = self._data.read_events()
         if len(rows):
@@ -122,7 +148,7 @@ class Director:
         """Own the virtual addresses: answer for them and say so."""
         self._data.renew_lease(self.cluster.ha.deadtime)
         for address in self.cluster.addresses:
-            await self._interface.add_address(address)
+            add_address(self._interface, address)
         self.announce()
 
     async def release(self) -> None:
@@ -130,7 +156,7 @@ class Director:
         self._announcer.cancel()
         self._data.renew_lease(0.0)
         for address in self.cluster.addresses:
-            await self._interface.remove_address(address)
+            remove_address(self._interface, address)
 
     def announce(self) -> None:
         """Tell the segment where the virtual addresses are."""
@@ -219,7 +245,7 @@ class Director:
             raise
         if self._failover.role == "active":
             for address in set(old.addresses) - set(new.addresses):
-                await self._interface.remove_address(address)
+                remove_address(self._interface, address)
             await self.take()
         self._failover.reconfigure(new)
         self._remember()
@@ -233,7 +259,7 @@ class Director:
         node = new.node(self.node.name)
         for path, old_value, new_value in (
             ("node.address", self.node.address, node.address),
-            ("cluster.interface", self._interface_name, new.interface_of(node)),
+            ("cluster.interface", self._interface, new.interface_of(node)),
             ("cluster.name", self.cluster.cluster.name, new.cluster.name),
             ("connections.max", self.cluster.connections.max, new.connections.max),
         ):
@@ -292,7 +318,7 @@ class Director:
             "cluster": self.cluster.cluster.name,
             "role": failover.role,
             "since": failover.since,
-            "interface": self._interface_name,
+            "interface": self._interface,
             "mode": self._data.mode,
             "file": str(self.cluster.path),
             "peers": failover.peers,
@@ -345,7 +371,8 @@ class Director:
             for real in virtual.reals
         }
 
-    def _remember(self) -> None:
-        health = {target: health.state for target, health in self._checker.snapshot().items()}
+    def _remember(self, health: bool = True) -> None:
+        """For the next process. health: only one that finds our packet path still at work may trust our last checks."""
+        checked = {target: h.state for target, h in self._checker.snapshot().items()} if health else {}
         with contextlib.suppress(OSError):
-            state.save(state_path(self.node.name), dict(self._overrides), health)
+            state.save(state_path(self.node.name), dict(self._overrides), checked)

@@ -41,7 +41,8 @@ def lock(node: str) -> TextIO:
     except BlockingIOError:
         file.close()
         raise LbctlError(
-            f"{node} runs already on this machine; 'lbctl status --node {node}' shows it, 'lbctl reload' applies changes"
+            f"{node} runs already on this machine; 'lbctl status --node {node}' shows it, "
+            "'lbctl reload' applies a changed file"
         ) from None
     return file
 
