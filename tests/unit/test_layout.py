@@ -44,6 +44,8 @@ HA_MAY_IMPORT = ("ha", "lb.model", "lb.connections", "lb.errors")
 PROGRAMS = {"arp", "arping", "bpftool", "brctl", "ethtool", "ifconfig", "ip", "ipvsadm", "sysctl", "tc"}
 """What pyroute2 and /proc do for us outside the lab."""
 
+SPAWNING = {"subprocess", "create_subprocess_exec", "create_subprocess_shell", "execvp", "posix_spawn"}
+
 MAX_LINES = 500
 
 
@@ -64,6 +66,13 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))}
 
 
+def names_in(tree: ast.AST) -> set[str]:
+    """Every name and attribute that a module uses."""
+    nodes = list(ast.walk(tree))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+
+
 def within(module: str, names: tuple[str, ...]) -> bool:
     """Is it one of these modules, or inside one of these packages?"""
     return any(module == name or module.startswith(name + ".") for name in names)
@@ -77,9 +86,9 @@ def layer_of(module: str) -> int:
     return max(rows)[1]
 
 
-def imports_in(module: str, source: str) -> Iterator[Import]:
+def imports_in(module: str, tree: ast.AST) -> Iterator[Import]:
     """Every import of a module, wherever in the file it stands."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (Import(module, node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -90,7 +99,13 @@ def imports_in(module: str, source: str) -> Iterator[Import]:
                 yield Import(module, node.lineno, inner if inner in MODULES else node.module)
 
 
-IMPORTS = [found for module, path in MODULES.items() for found in imports_in(module, path.read_text())]
+TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
+IMPORTS = [found for module, tree in TREES.items() for found in imports_in(module, tree)]
+
+
+def place(module: str, line: int) -> str:
+    """FILE:LINE"""
+    return f"{MODULES[module].relative_to(ROOT)}:{line}"
 
 
 def top(found: Import) -> str:
@@ -100,12 +115,12 @@ def top(found: Import) -> str:
 
 def told(broken: list[Import]) -> str:
     """The violations, one line each."""
-    return "\n".join(f"{MODULES[i.module].relative_to(ROOT)}:{i.line} imports {i.target}" for i in broken)
+    return "\n".join(f"{place(i.module, i.line)} imports {i.target}" for i in broken)
 
 
 def test_imports_are_found_wherever_they_stand() -> None:
     source = "import os.path\nfrom lb import model, errors\nfrom lb.model import Real\ndef f():\n    import time"
-    assert [(i.line, i.target) for i in imports_in("x", source)] == [
+    assert [(i.line, i.target) for i in imports_in("x", ast.parse(source))] == [
         (1, "os.path"),
         (2, "lb.model"),
         (2, "lb.errors"),
@@ -175,41 +190,25 @@ def test_every_declared_library_is_used() -> None:
     assert not declared("lab") - {top(i) for i in IMPORTS}
 
 
-def spawning(tree: ast.AST) -> bool:
-    """Does this module start programs?"""
-    names = {
-        node.attr if isinstance(node, ast.Attribute) else node.id
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.Attribute, ast.Name))
-    }
-    return bool(names & {"subprocess", "create_subprocess_exec", "create_subprocess_shell", "execvp", "posix_spawn"})
-
-
 def test_no_program_does_the_work_of_netlink_outside_the_lab() -> None:
     broken = []
-    for module, path in MODULES.items():
-        tree = ast.parse(path.read_text())
-        if within(module, ("lb.lab",)) or not spawning(tree):
+    for module, tree in TREES.items():
+        if within(module, ("lb.lab",)) or not SPAWNING & names_in(tree):
             continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                words = node.value.split()
-                if words and Path(words[0]).name in PROGRAMS:
-                    broken.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.value!r}")
+        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        broken += [
+            f"{place(module, node.lineno)} {node.value!r}"
+            for node in texts
+            if Path(str(node.value).split(" ")[0]).name in PROGRAMS
+        ]
     assert not broken, "\n".join(broken)
 
 
 def test_only_programs_print() -> None:
     """The command line, and modules that are run by `python -m`; everything else logs."""
-    broken = []
-    for module, path in MODULES.items():
-        source = path.read_text()
-        if within(module, ("lb.cli",)) or 'if __name__ == "__main__":' in source:
-            continue
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
-                broken.append(f"{path.relative_to(ROOT)}:{node.lineno}")
-    assert not broken, "\n".join(broken)
+    printing = [module for module, tree in TREES.items() if "print" in names_in(tree)]
+    programs = [module for module in printing if 'if __name__ == "__main__":' in MODULES[module].read_text()]
+    assert [module for module in printing if module not in programs and not within(module, ("lb.cli",))] == []
 
 
 def test_no_file_is_too_long() -> None:
