@@ -43,10 +43,15 @@ def show_path(path: Iterable[str | int]) -> str:
     return text
 
 
+def closest(value: str, words: Iterable[str]) -> str | None:
+    """The word that `value` was probably meant to be."""
+    return next(iter(get_close_matches(value.lower(), list(words), n=1)), None)
+
+
 def did_you_mean(value: str, words: Iterable[str]) -> str:
     """`; did you mean 'rr'?`, or nothing when no word is close."""
-    close = get_close_matches(value.lower(), list(words), n=1)
-    return f"; did you mean {show(close[0])}?" if close else ""
+    close = closest(value, words)
+    return f"; did you mean {show(close)}?" if close else ""
 
 
 def refuse_word(value: str, kind: str, words: Mapping[str, Word]) -> str | None:

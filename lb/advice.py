@@ -1,0 +1,81 @@
+"""What is legal in a configuration and yet probably not meant: warnings, never errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lb.model import Cluster, Virtual, format_duration
+from lb.positions import Path
+from lb.rules import Finding
+from lb.wording import show
+
+SERVICE_OF_PORT = {80: "http", 443: "https"}
+"""What a negotiate check expects on a well-known port."""
+
+
+def warnings(cluster: Cluster) -> Iterator[Finding]:
+    """Every warning about `cluster`, which is valid."""
+    yield from _ha(cluster)
+    if not cluster.virtuals:
+        yield Finding(((),), "there is no [[virtual]]: nothing would be balanced")
+    for v, virtual in enumerate(cluster.virtuals):
+        place: Path = ("virtual", v)
+        yield from _reals(virtual, place)
+        yield from _check(virtual, (*place, "check"))
+    yield from _real_names(cluster)
+
+
+def _ha(cluster: Cluster) -> Iterator[Finding]:
+    ha = cluster.ha
+    if ha.late_s < ha.keepalive:
+        yield Finding(
+            (("ha", "warntime"),),
+            f"{format_duration(ha.late_s)} is shorter than keepalive ({format_duration(ha.keepalive)}): "
+            "every heartbeat would be late",
+        )
+    nodes = {node.address: node.name for node in cluster.nodes}
+    for n, address in enumerate(ha.ping):
+        if address in nodes:
+            message = f"{address} is {nodes[address]}, which always sees itself; a gateway or a switch tells more"
+            yield Finding((("ha", "ping", n),), message)
+
+
+def _reals(virtual: Virtual, place: Path) -> Iterator[Finding]:
+    otherwise = f"only the fallback {virtual.fallback} serves" if virtual.fallback else "nothing serves"
+    if not virtual.reals:
+        yield Finding((place,), f"has no [[virtual.real]]: {otherwise}")
+    elif not any(real.weight for real in virtual.reals):
+        yield Finding((place,), f"every real has weight 0: {otherwise}")
+
+
+def _check(virtual: Virtual, place: Path) -> Iterator[Finding]:
+    check = virtual.check
+    if check.type in ("on", "off"):
+        ignored = sorted(check.model_fields_set - {"type"})
+        if ignored:
+            yield Finding(((*place, "type"),), f"{show(check.type)} asks nobody and ignores {', '.join(ignored)}")
+        return
+    if check.timeout > check.interval:
+        yield Finding(
+            ((*place, "timeout"),),
+            f"{format_duration(check.timeout)} is longer than interval ({format_duration(check.interval)}): "
+            "a real that hangs is asked less often than interval says",
+        )
+    expected = SERVICE_OF_PORT.get(virtual.check_port, check.service)
+    if check.type == "negotiate" and check.service != expected:
+        port = virtual.check_port
+        yield Finding(((*place, "service"),), f"{show(check.service)} on port {port}, which is usually {expected}")
+    if virtual.protocol == "udp" and check.port is None:
+        yield Finding(
+            ((*place, "type"),),
+            f"a udp service, but {show(check.type)} asks TCP port {virtual.port}; say port in [virtual.check]",
+        )
+
+
+def _real_names(cluster: Cluster) -> Iterator[Finding]:
+    names: dict[object, str] = {}
+    for v, virtual in enumerate(cluster.virtuals):
+        for r, real in enumerate(virtual.reals):
+            if real.name is not None and names.setdefault(real.address, real.name) != real.name:
+                message = f"{show(real.name)}: {real.address} is {show(names[real.address])} elsewhere in this file"
+                yield Finding((("virtual", v, "real", r, "name"),), message)

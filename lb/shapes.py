@@ -1,0 +1,208 @@
+"""TOML values into the model, and everything that is wrong with their shape, in our own words.
+
+pydantic finds the problems (types, ranges, missing and unknown keys); this module says them as the file's author
+needs them: the value, what is accepted, and where a misplaced key belongs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from lb import model
+from lb.positions import Path
+from lb.wording import closest, did_you_mean, show
+
+Finding = tuple[Path, str]
+"""Where, and what is wrong there."""
+
+SECTIONS: dict[Path, tuple[str, type[BaseModel]]] = {
+    (): ("the top level", model.Cluster),
+    ("cluster",): ("[cluster]", model.ClusterSettings),
+    ("node",): ("[[node]]", model.Node),
+    ("ha",): ("[ha]", model.Ha),
+    ("connections",): ("[connections]", model.Connections),
+    ("virtual",): ("[[virtual]]", model.Virtual),
+    ("virtual", "check"): ("[virtual.check]", model.Check),
+    ("virtual", "real"): ("[[virtual.real]]", model.Real),
+}
+"""Each section of the file: how it is headed, and its model."""
+
+FORMER_NAMES = {
+    "checktype": "type in [virtual.check]",
+    "checkinterval": "interval in [virtual.check]",
+    "checktimeout": "timeout in [virtual.check]",
+    "negotiatetimeout": "timeout in [virtual.check]",
+    "failurecount": "failures in [virtual.check]",
+    "checkport": "port in [virtual.check]",
+    "httpmethod": "method in [virtual.check]",
+    "udpport": "port in [ha]",
+    "auto-failback": "auto_failback in [ha]",
+    "bcast": "interface in [cluster]",
+    "mcast": "interface in [cluster]",
+    "ucast": "address in [[node]]",
+    "reals": "a [[virtual.real]] each",
+    "nodes": "a [[node]] each",
+    "virtuals": "a [[virtual]] each",
+}
+"""What ldirectord, heartbeat or a plural call it, where that is not the name here."""
+
+EXAMPLES = {
+    "interface": 'interface = "eth0"',
+    "name": 'name = "web1"',
+    "address": 'address = "192.168.1.101"',
+    "port": "port = 80",
+    "cluster": '[cluster] with interface = "eth0"',
+    "node": 'a [[node]] with name = "lb1" and address = "192.168.1.103" for each director',
+}
+"""What to write for each key that has no default."""
+
+REAL_PORT = (
+    "a real has no port of its own: with forward 'gate' only MAC addresses are rewritten, so the real answers on "
+    "the virtual's own port; remove this key, and let the server listen on that port"
+)
+
+_STAND_INS: dict[str, Any] = {
+    "cluster": {},
+    "node": [],
+    "name": "unknown",
+    "interface": "unknown",
+    "address": "0.0.0.0",
+    "ping": "0.0.0.0",
+    "port": 1,
+    "status": 200,
+}
+"""Something acceptable for keys without default, and for elements of arrays."""
+
+
+def keys_of(section: type[BaseModel]) -> list[str]:
+    """The keys a section may have, in the model's order."""
+    return [field.alias or name for name, field in section.model_fields.items() if not field.exclude]
+
+
+def build(values: dict[str, Any], file: FilePath) -> tuple[model.Cluster, list[Finding]]:
+    """The cluster that `values` (which are used up) describe, and what is wrong with their shape.
+
+    With findings the cluster is a stand-in: every broken value was replaced by something acceptable, so that the
+    rules can still look at the rest. What a rule says about a place in the findings must not be believed.
+    """
+    findings: list[Finding] = []
+    if "path" in values:
+        findings.append((("path",), _unknown_key(("path",))))
+    values["path"] = file
+    while True:
+        try:
+            return model.Cluster.model_validate(values), findings
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        known = {place for place, _ in findings}
+        for detail in details:
+            place = detail["loc"]
+            if not any(place[:depth] in known for depth in range(len(place))):
+                findings.append((place, _message(detail)))
+            _mend(values, detail)
+
+
+def _mend(values: Any, detail: ErrorDetails) -> None:
+    """Put something acceptable where a value was refused, or nothing where the key has a default."""
+    *parents, key = detail["loc"]
+    for parent in parents:
+        values = values[parent]
+    name = next(str(part) for part in reversed(detail["loc"]) if isinstance(part, str))
+    if detail["type"] == "model_type" and isinstance(key, int):
+        values[key] = {}
+    elif name in _STAND_INS and detail["type"] != "extra_forbidden":
+        values[key] = _STAND_INS[name]
+    else:
+        del values[key]
+
+
+def _message(detail: ErrorDetails) -> str:
+    value, place = detail["input"], detail["loc"]
+    match detail["type"]:
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case "missing":
+            return f"is missing; add {EXAMPLES[str(place[-1])]}"
+        case "extra_forbidden":
+            return _unknown_key(place)
+        case "literal_error":
+            return _not_a_choice(value, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
+        case "int_type":
+            hint = f"; write {value} without quotes" if isinstance(value, str) and value.isdecimal() else ""
+            return f"{show(value)} is not a whole number{hint}"
+        case "bool_type":
+            meant = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
+            word = meant.get(value.lower()) if isinstance(value, str) else None
+            return f"{show(value)} is not true or false" + (f"; write {word} without quotes" if word else "")
+        case "tuple_type" | "model_type":
+            return _wrong_table(place, value)
+        case _:
+            hint = f': "{value}"' if isinstance(value, (int, float)) else ""
+            return f"{show(value)} is not text; write it in quotes{hint}"
+
+
+def _not_a_choice(value: object, choices: list[str]) -> str:
+    hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+    return f"{show(value)} is not one of {', '.join(choices)}{hint}"
+
+
+def _wrong_table(place: Path, value: object) -> str:
+    section = _section(place)
+    if section not in SECTIONS:
+        return f"{show(value)} is not an array; write it in brackets, like [{_element(place)}]"
+    heading = SECTIONS[section][0]
+    if isinstance(value, (dict, list)):
+        return f"is {show(value)}; write {heading}, with {'double' if '[[' in heading else 'single'} brackets"
+    return f"{show(value)} is not a table; write {heading} and its keys below"
+
+
+def _element(place: Path) -> str:
+    return "200" if place[-1] == "status" else '"192.168.1.1"'
+
+
+def _section(place: Path) -> Path:
+    return tuple(part for part in place if isinstance(part, str))
+
+
+def _unknown_key(place: Path) -> str:
+    section, key = _section(place[:-1]), str(place[-1])
+    if section == ("virtual", "real") and key == "port":
+        return REAL_PORT
+    heading, own = SECTIONS[section][0], keys_of(SECTIONS[section][1])
+    return f"unknown key in {heading}; " + (
+        _heading_for(key)
+        or _place_for(key)
+        or _former(key)
+        or _close(key, own, "")
+        or next((hint for where, keys in _elsewhere(section) if (hint := _close(key, keys, f" in {where}"))), "")
+        or f"its keys are {', '.join(own)}"
+    )
+
+
+def _heading_for(key: str) -> str:
+    headings = [heading for path, (heading, _) in SECTIONS.items() if path and path[-1] == key]
+    return f"write it as {headings[0]}" if headings else ""
+
+
+def _place_for(key: str) -> str:
+    places = [heading for heading, section in SECTIONS.values() if key in keys_of(section)]
+    return f"it belongs in {' or '.join(places)}" if places else ""
+
+
+def _former(key: str) -> str:
+    return f"here it is {FORMER_NAMES[key]}" if key in FORMER_NAMES else ""
+
+
+def _close(key: str, keys: list[str], where: str) -> str:
+    close = closest(key, keys)
+    return f"did you mean {show(close)}{where}?" if close else ""
+
+
+def _elsewhere(section: Path) -> Iterator[tuple[str, list[str]]]:
+    return ((heading, keys_of(fields)) for path, (heading, fields) in SECTIONS.items() if path != section)
