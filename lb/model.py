@@ -132,6 +132,13 @@ class Virtual(_Frozen):
         """Where the reals are asked: the check's port, else the virtual's; 0 where neither says."""
         return self.check.port or self.port
 
+    @property
+    def hosts(self) -> tuple[IPv4Address, ...]:
+        """Who answers its clients: the reals, and a fallback that is not the director itself."""
+        reals = tuple(real.address for real in self.reals)
+        fallback = self.fallback
+        return reals if fallback is None or fallback.address.is_loopback else (*reals, fallback.address)
+
     def real_name(self, real: Real) -> str:
         """What the lab calls the host of `real`: its name, else the virtual's name and its place in the list."""
         return real.name or f"{self.name}{1 + [r.address for r in self.reals].index(real.address)}"

@@ -47,22 +47,15 @@ class Record:
     addresses: list[str] = field(default_factory=list)
 
 
-def hosts_of(virtual: Virtual) -> tuple[IPv4Address, ...]:
-    """Who must be prepared for a virtual: its reals, and a fallback that is not the director itself."""
-    reals = tuple(real.address for real in virtual.reals)
-    fallback = virtual.fallback
-    return reals if fallback is None or fallback.address.is_loopback else (*reals, fallback.address)
-
-
 def served(cluster: Cluster, local: Iterable[IPv4Address]) -> tuple[Virtual, ...]:
     """The virtuals that a host with these addresses is a real of, in the file's order.
 
     Raises UsageError, which lists the reals, if there is none.
     """
     own = set(local)
-    found = tuple(virtual for virtual in cluster.virtuals if own.intersection(hosts_of(virtual)))
+    found = tuple(virtual for virtual in cluster.virtuals if own.intersection(virtual.hosts))
     if not found:
-        reals = dict.fromkeys(str(host) for virtual in cluster.virtuals for host in hosts_of(virtual))
+        reals = dict.fromkeys(str(host) for virtual in cluster.virtuals for host in virtual.hosts)
         mine = ", ".join(str(address) for address in sorted(own) if not address.is_loopback)
         raise UsageError(
             f"this host ({mine or 'without an address'}) is no real of {cluster.path}; "
@@ -83,7 +76,7 @@ def needs(cluster: Cluster) -> Needs:
     """What this host, by its addresses, needs as a real of `cluster`. Raises UsageError."""
     here = addresses()
     virtuals = served(cluster, (address.ip for _, address in here))
-    reals = {host for virtual in virtuals for host in hosts_of(virtual)}
+    reals = {host for virtual in virtuals for host in virtual.hosts}
     interfaces = tuple(dict.fromkeys(name for name, address in here if address.ip in reals))
     sysctls = {f"{_CONF}/{scope}/arp_ignore": "1" for scope in ("all", *interfaces)}
     sysctls |= {f"{_CONF}/{scope}/arp_announce": "2" for scope in ("all", *interfaces)}
