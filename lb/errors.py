@@ -44,7 +44,7 @@ class ConfigError(LbctlError):
     def lines(self) -> list[str]:
         """One printable line a problem."""
         return [
-            ": ".join(part for part in (f"{self.file}:{p.line}", p.path, p.message) if part)
+            ": ".join(part for part in (f"{self.file}:{p.line}" if p.line else self.file, p.path, p.message) if part)
             for p in self.problems
         ]
 
