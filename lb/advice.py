@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lb.model import Cluster, Virtual, format_duration
-from lb.positions import Path
-from lb.rules import Finding
+from lb.positions import Finding, Path
 from lb.wording import show
 
 SERVICE_OF_PORT = {80: "http", 443: "https"}

@@ -6,14 +6,15 @@ bytes ──decode──→ text ──lb.syntax──→ values ──lb.shapes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import NamedTuple
 
 from lb import advice, positions, rules, shapes, syntax
 from lb.errors import ConfigError, Problem, UsageError
 from lb.model import Cluster, Node
+from lb.positions import Finding, Path
 from lb.wording import did_you_mean, show, show_path
 
 LARGEST = 16 << 20
@@ -27,7 +28,7 @@ class Examined(NamedTuple):
     warnings: tuple[Problem, ...]
 
 
-def load(path: str | Path) -> Cluster:
+def load(path: str | FilePath) -> Cluster:
     """The cluster that the file at `path` describes. Raises ConfigError with all problems."""
     return parse(_text(path), str(path))
 
@@ -37,12 +38,11 @@ def parse(text: str, file: str) -> Cluster:
     return _build(text, file)
 
 
-def examine(path: str | Path) -> Examined:
+def examine(path: str | FilePath) -> Examined:
     """As `load`, with the warnings."""
     text = _text(path)
     cluster = _build(text, str(path))
-    found = [((*finding.places[0],), finding.message) for finding in advice.warnings(cluster)]
-    return Examined(cluster, tuple(sorted(_problems(text, found))))
+    return Examined(cluster, tuple(sorted(_problems(text, list(advice.warnings(cluster))))))
 
 
 def which_node(cluster: Cluster, asked: str | None, hostname: str, addresses: Iterable[IPv4Address]) -> Node:
@@ -82,29 +82,30 @@ def _build(text: str, file: str) -> Cluster:
         values = syntax.read(text)
     except syntax.SyntaxProblem as error:
         raise ConfigError(file, (error.problem,)) from None
-    cluster, found = shapes.build(values, Path(file).absolute())
-    broken = {place for place, _ in found}
-    found += [
-        (finding.places[0], finding.message)
-        for finding in rules.contradictions(cluster)
-        if not any(place[:depth] in broken for place in finding.places for depth in range(1, len(place) + 1))
-    ]
+    cluster, found = shapes.build(values, FilePath(file).absolute())
+    broken = {finding.places[0] for finding in found}
+    found += [finding for finding in rules.contradictions(cluster) if not _rests_on(broken, finding)]
     if found:
         raise ConfigError(file, tuple(_problems(text, found)))
     return cluster
 
 
-def _problems(text: str, found: Sequence[tuple[positions.Path, str]]) -> list[Problem]:
+def _rests_on(broken: Collection[Path], finding: Finding) -> bool:
+    """Did a rule look at a value, or into a table, that is only a stand-in?"""
+    return any(place[:depth] in broken for place in finding.places for depth in range(1, len(place) + 1))
+
+
+def _problems(text: str, found: Sequence[Finding]) -> list[Problem]:
     if not found:
         return []
     lines = positions.lines(text)
-    return [Problem(positions.line_of(lines, place), show_path(place), message) for place, message in found]
+    return [Problem(positions.line_of(lines, places[0]), show_path(places[0]), message) for places, message in found]
 
 
-def _text(path: str | Path) -> str:
+def _text(path: str | FilePath) -> str:
     """The file's text, without byte order mark and carriage returns at line ends. Raises ConfigError."""
     try:
-        with Path(path).open("rb") as file:
+        with FilePath(path).open("rb") as file:
             content = file.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
@@ -120,5 +121,5 @@ def _text(path: str | Path) -> str:
         raise _refused(path, line, f"byte 0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8") from None
 
 
-def _refused(path: str | Path, line: int, message: str) -> ConfigError:
+def _refused(path: str | FilePath, line: int, message: str) -> ConfigError:
     return ConfigError(str(path), (Problem(line, "", message),))

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import tree_sitter_toml
 from tree_sitter import Language, Node, Parser
 
 Path = tuple[str | int, ...]
 """A place: keys and, in arrays, positions from 0: `("virtual", 0, "real", 1, "address")`."""
+
+
+class Finding(NamedTuple):
+    """Something to say about the file. places: what it is about; the first is where it is reported."""
+
+    places: tuple[Path, ...]
+    message: str
+
 
 _KEY_TYPES = frozenset({"bare_key", "quoted_key", "dotted_key"})
 

@@ -15,11 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lb import model
-from lb.positions import Path
+from lb.positions import Finding, Path
 from lb.wording import closest, did_you_mean, show
-
-Finding = tuple[Path, str]
-"""Where, and what is wrong there."""
 
 SECTIONS: dict[Path, tuple[str, type[BaseModel]]] = {
     (): ("the top level", model.Cluster),
@@ -93,18 +90,18 @@ def build(values: dict[str, Any], file: FilePath) -> tuple[model.Cluster, list[F
     """
     findings: list[Finding] = []
     if "path" in values:
-        findings.append((("path",), _unknown_key(("path",))))
+        findings.append(Finding((("path",),), _unknown_key(("path",))))
     values["path"] = file
     while True:
         try:
             return model.Cluster.model_validate(values), findings
         except ValidationError as error:
             details = error.errors(include_url=False)
-        known = {place for place, _ in findings}
+        known = {finding.places[0] for finding in findings}
         for detail in details:
             place = detail["loc"]
             if not any(place[:depth] in known for depth in range(len(place))):
-                findings.append((place, _message(detail)))
+                findings.append(Finding((place,), _message(detail)))
             _mend(values, detail)
 
 
