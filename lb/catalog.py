@@ -44,7 +44,7 @@ PROTOCOLS: dict[str, Word] = {"tcp": Word("TCP"), "udp": Word("UDP")}
 
 CHECKS: dict[str, Word] = {
     "negotiate": Word("ask the service and look at the answer"),
-    "connect": Word("open a TCP connection"),
+    "connect": Word("open a TCP connection; for UDP, send an empty datagram that nobody refuses"),
     "ping": Word("ICMP echo", available=False),
     "external": Word("run a program", available=False),
     "on": Word("always up"),

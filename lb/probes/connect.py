@@ -27,28 +27,13 @@ async def _tcp(target: Target) -> str:
     return "connected"
 
 
-class _Listener(asyncio.DatagramProtocol):
-    def __init__(self) -> None:
-        self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    def datagram_received(self, data: bytes, _addr: object) -> None:
-        if not self.answer.done():
-            self.answer.set_result(f"answered {len(data)} bytes")
-
-    def error_received(self, exc: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(exc)
-
-
 async def _udp(target: Target) -> str:
-    loop = asyncio.get_running_loop()
-    transport, listener = await loop.create_datagram_endpoint(
-        _Listener, remote_addr=(str(target.address), target.port)
-    )
-    try:
-        transport.sendto(b"")
-        return await asyncio.wait_for(listener.answer, target.check.timeout / 2)
-    except TimeoutError:
-        return "no refusal"
-    finally:
-        transport.abort()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as endpoint:
+        endpoint.connect((str(target.address), target.port))
+        endpoint.send(b"")
+        heard = asyncio.get_running_loop().sock_recv(endpoint, 65536)
+        try:
+            answer = await asyncio.wait_for(heard, target.check.timeout / 2)
+        except TimeoutError:
+            return "no refusal"
+    return f"answered {len(answer)} bytes"

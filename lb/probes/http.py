@@ -72,7 +72,7 @@ async def probe(target: Target, tools: Tools) -> str:
 def _first_url(check: Check, address: IPv4Address, port: int) -> URL:
     """The request as a URL under the name that the real is to hear."""
     name = check.virtualhost or f"{address}:{port}"
-    return URL(f"{check.service}://{name}/{check.request.removeprefix('/')}")
+    return URL(f"{check.service}://{name}{check.request}")
 
 
 def _redirected(url: URL, location: str, target: Target) -> URL:
