@@ -6,6 +6,7 @@
     ├── NotRunningError   3  no director, lab or data plane there to talk to
     ├── DataPathError     1  the kernel refused the program, a map or the attachment
     ├── NetworkError      1  a link, an address or a neighbour could not be read or set
+    ├── FailoverError     1  a handover was refused or failed, or a key or node does not fit
     └── LabError          1  the lab could not be raised, reached or removed
 
 A message gives the value, what would have been accepted, and the next step.
@@ -67,6 +68,10 @@ class DataPathError(LbctlError):
 
 class NetworkError(LbctlError):
     """A link, address, neighbour or sysctl could not be read or changed."""
+
+
+class FailoverError(LbctlError):
+    """A change of roles that is not possible now, or did not come to its end."""
 
 
 class LabError(LbctlError):
