@@ -19,7 +19,11 @@ LAYERS = (
     # Words and values: what everybody speaks of.
     ("lb.errors", "lb.catalog", "lb.wording", "lb.fields", "lb.model", "lb.service", "lb.connections", "lb.tcp"),
     # Cores: pure functions and state machines; time and chance are arguments.
-    ("lb.config", "lb.schedule", "lb.health", "lb.plan", "lb.lab.topology", "ha.role", "ha.wire", "ha.sync"),
+    (
+        *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.advice"),
+        *("lb.schedule", "lb.health", "lb.plan", "lb.lab.topology"),
+        *("ha.state", "ha.role", "ha.wire", "ha.sync"),
+    ),
     # Edges: each talks to one part of the outside world. What has no row here is an edge.
     ("lb", "ha", "bpf"),
     # The daemon, which holds the parts together.
@@ -115,7 +119,7 @@ def top(found: Import) -> str:
 
 def told(broken: list[Import]) -> str:
     """The violations, one line each."""
-    return "\n".join(f"{place(i.module, i.line)} imports {i.target}" for i in broken)
+    return "\n".join(sorted({f"{place(i.module, i.line)} imports {i.target}" for i in broken}))
 
 
 def test_imports_are_found_wherever_they_stand() -> None:
