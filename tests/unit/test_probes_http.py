@@ -314,4 +314,3 @@ def test_probes_of_one_checker_do_not_wait_for_one_another() -> None:
     assert outcome.ok
     assert connections == 200
     assert all(unfinished)
-
