@@ -6,7 +6,7 @@ bytes ──decode──→ text ──lb.syntax──→ values ──lb.shapes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path as FilePath
 from typing import NamedTuple
@@ -19,6 +19,9 @@ from lb.wording import did_you_mean, show, show_path
 
 LARGEST = 16 << 20
 """Bytes of a file that is still read; ten thousand reals need less than one MiB."""
+
+
+Adviser = Callable[[Cluster], Iterable[Finding]]
 
 
 class Examined(NamedTuple):
@@ -38,11 +41,12 @@ def parse(text: str, file: str) -> Cluster:
     return _build(text, file)
 
 
-def examine(path: str | FilePath) -> Examined:
-    """As `load`, with the warnings."""
+def examine(path: str | FilePath, *advisers: Adviser) -> Examined:
+    """As `load`, with the warnings: `lb.advice`'s and those of `advisers`, who may look beyond the file."""
     text = _text(path)
     cluster = _build(text, str(path))
-    return Examined(cluster, tuple(sorted(_problems(text, list(advice.warnings(cluster))))))
+    found = [finding for adviser in (advice.warnings, *advisers) for finding in adviser(cluster)]
+    return Examined(cluster, tuple(sorted(_problems(text, found))))
 
 
 def which_node(cluster: Cluster, asked: str | None, hostname: str, addresses: Iterable[IPv4Address]) -> Node:

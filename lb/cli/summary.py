@@ -1,0 +1,100 @@
+"""A configuration in words: what `lbctl check` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lb.model import Cluster, Node, Virtual, format_duration
+from lb.service import LOCAL
+
+
+def summary(cluster: Cluster) -> Iterator[str]:
+    """Line by line what would run."""
+    settings = cluster.cluster
+    yield f"cluster {settings.name}: XDP on {settings.interface}, {_ATTACH[settings.attach]}"
+    yield from _aligned("director", (_director(cluster, node) for node in cluster.nodes))
+    if len(cluster.nodes) > 1:
+        yield from _failover(cluster)
+    table = cluster.connections
+    yield (
+        f"connections: up to {table.max}, forgotten after {format_duration(table.established)} of silence, "
+        f"{format_duration(table.fin)} when closing, {format_duration(table.udp)} for udp"
+    )
+    for virtual in cluster.virtuals:
+        yield from _virtual(virtual)
+
+
+_ATTACH = {
+    "auto": "native where the driver can, else generic",
+    "native": "native only",
+    "generic": "generic",
+}
+
+
+def _director(cluster: Cluster, node: Node) -> tuple[str, ...]:
+    return (
+        node.name,
+        str(node.address),
+        cluster.interface_of(node),
+        "preferred" if node.name == cluster.ha.preferred else "",
+    )
+
+
+def _failover(cluster: Cluster) -> Iterator[str]:
+    ha = cluster.ha
+    yield (
+        f"failover: heartbeat every {format_duration(ha.keepalive)}, late after {format_duration(ha.late_s)}, "
+        f"dead after {format_duration(ha.deadtime)} ({format_duration(ha.initdead)} after a start), UDP port {ha.port}"
+    )
+    back = f"goes back to {ha.preferred} when it returns" if ha.auto_failback else "stays where it is"
+    yield f"  after a failover the service {back}"
+    yield f"  witnesses: {', '.join(map(str, ha.ping)) or 'none'}; keys: {cluster.authkeys_path}"
+
+
+def _virtual(virtual: Virtual) -> Iterator[str]:
+    port = virtual.port or "every port"
+    yield (
+        f"virtual {virtual.name}: {virtual.protocol} {virtual.address}:{port}, "
+        f"scheduler {virtual.scheduler}, forward {virtual.forward}"
+    )
+    yield f"  check     {check_in_words(virtual)}"
+    yield f"  fallback  {_fallback(virtual)}"
+    yield from _aligned("  real     ", ((r.name or "", str(r.address), f"weight {r.weight}") for r in virtual.reals))
+
+
+def check_in_words(virtual: Virtual) -> str:
+    """What a check asks, when it is content, and how often."""
+    check = virtual.check
+    if check.type == "on":
+        return "none: the reals count as up"
+    if check.type == "off":
+        return "none: the reals are never brought up"
+    if check.type == "connect":
+        asks = f"connect to TCP port {virtual.check_port}"
+    else:
+        status = ", ".join(map(str, check.status)) or "2xx"
+        asks = f"{check.method} {check.service}://REAL:{virtual.check_port}{check.request}"
+        asks += f" as {check.virtualhost}" if check.virtualhost else ""
+        asks += f", status {status}" + (f", body matches {check.receive!r}" if check.receive else "")
+    return (
+        f"{asks}; every {format_duration(check.interval)}, timeout {format_duration(check.timeout)}, "
+        f"down after {_times(check.failures, 'failure')}, up after {_times(check.rises, 'success')}"
+    )
+
+
+def _times(count: int, what: str) -> str:
+    plural = "es" if what.endswith("s") else "s"
+    return f"{count} {what}{plural if count != 1 else ''}"
+
+
+def _fallback(virtual: Virtual) -> str:
+    if virtual.fallback is None:
+        return "none: while no real is up, new connections are dropped"
+    return f"{virtual.fallback}" + (" (the active director itself)" if virtual.fallback.address == LOCAL else "")
+
+
+def _aligned(head: str, rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    table = list(rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        yield f"{head} " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
