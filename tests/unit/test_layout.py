@@ -22,7 +22,7 @@ LAYERS = (
     (
         *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.advice"),
         *("lb.schedule", "lb.health", "lb.plan", "lb.lab.topology"),
-        *("ha.state", "ha.role", "ha.wire", "ha.sync"),
+        *("ha.state", "ha.role", "ha.wire", "ha.heartbeat", "ha.counters", "ha.member", "ha.sync"),
     ),
     # Edges: each talks to one part of the outside world. What has no row here is an edge.
     ("lb", "ha", "bpf"),
