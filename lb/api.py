@@ -22,6 +22,8 @@ Handler = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """An order's parameters in, its answer out. Raises LbctlError to refuse."""
 
 _REFUSED = 409
+_PATIENCE_S = 1.0
+"""How long orders under way may still take when the director ends."""
 
 
 class Server:
@@ -33,7 +35,7 @@ class Server:
         for route, handler in routes.items():
             method, _, path = route.partition(" ")
             application.router.add_route(method, path, _respond(handler))
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_PATIENCE_S)
 
     async def start(self) -> None:
         """Listen; the socket is born unreachable for others."""
@@ -55,9 +57,12 @@ def _respond(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response
     async def respond(request: web.Request) -> web.Response:
         try:
             parameters = await request.json() if request.can_read_body else {}
+            if not isinstance(parameters, dict):
+                raise ValueError("an object of parameters is expected")
+        except ValueError as error:
+            return web.json_response({"error": f"not an order: {error}", "exit_status": 2}, status=400)
+        try:
             return web.json_response(await handler(parameters))
-        except json.JSONDecodeError as error:
-            return web.json_response({"error": f"not JSON: {error}", "exit_status": 2}, status=400)
         except LbctlError as error:
             return web.json_response({"error": str(error), "exit_status": error.exit_status}, status=_REFUSED)
 

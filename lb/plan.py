@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
 from lb.errors import UsageError
-from lb.model import Cluster, Real, Virtual
+from lb.model import Cluster, Endpoint, Real, Virtual
 from lb.service import LOCAL, PROTOCOL_NUMBERS, Destination, Service, ServiceKey
 
 Target = tuple[ServiceKey, IPv4Address]
@@ -37,12 +37,15 @@ def service_key(virtual: Virtual) -> ServiceKey:
     return ServiceKey(virtual.address, virtual.port, PROTOCOL_NUMBERS[virtual.protocol])
 
 
+def share(target: Target, real: Real, overrides: Overrides) -> int:
+    """The weight that file and operator give a real while it serves."""
+    by_hand = overrides.get(target, Override()).weight
+    return real.weight if by_hand is None else by_hand
+
+
 def ordered_weight(target: Target, real: Real, overrides: Overrides) -> int:
     """The weight that file and operator want, whatever the health: 0 while drained."""
-    override = overrides.get(target, Override())
-    if override.drained:
-        return 0
-    return real.weight if override.weight is None else override.weight
+    return 0 if overrides.get(target, Override()).drained else share(target, real, overrides)
 
 
 def desired(
@@ -66,20 +69,22 @@ def _service(
 ) -> Service:
     key = service_key(virtual)
 
-    def destination(address: IPv4Address, weight: int) -> Destination:
-        if address.is_loopback:
-            return Destination(LOCAL, weight)
-        return Destination(address, weight, mac_of(address))
+    def destination(real: Real) -> Destination:
+        target = (key, real.address)
+        weight = ordered_weight(target, real, overrides) if up(target) else 0
+        return Destination(real.address, weight, mac_of(real.address), share(target, real, overrides))
 
-    destinations = tuple(
-        destination(
-            real.address,
-            ordered_weight((key, real.address), real, overrides) if up((key, real.address)) else 0,
-        )
-        for real in virtual.reals
+    return Service(
+        key, virtual.scheduler, tuple(map(destination, virtual.reals)), _fallback(virtual.fallback, mac_of)
     )
-    fallback = destination(virtual.fallback.address, 1) if virtual.fallback else None
-    return Service(key, virtual.scheduler, destinations, fallback)
+
+
+def _fallback(endpoint: Endpoint | None, mac_of: Callable[[IPv4Address], bytes | None]) -> Destination | None:
+    if endpoint is None:
+        return None
+    if endpoint.address.is_loopback:
+        return Destination(LOCAL, 1)
+    return Destination(endpoint.address, 1, mac_of(endpoint.address))
 
 
 def neighbours(cluster: Cluster) -> frozenset[IPv4Address]:

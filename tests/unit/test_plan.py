@@ -1,0 +1,78 @@
+"""What the packet path should hold: health, orders and neighbours against the file."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from lb import plan
+from lb.config import load
+from lb.errors import UsageError
+from lb.plan import Override
+from lb.service import LOCAL, Destination, ServiceKey
+
+CLUSTER = load(Path(__file__).parents[2] / "conf" / "cluster.toml")
+WEB = ServiceKey(IPv4Address("192.168.1.105"), 80, 6)
+WEB1, WEB2 = IPv4Address("192.168.1.101"), IPv4Address("192.168.1.102")
+MACS = {WEB1: bytes(5) + b"\x01", WEB2: bytes(5) + b"\x02"}
+
+
+def weights(up: set[IPv4Address], overrides: plan.Overrides | None = None) -> list[int]:
+    (service,) = plan.desired(CLUSTER, lambda target: target[1] in up, overrides or {}, MACS.get)
+    return [destination.weight for destination in service.destinations]
+
+
+def test_everything_well() -> None:
+    (service,) = plan.desired(CLUSTER, lambda _: True, {}, MACS.get)
+    assert service.key == WEB
+    assert service.scheduler == "rr"
+    assert service.destinations == (Destination(WEB1, 1, MACS[WEB1], 1), Destination(WEB2, 1, MACS[WEB2], 1))
+    assert service.fallback == Destination(LOCAL, 1)
+
+
+def test_a_real_that_is_not_up_has_no_weight() -> None:
+    assert weights({WEB1}) == [1, 0]
+    assert weights(set()) == [0, 0]
+
+
+def test_an_unresolved_real_is_not_usable_but_keeps_its_weight() -> None:
+    (service,) = plan.desired(CLUSTER, lambda _: True, {}, {WEB1: MACS[WEB1]}.get)
+    assert [d.usable for d in service.destinations] == [True, False]
+    assert [d.weight for d in service.destinations] == [1, 1]
+
+
+def test_orders_by_hand() -> None:
+    one = ((WEB, WEB1),)
+    drained = plan.drain({}, one)
+    assert weights({WEB1, WEB2}, drained) == [0, 1]
+    weighed = plan.weigh(drained, one, 7)
+    assert weighed == {(WEB, WEB1): Override(weight=7, drained=True)}
+    assert weights({WEB1, WEB2}, weighed) == [0, 1]
+    assert weights({WEB1, WEB2}, plan.weigh({}, one, 7)) == [7, 1]
+    assert plan.enable(weighed, one) == {}
+
+
+def test_a_real_that_is_out_keeps_its_share() -> None:
+    (service,) = plan.desired(CLUSTER, lambda _: False, plan.weigh({}, ((WEB, WEB1),), 7), MACS.get)
+    assert [(d.weight, d.share) for d in service.destinations] == [(0, 7), (0, 1)]
+
+
+def test_a_drained_or_weighed_real_that_is_down_stays_out() -> None:
+    assert weights({WEB2}, plan.weigh({}, ((WEB, WEB1),), 7)) == [0, 1]
+
+
+@pytest.mark.parametrize("words", ["web/192.168.1.101", "192.168.1.101", "web/web1", "web1"])
+def test_reals_are_found_by_address_and_name(words: str) -> None:
+    assert plan.find_reals(CLUSTER, words) == ((WEB, WEB1),)
+
+
+@pytest.mark.parametrize("words", ["192.168.1.103", "mail/192.168.1.101", "", "web/", "None"])
+def test_who_is_no_real_is_told_who_is(words: str) -> None:
+    with pytest.raises(UsageError, match=r"web/192\.168\.1\.101, web/192\.168\.1\.102"):
+        plan.find_reals(CLUSTER, words)
+
+
+def test_the_neighbours_are_the_reals_and_not_this_host() -> None:
+    assert plan.neighbours(CLUSTER) == {WEB1, WEB2}
