@@ -1,0 +1,261 @@
+"""What a director needs beyond its machine: its interface, its neighbours, its peers, its keys."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+from lb import plan, rundir
+from lb.doctor.drivers import NATIVE, driver_of
+from lb.doctor.listeners import listens
+from lb.doctor.verdict import Verdict, fail, ok, warn
+from lb.errors import ConfigError, NotRunningError
+from lb.model import Cluster, Node
+from lb.netif import Link, addresses, link
+
+NATIVE_MTU = 3498
+"""A frame has to fit into a page of 4096 bytes beside XDP's headroom (256) and the kernel's trailer (320), with
+Ethernet's header and two VLAN tags; most drivers refuse native XDP for more."""
+SPARE_FILES = 256
+"""Descriptors for everything but checks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A director's place. weak_keys: reads the authkeys file at a path, gives the ids of keys that are too short to be
+    safe, and raises ConfigError for a file that cannot be used."""
+
+    cluster: Cluster
+    node: Node
+    keys_path: Path
+    weak_keys: Callable[[Path], Iterable[int]]
+
+    @property
+    def interface(self) -> str:
+        """Where this director balances."""
+        return self.cluster.interface_of(self.node)
+
+
+def look_at_interface(site: Site) -> Iterator[Verdict]:
+    """Is it there and connected?"""
+    yield judge_interface(link(site.interface))
+
+
+def judge_interface(found: Link) -> Verdict:
+    """Up and with a carrier?"""
+    if not found.up:
+        return fail(f"{found.name} is down", f"ip link set {found.name} up")
+    if not found.carrier:
+        return fail(f"{found.name} has no carrier", "plug the cable in, or switch the port on at the other end")
+    return ok(f"{found.name} is up, {found.mac.hex(':')}")
+
+
+def look_at_address(site: Site) -> Iterator[Verdict]:
+    """Is this director where its peers look for it?"""
+    yield judge_address(site.node, site.interface, addresses())
+
+
+def judge_address(node: Node, interface: str, here: Sequence[tuple[str, IPv4Interface]]) -> Verdict:
+    """here: this host's addresses and their interfaces."""
+    holders = {name for name, address in here if address.ip == node.address}
+    if interface in holders:
+        return ok(f"{interface} has {node.name}'s address {node.address}")
+    if holders:
+        return warn(
+            f"{node.name}'s address {node.address} is on {', '.join(sorted(holders))}, not on {interface}",
+            f"right if heartbeats have a network of their own; else correct `interface` of node {node.name!r}",
+        )
+    return fail(
+        f"{node.name}'s address {node.address} is not on this host",
+        f"ip addr add {node.address}/PREFIX dev {interface}, or correct `address` of node {node.name!r}",
+    )
+
+
+def look_at_mtu(site: Site) -> Iterator[Verdict]:
+    """Do frames fit XDP's buffers?"""
+    yield judge_mtu(link(site.interface))
+
+
+def judge_mtu(found: Link) -> Verdict:
+    """Small enough for native XDP?"""
+    if found.mtu > NATIVE_MTU:
+        return warn(
+            f"{found.mtu} bytes: most drivers then refuse native XDP, and packets take the slower generic way",
+            f"ip link set {found.name} mtu 1500, or accept it",
+        )
+    return ok(f"{found.mtu} bytes")
+
+
+def look_at_driver(site: Site) -> Iterator[Verdict]:
+    """Will the driver run the program itself?"""
+    yield judge_driver(site.interface, driver_of(site.interface), site.cluster.cluster.attach)
+
+
+def judge_driver(interface: str, driver: str, attach: str) -> Verdict:
+    """driver: its name, "" where it does not say. attach: what the configuration orders."""
+    if driver == "veth":
+        return ok("veth: native, if the other end of each pair has an XDP program too (the lab sees to that)")
+    if driver in NATIVE:
+        return ok(f"{driver}: native XDP")
+    seen = f"{driver or 'a driver without a name'}: generic XDP only, several times slower"
+    if attach == "native":
+        return fail(seen, 'write attach = "auto" in [cluster], or use another card')
+    return warn(seen, f"another card for {interface}, if you need the speed")
+
+
+def look_at_segment(site: Site) -> Iterator[Verdict]:
+    """Are the reals where a rewritten MAC address reaches them?"""
+    networks = [address.network for name, address in addresses() if name == site.interface]
+    yield from judge_segment(site.interface, networks, sorted(plan.neighbours(site.cluster)), site.cluster.addresses)
+
+
+def judge_segment(
+    interface: str, networks: list[IPv4Network], reals: Sequence[IPv4Address], virtuals: Sequence[IPv4Address]
+) -> Iterator[Verdict]:
+    """networks: those of the interface's addresses."""
+    known = ", ".join(map(str, networks)) or "no network"
+    beyond = [address for address in reals if not any(address in network for network in networks)]
+    if beyond:
+        yield fail(
+            f"{', '.join(map(str, beyond))} not in {known} of {interface}: gate reaches neighbours only",
+            f"move the reals to the segment of {interface}, or give {interface} an address in theirs",
+        )
+    else:
+        yield ok(f"all {len(reals)} reals and fallbacks are neighbours in {known}")
+    routed = [address for address in virtuals if not any(address in network for network in networks)]
+    if routed:
+        yield warn(
+            f"virtual {', '.join(map(str, routed))} not in {known}: nobody asks for it by ARP",
+            f"have the router send it to {interface}'s segment",
+        )
+
+
+def look_at_virtuals(site: Site) -> Iterator[Verdict]:
+    """Are the virtual addresses where they may be?"""
+    running = director_runs(site.node.name)
+    yield from judge_virtuals(site.interface, site.cluster.addresses, addresses(), running)
+
+
+def judge_virtuals(
+    interface: str, virtuals: Sequence[IPv4Address], here: Sequence[tuple[str, IPv4Interface]], running: bool
+) -> Iterator[Verdict]:
+    """A virtual address belongs to the active director's interface and, on a director, nowhere else."""
+    held = [(name, address.ip) for name, address in here if address.ip in virtuals]
+    for name, address in held:
+        if name != interface:
+            yield fail(
+                f"virtual {address} is on {name}: this director would take its packets also as standby",
+                "lbctl realserver down CONF" if name == "lo" else f"ip addr del {address}/PREFIX dev {name}",
+            )
+        elif not running:
+            yield warn(
+                f"virtual {address} is on {name} although no director runs here",
+                f"ip addr del {address}/32 dev {name}, if 'lbctl up' is not about to take it back",
+            )
+    if not held:
+        yield ok("none of them is on this host yet")
+    elif running and all(name == interface for name, _ in held):
+        yield ok(f"{interface} holds {', '.join(str(address) for _, address in held)}")
+
+
+def look_at_fallbacks(site: Site) -> Iterator[Verdict]:
+    """Does anybody listen where this director is to serve itself?"""
+    for virtual in site.cluster.virtuals:
+        if virtual.fallback and virtual.fallback.address.is_loopback and virtual.port:
+            if listens(virtual.protocol, virtual.address, virtual.port):
+                yield ok(f"{virtual.name}: somebody listens on {virtual.protocol} port {virtual.port}")
+            else:
+                yield warn(
+                    f"{virtual.name}: nobody listens on {virtual.protocol} port {virtual.port} of {virtual.address}",
+                    f"start the sorry server here, listening on 0.0.0.0:{virtual.port}",
+                )
+
+
+def look_at_ha_port(site: Site) -> Iterator[Verdict]:
+    """Can heartbeats be received?"""
+    port = site.cluster.ha.port
+    if director_runs(site.node.name):
+        yield ok(f"port {port} is used by {site.node.name}, which runs")
+        return
+    for kind, word in ((socket.SOCK_DGRAM, "UDP"), (socket.SOCK_STREAM, "TCP")):
+        with socket.socket(socket.AF_INET, kind) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
+            try:
+                attempt.bind((str(site.node.address), port))
+            except OSError as error:
+                yield _refused_port(site, word, port, error)
+            else:
+                yield ok(f"{word} port {port} is free")
+
+
+def _refused_port(site: Site, word: str, port: int, error: OSError) -> Verdict:
+    if error.errno == errno.EADDRINUSE:
+        return fail(f"{word} port {port} is taken by another program", "stop it (heartbeat?), or set another [ha] port")
+    if error.errno == errno.EACCES:
+        return fail(f"{word} port {port}: {error.strerror}", "run it as root")
+    return fail(f"{word} port {port} of {site.node.address}: {error.strerror}", "see the finding on the address")
+
+
+def look_at_firewall(site: Site) -> Iterator[Verdict]:
+    """Is there one that could keep the peers out?"""
+    tables = Path("/proc/net/ip_tables_names")
+    legacy = tables.read_text().split() if tables.exists() else []
+    yield judge_firewall(site, legacy, Path("/sys/module/nf_tables").exists())
+
+
+def judge_firewall(site: Site, legacy: Sequence[str], nftables: bool) -> Verdict:
+    """legacy: the iptables tables in use. nftables: is the module there? Its rules are not looked at."""
+    found = [f"iptables ({', '.join(legacy)})"] * bool(legacy) + ["nftables"] * nftables
+    if not found:
+        return ok("none is loaded")
+    peers = ", ".join(str(peer.address) for peer in site.cluster.peers_of(site.node.name)) or "no peer"
+    return warn(
+        f"{' and '.join(found)} may filter; what it filters was not looked at",
+        f"let UDP and TCP port {site.cluster.ha.port} of {peers} in; the packets of the virtuals pass before it",
+    )
+
+
+def look_at_keys(site: Site) -> Iterator[Verdict]:
+    """Are the shared keys there, closed to others and long enough?"""
+    try:
+        weak = [str(key_id) for key_id in site.weak_keys(site.keys_path)]
+    except ConfigError as error:
+        for line in error.lines():
+            yield fail(line, f"lbctl authkeys {site.keys_path}, the same file on every node, chmod 600")
+        return
+    if weak:
+        yield warn(
+            f"key {', '.join(weak)} of {site.keys_path} is short enough to be guessed",
+            "lbctl authkeys - makes a long one",
+        )
+    else:
+        yield ok(f"{site.keys_path}")
+
+
+def look_at_files(site: Site) -> Iterator[Verdict]:
+    """May all checks run at once?"""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield judge_files(soft, hard, sum(len(virtual.reals) for virtual in site.cluster.virtuals))
+
+
+def judge_files(soft: int, hard: int, checks: int) -> Verdict:
+    """soft, hard: the limits of open files. checks: each may hold one."""
+    needed = checks + SPARE_FILES
+    if soft >= needed:
+        return ok(f"{soft} allowed, at most {needed} needed")
+    mend = f"ulimit -n {needed}" if hard >= needed else f"LimitNOFILE={needed} in the systemd unit"
+    return fail(f"{soft} allowed, up to {needed} needed when {checks} reals hang together", mend)
+
+
+def director_runs(name: str) -> bool:
+    """Does this machine's director of that name answer?"""
+    try:
+        rundir.find_director(name)
+    except NotRunningError:
+        return False
+    return True

@@ -1,0 +1,39 @@
+"""What a real needs, as `lbctl realserver` knows it, and a service that takes what is sent to the virtual address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lb import realserver
+from lb.doctor.listeners import listens
+from lb.doctor.verdict import Verdict, fail, ok, warn
+from lb.model import Cluster
+from lb.netif import own_addresses
+
+
+def look_at_host(cluster: Cluster) -> Iterator[Verdict]:
+    """The virtual addresses on lo, and the settings that keep them quiet."""
+    for item in realserver.status(cluster):
+        yield judge_item(item, str(cluster.path))
+
+
+def judge_item(item: realserver.Item, conf: str) -> Verdict:
+    """conf: the file to name in the advice."""
+    if item.ok:
+        return ok(f"{item.name}: {item.found}")
+    return fail(f"{item.name}: {item.found}, needed: {item.wanted}", f"lbctl realserver up {conf}")
+
+
+def look_at_service(cluster: Cluster) -> Iterator[Verdict]:
+    """Does somebody listen on the virtual's own address and port? Checks ask the real's address and cannot see it."""
+    for virtual in realserver.served(cluster, own_addresses()):
+        if not virtual.port:
+            continue
+        where = f"{virtual.protocol} {virtual.address}:{virtual.port}"
+        if listens(virtual.protocol, virtual.address, virtual.port):
+            yield ok(f"{virtual.name}: somebody listens on {where}")
+        else:
+            yield warn(
+                f"{virtual.name}: nobody listens on {where}: checks may pass, clients would be refused",
+                f"have the service listen on 0.0.0.0:{virtual.port} or on {virtual.address}:{virtual.port}",
+            )
