@@ -1,0 +1,315 @@
+"""Who is alive: heartbeats out, heartbeats in, silence and one's own lateness. Sans-I/O; time is an argument.
+
+What a heartbeat must be before it counts as life (each failure is a counter, see `ha.counters`):
+
+1. signed with a shared key, of this cluster, from a node of the file, and naming us;
+2. of the life we know of its sender and with a sequence above all before: a repeated or reordered one is dropped;
+3. or of another life, and then echoing a sequence of *our* present life above every one echoed before. Our own
+   sequence orders the lives of a peer: what an earlier life recorded can only echo earlier numbers. So a replay needs
+   no clock and no disk to be found out, whichever of the two was restarted.
+
+A sender that is not proven yet is echoed as a candidate, beside the life that is proven, so that it can prove itself by
+its next heartbeat, and so that replays cannot push out the echo of the true peer.
+
+Lateness: whoever is called later than asked by more than a quarter of deadtime was frozen itself. Silence across that
+time does not count: every peer gets a fresh deadline. The sum of the rest is `awake`, which heartbeats carry: a peer
+whose count lags behind ours between two of its heartbeats was frozen, even where its own clock stood still (a paused
+machine).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from ha import wire
+from ha.counters import Counters
+from ha.state import Cause, Heard, Lost, Phase, Report, Stalled
+
+MAX_CANDIDATES: Final = 4
+"""Lives of one peer that are echoed while none of them is proven."""
+
+_DRIFT: Final = 1e-3
+"""Two clocks may differ by so much per second; far above what oscillators do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds, as the file says."""
+
+    keepalive_s: float
+    warntime_s: float
+    deadtime_s: float
+
+    @property
+    def tolerance_s(self) -> float:
+        """Lateness above this is a stall of our own."""
+        return self.deadtime_s / 4
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something for the log."""
+
+    text: str
+    fields: dict[str, object]
+    warning: bool = True
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A life that is not proven. unproven: its heartbeats so far; replays, unless it proves itself."""
+
+    sequence: int
+    heard_s: float
+    unproven: int = 1
+
+
+@dataclass(slots=True)
+class PeerLife:
+    """What was heard of one peer; life 0: nothing yet.
+
+    echo: the highest of our sequences that it echoed. over: heartbeats of this life count no more unless they echo a
+    higher sequence than this (None: they count); a life that left has no such sequence.
+    """
+
+    life: int = 0
+    sequence: int = 0
+    echo: int = 0
+    alive: bool = False
+    heard_s: float = 0.0
+    deadline_s: float = 0.0
+    awake_s: float = 0.0
+    our_awake_s: float = 0.0
+    over: float | None = None
+    config: str = ""
+    candidates: dict[int, _Candidate] = field(default_factory=dict)
+
+
+class Heartbeats:
+    """This node's heartbeats and what it hears of its peers.
+
+    Call `receive_datagram` with what arrived, `handle_timer` when `timer()` is due, and then send all of
+    `datagrams_to_send` and take every `next_event` and `next_note`.
+    """
+
+    def __init__(
+        self,
+        cluster: str,
+        me: str,
+        peers: tuple[str, ...],
+        timing: Timing,
+        keys: wire.Keys,
+        life: int,
+        counters: Counters,
+        now_s: float,
+    ) -> None:
+        self.timing = timing
+        self.keys = keys
+        self.config = ""
+        self.peers = {name: PeerLife() for name in peers}
+        self._cluster = cluster
+        self._me = me
+        self._life = life
+        self._counters = counters
+        self._report = Report(Phase.INIT)
+        self._voided: frozenset[str] = frozenset()
+        self._sequence = 0
+        self._started_s = now_s
+        self._slept_s = 0.0
+        self._beat_s = now_s
+        self._last_beat_s = now_s
+        self._events: deque[Heard | Lost | Stalled] = deque()
+        self._notes: deque[Note] = deque()
+
+    # ------------------------------------------------------------------------------------------------- outward
+
+    def say(self, report: Report, voided: frozenset[str], now_s: float) -> None:
+        """From now on our heartbeats say this; a change is said at once."""
+        if (report, voided) != (self._report, self._voided):
+            self._report, self._voided = report, voided
+            self._beat_s = min(self._beat_s, now_s)
+
+    def datagrams_to_send(self, now_s: float) -> list[tuple[str, bytes]]:
+        """(peer, datagram), when it is time."""
+        if now_s < self._beat_s:
+            return []
+        late = now_s - self._beat_s >= self.timing.keepalive_s
+        self._beat_s = (now_s if late else self._beat_s) + self.timing.keepalive_s
+        self._last_beat_s = now_s
+        self._sequence += 1
+        data = wire.encode(self._heartbeat(now_s), self.keys)
+        self._counters.add("heartbeat_sent", len(self.peers))
+        return [(name, data) for name in self.peers]
+
+    def _heartbeat(self, now_s: float) -> wire.Heartbeat:
+        seen = {}
+        for name, peer in self.peers.items():
+            proven = [(peer.life, peer.sequence)] if peer.life else []
+            candidates = [(life, candidate.sequence) for life, candidate in peer.candidates.items()]
+            seen[name] = wire.Seen((*proven, *candidates), peer.alive, name in self._voided)
+        awake_ms = int(self._awake_s(now_s) * 1000)
+        return wire.Heartbeat(
+            self._cluster, self._me, self._life, self._sequence, awake_ms, self.config, self._report, seen
+        )
+
+    # -------------------------------------------------------------------------------------------------- inward
+
+    def receive_datagram(self, data: bytes, now_s: float) -> None:
+        """Something arrived at the heartbeat port."""
+        self._notice_lateness(now_s)
+        try:
+            heartbeat = wire.decode(data, self.keys)
+            peer, seen = self._addressed(heartbeat)
+            self._place(heartbeat, peer, seen, now_s)
+        except wire.Rejected as rejected:
+            self._reject(rejected.kind, now_s)
+
+    def _addressed(self, heartbeat: wire.Heartbeat) -> tuple[PeerLife, wire.Seen]:
+        if heartbeat.cluster != self._cluster:
+            raise wire.Rejected("cluster")
+        if heartbeat.node not in self.peers:
+            raise wire.Rejected("stranger")
+        if self._me not in heartbeat.seen:
+            raise wire.Rejected("misdirected")
+        return self.peers[heartbeat.node], heartbeat.seen[self._me]
+
+    def _place(self, heartbeat: wire.Heartbeat, peer: PeerLife, seen: wire.Seen, now_s: float) -> None:
+        """Which life is it of, and does it prove that?"""
+        echo = dict(seen.lives).get(self._life, 0)
+        if heartbeat.life == peer.life:
+            if heartbeat.sequence <= peer.sequence or not echo:
+                raise wire.Rejected("replayed")
+            if peer.over is not None and echo <= peer.over:
+                raise wire.Rejected("posthumous")
+            self._accept(heartbeat, peer, seen, echo, now_s)
+        elif echo > peer.echo:
+            self._begin_life(heartbeat, peer, now_s)
+            self._accept(heartbeat, peer, seen, echo, now_s)
+        else:
+            self._consider(heartbeat, peer, now_s)
+
+    def _begin_life(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float) -> None:
+        if peer.alive:
+            self._lose(heartbeat.node, "restarted")
+        peer.candidates.pop(heartbeat.life, None)
+        peer.life, peer.over = heartbeat.life, None
+        peer.awake_s, peer.our_awake_s = heartbeat.awake_ms / 1000, self._awake_s(now_s)
+        self._beat_s = now_s  # let it know at once that it is heard
+
+    def _accept(
+        self, heartbeat: wire.Heartbeat, peer: PeerLife, seen: wire.Seen, echo: int, now_s: float
+    ) -> None:
+        interval_s = now_s - peer.heard_s
+        if peer.alive and interval_s > self.timing.warntime_s:
+            self._counters.add("heartbeat_late")
+            if self._counters.worth_logging("heartbeat_late", now_s):
+                self._note("late heartbeat", peer=heartbeat.node, interval_ms=round(interval_s * 1000))
+        slept_s = self._slept(heartbeat, peer, now_s)
+        peer.sequence, peer.echo = heartbeat.sequence, max(peer.echo, echo)
+        peer.alive, peer.over, peer.config = True, None, heartbeat.config
+        peer.heard_s, peer.deadline_s = now_s, now_s + self.timing.deadtime_s
+        self._counters.add("heartbeat_received")
+        if heartbeat.report.phase is Phase.LEFT:
+            self.declare(heartbeat.node, "left")
+        else:
+            self._events.append(Heard(heartbeat.node, heartbeat.report, seen.hears, seen.voids, slept_s))
+
+    def _slept(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float) -> float:
+        """How much less than we it was awake since its last heartbeat, in seconds; 0 within what clocks differ."""
+        ours_s, theirs_s = self._awake_s(now_s), heartbeat.awake_ms / 1000
+        passed_s = ours_s - peer.our_awake_s
+        behind_s = passed_s - (theirs_s - peer.awake_s)
+        peer.awake_s, peer.our_awake_s = theirs_s, ours_s
+        return behind_s if behind_s > self.timing.tolerance_s + passed_s * _DRIFT else 0.0
+
+    def _consider(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float) -> None:
+        candidate = peer.candidates.get(heartbeat.life)
+        if candidate is None:
+            while len(peer.candidates) >= MAX_CANDIDATES:
+                self._dismiss(peer, next(iter(peer.candidates)))
+            peer.candidates[heartbeat.life] = _Candidate(heartbeat.sequence, now_s)
+            self._beat_s = min(self._beat_s, max(now_s, self._last_beat_s + self.timing.keepalive_s / 4))
+        elif heartbeat.sequence <= candidate.sequence:
+            raise wire.Rejected("replayed")
+        else:
+            candidate.sequence, candidate.heard_s = heartbeat.sequence, now_s
+            candidate.unproven += 1
+
+    def _dismiss(self, peer: PeerLife, life: int) -> None:
+        self._counters.add("heartbeat_replayed", peer.candidates.pop(life).unproven)
+
+    def _reject(self, kind: str, now_s: float) -> None:
+        name = f"heartbeat_{kind}"
+        self._counters.add(name)
+        if self._counters.worth_logging(name, now_s):
+            self._note("heartbeat ignored", kind=kind, count=self._counters.values[name])
+
+    # ---------------------------------------------------------------------------------------------------- time
+
+    def timer(self) -> float:
+        """When `handle_timer` or `datagrams_to_send` is next due."""
+        deadlines = [peer.deadline_s for peer in self.peers.values() if peer.alive]
+        return min([self._beat_s, *deadlines])
+
+    def handle_timer(self, now_s: float) -> None:
+        """Look who is silent."""
+        self._notice_lateness(now_s)
+        for name, peer in self.peers.items():
+            if peer.alive and now_s >= peer.deadline_s:
+                self._lose(name, "silent")
+            old = [life for life, c in peer.candidates.items() if now_s >= c.heard_s + self.timing.deadtime_s]
+            for life in old:
+                self._dismiss(peer, life)
+
+    def _notice_lateness(self, now_s: float) -> None:
+        late_s = now_s - self.timer()
+        if late_s <= self.timing.tolerance_s:
+            return
+        self._slept_s += late_s
+        self._beat_s = now_s
+        for peer in self.peers.values():
+            peer.deadline_s = now_s + self.timing.deadtime_s
+        self._counters.add("stalls")
+        self._events.append(Stalled(late_s))
+        self._note("this process was frozen; silence during that time does not count", for_ms=round(late_s * 1000))
+
+    def _awake_s(self, now_s: float) -> float:
+        return now_s - self._started_s - self._slept_s
+
+    # ------------------------------------------------------------------------------------------ others' verdict
+
+    def declare(self, name: str, cause: Cause) -> None:
+        """It is known otherwise that this life is over: the process crashed or said goodbye.
+
+        Heartbeats of this life that were on their way count no more. A crash was misjudged if one still comes that
+        echoes what we send from now on; then it lives.
+        """
+        peer = self.peers.get(name)
+        if peer is None or not peer.alive:
+            return
+        peer.over = float("inf") if cause == "left" else self._sequence
+        self._lose(name, cause)
+
+    def _lose(self, name: str, cause: Cause) -> None:
+        self.peers[name].alive = False
+        self._events.append(Lost(name, cause))
+
+    def next_event(self) -> Heard | Lost | Stalled | None:
+        """What happened, oldest first; None: nothing more."""
+        return self._events.popleft() if self._events else None
+
+    def next_note(self) -> Note | None:
+        """What is worth logging, oldest first; None: nothing more."""
+        return self._notes.popleft() if self._notes else None
+
+    def _note(self, text: str, **fields: object) -> None:
+        self._notes.append(Note(text, fields))
+
+    # -------------------------------------------------------------------------------------------- configuration
+
+    def reconfigure(self, peers: tuple[str, ...], timing: Timing, keys: wire.Keys, config: str) -> None:
+        """New timings, keys and peers from here on; what is known of peers that stay is kept."""
+        self.timing, self.keys, self.config = timing, keys, config
+        self.peers = {name: self.peers.get(name, PeerLife()) for name in peers}

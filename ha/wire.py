@@ -1,0 +1,108 @@
+"""One heartbeat as a datagram. Pure.
+
+    0       4         5       6                 38
+    | LBHB  | version | key   | HMAC-SHA256     | msgpack map ...
+                        id      of version+map
+
+The map has one key a field of `Heartbeat`; a reader ignores keys it does not know, so that fields can be added without
+a new version. A version is spoken by nobody but its own kind: it changes when an old reader would misunderstand.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Final, Protocol
+
+import msgpack
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ha.state import Report
+
+VERSION: Final = 1
+MAX_BYTES: Final = 1400
+"""Larger datagrams would be fragmented on Ethernet; nothing sent comes near it."""
+
+_MAGIC: Final = b"LBHB"
+_HEADER: Final = struct.Struct("!4sBB32s")
+_CONTEXT: Final = b"lbctl heartbeat"
+"""Signed along, so that a signature is good for nothing but a heartbeat."""
+
+_Unsigned = Annotated[int, Field(ge=0, lt=2**64)]
+
+
+class Keys(Protocol):
+    """What is needed of `ha.authkeys.AuthKeys`."""
+
+    def sign(self, data: bytes) -> tuple[int, bytes]:
+        """The id of the sending key, 0 to 255, and a tag of 32 bytes."""
+
+    def verify(self, key_id: int, data: bytes, tag: bytes) -> bool:
+        """Was `data` signed with that key?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a sender has of the reader.
+
+    lives: (life, highest sequence) of the reader's that the sender heard: the proven one and candidates. An echo of
+    my present life proves that the sender is alive after my start; its sequence says how lately.
+    hears: the sender heard me within deadtime. voids: the sender does not honour my claim to be active.
+    """
+
+    lives: tuple[tuple[_Unsigned, _Unsigned], ...] = ()
+    hears: bool = False
+    voids: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """life: random, new at each start. sequence: grows by each datagram of a life. awake_ms: how long the sender was
+    running in this life, its stalls left out. config: digest of its configuration. seen: by each reader's name."""
+
+    cluster: str
+    node: str
+    life: _Unsigned
+    sequence: Annotated[int, Field(ge=1, lt=2**64)]
+    awake_ms: _Unsigned
+    config: str
+    report: Report
+    seen: dict[str, Seen] = field(default_factory=dict)
+
+
+class Rejected(Exception):  # noqa: N818
+    """A datagram that changes nothing. kind: the part of a counter's name after "heartbeat_"."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__(kind)
+
+
+_HEARTBEAT: Final = TypeAdapter(Heartbeat)
+
+
+def encode(heartbeat: Heartbeat, keys: Keys) -> bytes:
+    """The datagram; the same for every reader."""
+    body = msgpack.packb(asdict(heartbeat))
+    key_id, tag = keys.sign(_signed(VERSION, body))
+    return bytes(_HEADER.pack(_MAGIC, VERSION, key_id, tag) + body)
+
+
+def decode(data: bytes, keys: Keys) -> Heartbeat:
+    """What was sent. Raises Rejected with kind malformed, version or key, and nothing else for any bytes."""
+    if not _HEADER.size < len(data) <= MAX_BYTES or data[:4] != _MAGIC:
+        raise Rejected("malformed")
+    _, version, key_id, tag = _HEADER.unpack_from(data)
+    if version != VERSION:
+        raise Rejected("version")
+    body = data[_HEADER.size :]
+    if not keys.verify(key_id, _signed(version, body), tag):
+        raise Rejected("key")
+    try:
+        return _HEARTBEAT.validate_python(msgpack.unpackb(body))
+    except (ValueError, ValidationError, msgpack.UnpackException):
+        raise Rejected("malformed") from None
+
+
+def _signed(version: int, body: bytes) -> bytes:
+    return _CONTEXT + bytes([version]) + body
