@@ -11,7 +11,6 @@ What was changed is remembered before it is changed, so that `down` restores it 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from lb.errors import UsageError
 from lb.model import Cluster, Virtual
-from lb.netif import add_address, addresses, remove_address, sysctl
+from lb.netif import add_address, addresses, namespaces, remove_address, sysctl
 from lb.rundir import RUN_DIR
 
 _CONF = "net/ipv4/conf"
@@ -148,28 +147,27 @@ def down() -> list[str]:
     there = {name: value for name, value in record.sysctls.items() if sysctl.exists(name)}
     for name, value in there.items():
         sysctl.write(name, value)
-    record_path().unlink(missing_ok=True)
+    record_path(namespaces.current()).unlink(missing_ok=True)
     return [
         *(f"{vip}/32 removed from lo" for vip in record.addresses),
         *(f"{name}: restored to {value}" for name, value in there.items()),
     ]
 
 
-def record_path() -> Path:
-    """Where this host's record lies: `realserver.json`, and one for each other network namespace (lab hosts)."""
-    own, first = (os.stat(f"/proc/{pid}/ns/net").st_ino for pid in ("thread-self", "1"))  # noqa: PTH116
-    return RUN_DIR / ("realserver.json" if own == first else f"realserver-{own}.json")
+def record_path(namespace: str | None) -> Path:
+    """Where the record of a host lies. namespace: its name in `ip netns`, as lab hosts have one; they share /run."""
+    return RUN_DIR / (f"realserver-{namespace}.json" if namespace else "realserver.json")
 
 
 def _load() -> Record:
     try:
-        return Record(**json.loads(record_path().read_text()))
+        return Record(**json.loads(record_path(namespaces.current()).read_text()))
     except FileNotFoundError:
         return Record()
 
 
 def _save(record: Record) -> None:
-    path = record_path()
+    path = record_path(namespaces.current())
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps({"sysctls": record.sysctls, "addresses": record.addresses}, indent=2))

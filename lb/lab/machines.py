@@ -1,0 +1,159 @@
+"""A lab's hosts as machines: built, switched on and off, and what runs on them.
+
+A host is a network namespace on one cable to the lab's switch, which is a bridge in a namespace of its own without an
+uplink. What a power cut takes from a real machine it takes here: the link first, so that no last word escapes, then
+every process, then what lies in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lb import bpf, realserver
+from lb.errors import LabError
+from lb.lab import services
+from lb.lab.state import Lab
+from lb.lab.topology import Host, Topology
+from lb.model import Cluster
+from lb.netif import add_address, namespaces, wiring
+from lb.rundir import RUN_DIR
+
+BRIDGE = "switch"
+PIN_DIR = Path("/sys/fs/bpf/lbctl")
+KILL_TIMEOUT_S = 10.0
+
+_XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, bpf.PASS, 0x95, 0, 0, 0)
+"""r0 = XDP_PASS; exit. Frames that a veth's other end sends with XDP_TX vanish unless this end runs a program, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Something that runs on a host."""
+
+    pid: int
+    command: str
+
+    @property
+    def service(self) -> str | None:
+        """Which of the lab's services it belongs to."""
+        return services.service_of(self.command)
+
+
+def alive(lab: Lab, host: Host) -> bool:
+    """Is it switched on, and was its start finished?"""
+    return namespaces.exists(host.namespace) and (lab.disk(host) / "on").exists()
+
+
+def processes(hosts: Iterable[Host]) -> dict[str, list[Process]]:
+    """What runs on each of these hosts, by name."""
+    inodes = {number: host.name for host in hosts if (number := namespaces.inode(host.namespace))}
+    found: dict[str, list[Process]] = {name: [] for name in inodes.values()}
+    for number, pids in namespaces.processes(set(inodes)).items():
+        for pid in sorted(pids):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+                found[inodes[number]].append(Process(pid, command.decode(errors="replace").strip()))
+    return found
+
+
+def start_switch(topology: Topology) -> None:
+    """Raise the switch if it is not there."""
+    if namespaces.exists(topology.switch):
+        return
+    namespaces.create(topology.switch)
+    with namespaces.inside(topology.switch, "switch"):
+        wiring.add_bridge(BRIDGE)
+        wiring.set_up(BRIDGE)
+
+
+def boot(lab: Lab, cluster: Cluster, host: Host) -> None:
+    """Switch a host on, without its services. What an unfinished start left behind goes first."""
+    halt(lab, [host])
+    disk = lab.disk(host)
+    disk.mkdir(parents=True, exist_ok=True)
+    namespaces.create(host.namespace)
+    _plug_in(lab.topology, host)
+    with namespaces.inside(host.namespace, host.name):
+        wiring.set_up("lo")
+        for position, address in enumerate(host.addresses):
+            add_address(host.interface, address, 32 if position else lab.topology.prefix)
+        wiring.compute_checksums(host.interface)
+        wiring.set_up(host.interface)
+        if host.kind == "real":
+            realserver.up(cluster)
+    (disk / "on").touch()
+
+
+def _port(topology: Topology, host: Host) -> str:
+    return f"port{topology.hosts.index(host)}"
+
+
+def _plug_in(topology: Topology, host: Host) -> None:
+    port = _port(topology, host)
+    fd = namespaces.open_fd(host.namespace)
+    try:
+        with namespaces.inside(topology.switch, "switch"):
+            wiring.add_cable(BRIDGE, port, fd, host.interface, host.mac)
+            if host.kind == "director":
+                program = bpf.load_xdp(_XDP_PASS)
+                wiring.attach_xdp(port, program)
+                os.close(program)
+    finally:
+        os.close(fd)
+
+
+def cut_power(lab: Lab, host: Host) -> None:
+    """Kill a host so that the others see nothing but silence."""
+    if namespaces.exists(lab.topology.switch):
+        with namespaces.inside(lab.topology.switch, "switch"):
+            if _port(lab.topology, host) in {name for _, name in socket.if_nameindex()}:
+                wiring.delete(_port(lab.topology, host))
+    halt(lab, [host])
+
+
+def halt(lab: Lab, hosts: Iterable[Host]) -> None:
+    """End everything that runs on these hosts, and forget all that is not on their disks. Raises LabError."""
+    there = {host: namespaces.inode(host.namespace) for host in hosts}
+    _kill_all({number for number in there.values() if number is not None})
+    for host in there:
+        (lab.disk(host) / "on").unlink(missing_ok=True)
+        realserver.record_path(host.namespace).unlink(missing_ok=True)
+        if host.kind == "director":
+            _forget_director(host.name)
+        namespaces.remove(host.namespace)
+
+
+def _forget_director(node: str) -> None:
+    for pattern in (f"{node}.sock", f"{node}.lock", f"{node}.state.*"):
+        for path in RUN_DIR.glob(pattern):
+            path.unlink(missing_ok=True)
+    if (PIN_DIR / node).exists():
+        shutil.rmtree(PIN_DIR / node)
+
+
+def remove_switch(topology: Topology) -> None:
+    """End the switch, and with it all cables."""
+    if number := namespaces.inode(topology.switch):
+        _kill_all({number})
+    namespaces.remove(topology.switch)
+
+
+def _kill_all(inodes: set[int]) -> None:
+    """Kill until nobody is left: who was just forking has children that the first look missed."""
+    deadline = time.monotonic() + KILL_TIMEOUT_S
+    while pids := [pid for found in namespaces.processes(inodes).values() for pid in found]:
+        if time.monotonic() > deadline:
+            raise LabError(f"processes {', '.join(map(str, pids))} do not die; look at them with: ps -fp PID")
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.002)

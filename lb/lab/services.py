@@ -1,0 +1,83 @@
+"""What runs on a lab's hosts: nginx, the UDP echo and, on directors, lbctl itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from lb.lab import udp_echo, webserver
+from lb.lab.state import Lab
+from lb.lab.topology import Host
+from lb.netif import namespaces
+
+Process = subprocess.Popen[bytes]
+
+
+def wanted(lab: Lab, host: Host) -> set[str]:
+    """The services that should run on a host."""
+    rows = {
+        "nginx": bool(host.servers),
+        "udp-echo": bool(host.udp_ports),
+        "lbctl": host.kind == "director" and not lab.hosts_only,
+    }
+    return {name for name, here in rows.items() if here}
+
+
+def service_of(command: str) -> str | None:
+    """Which of these services a command line belongs to."""
+    words = command.split()
+    if words[:1] == ["nginx:"]:
+        return "nginx"
+    if any(word.endswith("udp_echo.py") for word in words):
+        return "udp-echo"
+    ours = any(word == "lb" or word.endswith("/lbctl") for word in words)
+    return "lbctl" if ours and "up" in words and "lab" not in words else None
+
+
+def environment(lab: Lab, host: Host) -> dict[str, str]:
+    """What processes on a host find around them: this lbctl, the directors' keys, and which director they are on."""
+    env = {name: value for name, value in os.environ.items() if name != "LBCTL_NODE"}
+    path = (str(Path(sys.executable).parent), env.get("PATH", "/usr/bin:/bin"), "/usr/sbin", "/sbin")
+    env |= {"PATH": ":".join(path), "LBCTL_AUTHKEYS": str(lab.authkeys)}
+    return env | ({"LBCTL_NODE": host.name} if host.kind == "director" else {})
+
+
+def director_log(lab: Lab, host: Host) -> Path:
+    """Where a director's output goes."""
+    return lab.disk(host) / "lbctl.log"
+
+
+def start(lab: Lab, host: Host, names: Collection[str]) -> Process | None:
+    """Start these services on a living host; returns the director's process if it is among them. Raises LabError."""
+    disk = lab.disk(host)
+    env = environment(lab, host)
+    director = None
+    with namespaces.inside(host.namespace, host.name):
+        if "nginx" in names:
+            webserver.prepare(host, disk, lab.directory / "download")
+            webserver.start(disk, env)
+        if "udp-echo" in names:
+            _start_udp_echo(host, disk, env)
+        if "lbctl" in names:
+            command = [sys.executable, "-m", "lb", "up", str(lab.conf), "--node", host.name]
+            director = _spawn(command, director_log(lab, host), env)
+    return director
+
+
+def _start_udp_echo(host: Host, disk: Path, env: Mapping[str, str]) -> None:
+    with contextlib.ExitStack() as stack:
+        bound = [stack.enter_context(udp_echo.bind(port)).fileno() for port in host.udp_ports]
+        command = [sys.executable, udp_echo.__file__, host.name, *map(str, bound)]
+        _spawn(command, disk / "udp-echo.log", env, bound)
+
+
+def _spawn(command: list[str], log: Path, env: Mapping[str, str], fds: Iterable[int] = ()) -> Process:
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env, pass_fds=tuple(fds),
+            start_new_session=True,
+        )  # fmt: skip

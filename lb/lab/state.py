@@ -1,0 +1,100 @@
+"""Which labs this machine has, and where their files lie.
+
+/run/lbctl/lab/CLUSTER/lab.json     what was raised, written before it is
+/run/lbctl/lab/CLUSTER/HOST/        a host's disk: configuration, pages and logs of what runs there
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from lb.errors import LabError, NotRunningError
+from lb.lab.topology import Host, Topology
+from lb.rundir import RUN_DIR
+
+LAB_DIR = RUN_DIR / "lab"
+LOCK_TIMEOUT_S = 60.0
+
+
+class Lab(BaseModel):
+    """A lab that was raised. conf: its configuration; hosts_only: the directors do not run lbctl."""
+
+    model_config = ConfigDict(frozen=True)
+
+    conf: Path
+    authkeys: Path
+    hosts_only: bool
+    topology: Topology
+
+    @property
+    def name(self) -> str:
+        """The cluster's."""
+        return self.topology.cluster
+
+    @property
+    def directory(self) -> Path:
+        """Everything of this lab on disk."""
+        return LAB_DIR / self.name
+
+    def disk(self, host: Host) -> Path:
+        """A host's own part of it."""
+        return self.directory / host.name
+
+
+def save(lab: Lab) -> None:
+    """Remember a lab, at once or not at all."""
+    lab.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    draft = lab.directory / "lab.json.new"
+    draft.write_text(lab.model_dump_json(indent=2))
+    draft.replace(lab.directory / "lab.json")
+
+
+def labs() -> list[Lab]:
+    """Every lab of this machine."""
+    return [Lab.model_validate_json(path.read_text()) for path in sorted(LAB_DIR.glob("*/lab.json"))]
+
+
+def find(cluster: str) -> Lab | None:
+    """The lab of a cluster, if there is one."""
+    return next((lab for lab in labs() if lab.name == cluster), None)
+
+
+def of_host(name: str) -> tuple[Lab, Host]:
+    """The lab that has a host of that name, and the host. Raises LabError and NotRunningError."""
+    known = labs()
+    if not known:
+        raise NotRunningError("no lab is up on this machine; raise one with 'lbctl lab up CONF'")
+    for lab in known:
+        for host in lab.topology.hosts:
+            if host.name == name:
+                return lab, host
+    names = "; ".join(f"{lab.name} has {', '.join(h.name for h in lab.topology.hosts)}" for lab in known)
+    raise LabError(f"no lab has a host {name!r}: {names}")
+
+
+@contextlib.contextmanager
+def lock() -> Iterator[None]:
+    """One command at a time changes labs; others wait. Held by nobody after a crash. Raises LabError."""
+    RUN_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
+    fd = os.open(RUN_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    message = f"another 'lbctl lab' command has been at work for {LOCK_TIMEOUT_S:g} s"
+                    raise LabError(f"{message}; find it with: fuser -v {RUN_DIR}") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,246 @@
+"""What the lab of a configuration consists of: hosts, their addresses, and what each serves. Pure.
+
+    client ── switch ── directors, reals
+
+One segment holds every address of the file. The client also has the addresses of `[ha] ping` that no other host has:
+it plays the router.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+import regex
+from pydantic import BaseModel, ConfigDict
+
+from lb.errors import LabError
+from lb.model import Check, Cluster, Virtual
+
+WIDEST_USUAL_PREFIX = 24
+DEFAULT_PORT = 80
+"""What is served for a virtual of every port (0)."""
+
+Example = Callable[[str], str]
+"""Makes up a text in which a regular expression should be found."""
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Page(_Value):
+    """An answer to a check.
+
+    path: decoded, as a web server compares it. passes: what the checks of this path want to receive is found in body.
+    """
+
+    path: str
+    status: int
+    body: str
+    passes: bool = True
+
+
+class Server(_Value):
+    """A web server's port. `/` is the host's name unless it is one of the pages."""
+
+    port: int
+    tls: bool
+    pages: tuple[Page, ...] = ()
+
+
+class Host(_Value):
+    """A machine of the lab. name: also of its namespace, `lbctl-NAME`. udp_ports: where it echoes its name."""
+
+    name: str
+    kind: Literal["client", "director", "real"]
+    interface: str
+    addresses: tuple[IPv4Address, ...]
+    servers: tuple[Server, ...] = ()
+    udp_ports: tuple[int, ...] = ()
+
+    @property
+    def namespace(self) -> str:
+        """Its network namespace."""
+        return f"lbctl-{self.name}"
+
+    @property
+    def mac(self) -> bytes:
+        """Made of its first address, so that it is the same after a reboot and can be read in a trace."""
+        return bytes((2, 0)) + self.addresses[0].packed
+
+
+class Topology(_Value):
+    """The whole lab. switch: the name of its namespace; prefix: length of the segment's."""
+
+    cluster: str
+    switch: str
+    prefix: int
+    hosts: tuple[Host, ...]
+
+    def host(self, name: str) -> Host:
+        """The host of that name. Raises LabError that lists those there are."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        names = ", ".join(host.name for host in self.hosts)
+        raise LabError(f"the lab of {self.cluster} has no host {name!r}; it has {names}")
+
+    @property
+    def directors(self) -> tuple[Host, ...]:
+        """The hosts that balance."""
+        return tuple(host for host in self.hosts if host.kind == "director")
+
+    @property
+    def unanswered(self) -> tuple[tuple[Host, str], ...]:
+        """Hosts and paths of checks that their page does not satisfy, because none could be made up."""
+        return tuple((host, p.path) for host in self.hosts for s in host.servers for p in s.pages if not p.passes)
+
+
+def build(cluster: Cluster, example: Example) -> Topology:
+    """The lab of a configuration, the same for the same file. Raises LabError."""
+    taken = {node.name for node in cluster.nodes}
+    names = _real_names(cluster, taken)
+    fixed = {*cluster.addresses, *names, *(node.address for node in cluster.nodes)}
+    segment = covering((*fixed, *cluster.ha.ping))
+    routers = tuple(address for address in cluster.ha.ping if address not in fixed)
+    own = _free_address(segment, cluster.nodes[0].address, {*fixed, *routers})
+    directors = (
+        Host(
+            name=node.name,
+            kind="director",
+            interface=cluster.interface_of(node),
+            addresses=(node.address,),
+            **_serving(node.name, _sorry_virtuals(cluster), example, checked=False),
+        )
+        for node in cluster.nodes
+    )
+    reals = (
+        Host(
+            name=name,
+            kind="real",
+            interface=cluster.cluster.interface,
+            addresses=(address,),
+            **_serving(name, [v for v in cluster.virtuals if address in v.hosts], example, checked=True),
+        )
+        for address, name in names.items()
+    )
+    client = Host(
+        name=_unique("client", taken),
+        kind="client",
+        interface=cluster.cluster.interface,
+        addresses=(own, *routers),
+    )
+    return Topology(
+        cluster=cluster.cluster.name,
+        switch=f"lbctl-{_unique(f'switch-{cluster.cluster.name}', taken)}",
+        prefix=segment.prefixlen,
+        hosts=(client, *directors, *reals),
+    )
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """`name`, or with a number behind it, which is taken from now on."""
+    candidates = (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3)))
+    free = next(candidate for candidate in candidates if candidate not in taken)
+    taken.add(free)
+    return free
+
+
+def _real_names(cluster: Cluster, taken: set[str]) -> dict[IPv4Address, str]:
+    """Every real's and fallback host's name: the file's own, else of its first appearance."""
+    reals = [(virtual, real) for virtual in cluster.virtuals for real in virtual.reals]
+    given = {real.address: real.name for _, real in reversed(reals) if real.name}
+    taken.update(given.values())
+    names: dict[IPv4Address, str] = {}
+    for virtual, real in reals:
+        if real.address not in names:
+            names[real.address] = given.get(real.address) or _unique(virtual.real_name(real), taken)
+    for virtual in cluster.virtuals:
+        for address in virtual.hosts:
+            if address not in names:
+                names[address] = _unique(f"{virtual.name}-fallback", taken)
+    return names
+
+
+def covering(addresses: Iterable[IPv4Address]) -> IPv4Network:
+    """The smallest network, /24 or wider, in which all these are hosts: neither its number nor its broadcast."""
+    low, high = min(found := list(addresses)), max(found)
+    prefix = WIDEST_USUAL_PREFIX
+    while prefix:
+        network = IPv4Network((low, prefix), strict=False)
+        if high in network and network.network_address != low and network.broadcast_address != high:
+            break
+        prefix -= 1
+    return IPv4Network((low, prefix), strict=False)
+
+
+def _free_address(segment: IPv4Network, near: IPv4Address, used: set[IPv4Address]) -> IPv4Address:
+    """The highest address that nobody has in the /24 of a director, which the segment includes."""
+    block = IPv4Network((near, WIDEST_USUAL_PREFIX), strict=False)
+    free = (address for address in reversed(list(block.hosts())) if address not in used and address in segment)
+    address = next(free, None)
+    if address is None:
+        raise LabError(f"no address of {block} is left for the lab's client; leave one out of the file")
+    return address
+
+
+def _sorry_virtuals(cluster: Cluster) -> list[Virtual]:
+    """Those whose fallback is the director itself."""
+    return [v for v in cluster.virtuals if v.fallback and v.fallback.address.is_loopback]
+
+
+def _serving(name: str, virtuals: Sequence[Virtual], example: Example, checked: bool) -> dict[str, object]:
+    """A host's `servers` and `udp_ports`. checked: it answers the checks of these virtuals, too."""
+    tls: dict[int, bool] = {}
+    asked: dict[int, list[Check]] = {}
+    udp = {virtual.port or DEFAULT_PORT for virtual in virtuals if virtual.protocol == "udp"}
+    for virtual in virtuals:
+        check = virtual.check
+        if checked and check.type not in ("on", "off"):
+            port = virtual.check_port or DEFAULT_PORT
+            tls.setdefault(port, check.type == "negotiate" and check.service == "https")
+            asked.setdefault(port, []).append(check)
+    for virtual in virtuals:
+        if virtual.protocol == "tcp":
+            tls.setdefault(virtual.port or DEFAULT_PORT, virtual.port == 443)
+    return {
+        "udp_ports": tuple(sorted(udp)),
+        "servers": tuple(
+            Server(port=port, tls=tls[port], pages=_pages(name, asked.get(port, []), example)) for port in sorted(tls)
+        ),
+    }
+
+
+def _pages(name: str, checks: Iterable[Check], example: Example) -> tuple[Page, ...]:
+    """What the checks of one port ask for, each path once."""
+    by_path: dict[str, list[Check]] = {}
+    for check in checks:
+        if check.type == "negotiate":
+            by_path.setdefault(page_path(check.request), []).append(check)
+    return tuple(_page(name, path, asking, example) for path, asking in by_path.items())
+
+
+def _page(name: str, path: str, asking: Sequence[Check], example: Example) -> Page:
+    """A page in which every pattern is found, and the host's name in its first line wherever they allow that."""
+    patterns = tuple(dict.fromkeys(check.receive for check in asking if check.receive))
+    text = "\n".join(example(pattern) for pattern in patterns)
+    bodies = (f"{name}\n", f"{name}\n{text}\n", f"{name}\n{text}", f"{text}\n{name}\n", f"{text}\n", text)
+    fitting = next((body for body in bodies if all(regex.search(p, body) for p in patterns)), None)
+    status = asking[0].status
+    return Page(
+        path=path,
+        status=200 if not status or 200 in status else status[0],
+        body=bodies[1] if fitting is None else fitting,
+        passes=fitting is not None,
+    )
+
+
+def page_path(request: str) -> str:
+    """The path of a check's request as a web server sees it: no query, decoded, dots resolved."""
+    path = unquote(urlsplit(request).path)
+    resolved = "/" + posixpath.normpath("/" + path).lstrip("/")
+    return resolved + "/" if path.endswith("/") and resolved != "/" else resolved
