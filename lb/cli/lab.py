@@ -180,10 +180,10 @@ def shell(host: str) -> None:
 
 
 def _become(name: str, command: Sequence[str]) -> None:
-    from lb.lab import control, services
+    from lb.lab import services
     from lb.netif import namespaces
 
-    owner, host = control.running_host(name)
+    owner, host = labs.running_host(name)
     namespaces.enter(host.namespace, host.name)
     env = services.environment(owner, host)
     program = shutil.which(command[0], path=env["PATH"])

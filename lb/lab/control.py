@@ -35,7 +35,7 @@ def up(cluster: Cluster, hosts_only: bool, new_authkeys: Callable[[], str], say:
         before = state.find(lab.name)
         _refuse_conflicts(lab, before)
         state.save(lab)
-        missing = [host for host in lab.topology.hosts if not machines.alive(lab, host)]
+        missing = [host for host in lab.topology.hosts if not lab.alive(host)]
         try:
             if not lab.authkeys.exists():
                 _write_secret(lab.authkeys, new_authkeys())
@@ -72,7 +72,7 @@ def _refuse_conflicts(lab: Lab, before: Lab | None) -> None:
             )
     for host in lab.topology.directors:
         with contextlib.suppress(NotRunningError):
-            if not machines.alive(lab, host) and rundir.find_director(host.name):
+            if not lab.alive(host) and rundir.find_director(host.name):
                 raise LabError(
                     f"a director {host.name} runs on this machine outside any lab; "
                     f"stop it first: lbctl down --node {host.name}"
@@ -88,7 +88,7 @@ def start(name: str, say: Say) -> bool:
     """Switch a host on, or start what does not run on it any more; False if nothing was missing. Raises LabError."""
     with state.lock():
         lab, host = state.of_host(name)
-        dead = not machines.alive(lab, host)
+        dead = not lab.alive(host)
         machines.start_switch(lab.topology)
         return bool(_start(lab, config.load(lab.conf), [host] if dead else [], [host], say))
 
@@ -152,7 +152,7 @@ def kill(name: str) -> bool:
     """Cut a host's power; False if it was off already. Raises LabError and NotRunningError."""
     with state.lock():
         lab, host = state.of_host(name)
-        was_alive = machines.alive(lab, host)
+        was_alive = lab.alive(host)
         machines.cut_power(lab, host)
         return was_alive
 
@@ -160,7 +160,7 @@ def kill(name: str) -> bool:
 def nginx(name: str, wanted: bool) -> bool:
     """Start or stop a host's web server by hand; False if it was so already. Raises LabError."""
     with state.lock():
-        lab, host = running_host(name)
+        lab, host = state.running_host(name)
         if not host.servers:
             raise LabError(f"{name} is the lab's {host.kind} and has no web server")
         there = [p for p in machines.processes([host])[host.name] if p.service == "nginx"]
@@ -171,14 +171,6 @@ def nginx(name: str, wanted: bool) -> bool:
         else:
             webserver.stop([process.pid for process in there])
         return True
-
-
-def running_host(name: str) -> tuple[Lab, Host]:
-    """A host that is on. Raises LabError that says how to switch it on."""
-    lab, host = state.of_host(name)
-    if not machines.alive(lab, host):
-        raise LabError(f"{name} is dead; switch it on with: lbctl lab start {name}")
-    return lab, host
 
 
 def down(cluster: str | None) -> list[str]:
@@ -218,7 +210,7 @@ def status(lab: Lab) -> dict[str, Any]:
                 "namespace": host.namespace,
                 "interface": host.interface,
                 "addresses": [str(address) for address in host.addresses],
-                "state": "up" if machines.alive(lab, host) else "dead",
+                "state": "up" if lab.alive(host) else "dead",
                 "disk": str(lab.disk(host)),
                 "processes": [
                     {"pid": process.pid, "service": process.service, "command": process.command}

@@ -48,11 +48,6 @@ class Process:
         return services.service_of(self.command)
 
 
-def alive(lab: Lab, host: Host) -> bool:
-    """Is it switched on, and was its start finished?"""
-    return namespaces.exists(host.namespace) and (lab.disk(host) / "on").exists()
-
-
 def processes(hosts: Iterable[Host]) -> dict[str, list[Process]]:
     """What runs on each of these hosts, by name."""
     inodes = {number: host.name for host in hosts if (number := namespaces.inode(host.namespace))}
@@ -77,9 +72,8 @@ def start_switch(topology: Topology) -> None:
 
 def boot(lab: Lab, cluster: Cluster, host: Host) -> None:
     """Switch a host on, without its services. What an unfinished start left behind goes first."""
-    halt(lab, [host])
-    disk = lab.disk(host)
-    disk.mkdir(parents=True, exist_ok=True)
+    cut_power(lab, host)
+    lab.disk(host).mkdir(parents=True, exist_ok=True)
     namespaces.create(host.namespace)
     _plug_in(lab.topology, host)
     with namespaces.inside(host.namespace, host.name):
@@ -90,7 +84,7 @@ def boot(lab: Lab, cluster: Cluster, host: Host) -> None:
         wiring.set_up(host.interface)
         if host.kind == "real":
             realserver.up(cluster)
-    (disk / "on").touch()
+    lab.on_mark(host).touch()
 
 
 def _port(topology: Topology, host: Host) -> str:
@@ -125,7 +119,7 @@ def halt(lab: Lab, hosts: Iterable[Host]) -> None:
     there = {host: namespaces.inode(host.namespace) for host in hosts}
     _kill_all({number for number in there.values() if number is not None})
     for host in there:
-        (lab.disk(host) / "on").unlink(missing_ok=True)
+        lab.on_mark(host).unlink(missing_ok=True)
         realserver.record_path(host.namespace).unlink(missing_ok=True)
         if host.kind == "director":
             _forget_director(host.name)

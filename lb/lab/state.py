@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lb.errors import LabError, NotRunningError
 from lb.lab.topology import Host, Topology
+from lb.netif import namespaces
 from lb.rundir import RUN_DIR
 
 LAB_DIR = RUN_DIR / "lab"
@@ -46,6 +47,14 @@ class Lab(BaseModel):
     def disk(self, host: Host) -> Path:
         """A host's own part of it."""
         return self.directory / host.name
+
+    def alive(self, host: Host) -> bool:
+        """Is it switched on, and was its start finished?"""
+        return namespaces.exists(host.namespace) and self.on_mark(host).exists()
+
+    def on_mark(self, host: Host) -> Path:
+        """A file that is there from the end of a host's start to its death."""
+        return self.disk(host) / "on"
 
 
 def save(lab: Lab) -> None:
@@ -77,6 +86,14 @@ def of_host(name: str) -> tuple[Lab, Host]:
                 return lab, host
     names = "; ".join(f"{lab.name} has {', '.join(h.name for h in lab.topology.hosts)}" for lab in known)
     raise LabError(f"no lab has a host {name!r}: {names}")
+
+
+def running_host(name: str) -> tuple[Lab, Host]:
+    """A host that is on. Raises LabError that says how to switch it on, and NotRunningError."""
+    lab, host = of_host(name)
+    if not lab.alive(host):
+        raise LabError(f"{name} is dead; switch it on with: lbctl lab start {name}")
+    return lab, host
 
 
 @contextlib.contextmanager

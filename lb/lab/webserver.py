@@ -7,6 +7,7 @@ check's path   what the check wants to receive, with a status it accepts
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import ipaddress
@@ -153,9 +154,10 @@ def start(disk: Path, env: Mapping[str, str]) -> None:
 def stop(pids: list[int]) -> None:
     """End these nginx processes as `nginx -s stop` does, open connections too. Raises LabError."""
     for pid in pids:
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # the master has ended its worker meanwhile
+            os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while alive := [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()]:
+    while alive := [pid for pid in pids if Path(f"/proc/{pid}/ns/net").exists()]:
         if time.monotonic() > deadline:
             raise LabError(f"nginx (pid {', '.join(map(str, alive))}) did not stop in {STOP_TIMEOUT_S:g} s")
         time.sleep(0.01)
