@@ -34,11 +34,14 @@ class Destination:
 
     weight: what schedulers count with; 0 takes no new connection and keeps those it has.
     mac: six bytes, or None while the neighbour is unresolved (then it takes no new connection either).
+    share: its weight when it is well. Hash schedulers build their tables with it, so that a real that goes down keeps
+    its places and no client of another real moves. None: the weight, at least 1.
     """
 
     address: IPv4Address
     weight: int
     mac: bytes | None = None
+    share: int | None = None
 
     @property
     def local(self) -> bool:

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * Every struct that the packet program shares with Python. Layouts flow from here to there: the compiler describes
+ * them and lb.abi makes numpy types of the description. A field declared __be16 or __be32 is in wire order, all others
+ * are in host order, and no name is both. tests/packet/test_layout.py prints every offset.
+ *
+ * Times ending in _t are ticks: CLOCK_MONOTONIC nanoseconds >> TICK_SHIFT (1.07 s). A shift costs nothing; dividing
+ * nanoseconds by 10^9 costs more than the rest of a known connection's bookkeeping.
+ */
+
+/* Compared as bytes, so that nothing may be left to chance: `zero` is the padding, named. */
+struct connection_key {
+	__be32 client;
+	__be32 virtual;
+	__be16 client_port;
+	__be16 virtual_port;
+	__u8 protocol;
+	__u8 zero[3];
+};
+
+struct connection {
+	__u32 real;		/* index in `reals`, never a MAC: that may change */
+	__u32 last_seen_t;
+	__u32 synced_t;		/* when user space was last told of it */
+	__u8 state;		/* lb.tcp.State */
+	__u8 zero[3];
+};
+
+/* One real of one service. The row says whose it is, so that its index outlives programs and processes. */
+struct real {
+	__be32 address;
+	__be32 virtual;
+	__be16 virtual_port;
+	__u8 protocol;
+	__u8 flags;		/* lb.abi.RealFlag */
+	__u8 mac[6];		/* valid with REAL_RESOLVED */
+	__u16 weight;
+	__u32 zero;		/* makes it 24 bytes, what an array map would use anyway */
+};
+
+struct real_stats {
+	__u64 packets;
+	__u64 bytes;		/* of IP, as IPVS counts them */
+	__u64 connections;	/* ever scheduled here */
+};
+
+/* For those who read the maps; the program has its services compiled in. */
+struct service {
+	__be32 virtual;
+	__be16 virtual_port;
+	__u8 protocol;
+	__u8 flags;		/* lb.abi.ServiceFlag */
+	__u8 scheduler[8];	/* its name, padded with zeros */
+};
+
+/* Where in `slots` a service's table lies. `table` is written in one store: base in the low half, count in the high. */
+struct schedule {
+	__u64 table;
+	__u64 cursor;
+};
+
+struct lease {
+	__u64 until_ns;
+};
+
+/* What the ring tells user space: enough to make a row of lb.connections without another look-up. */
+struct event {
+	struct connection_key key;
+	__be32 address;		/* of the real; 127.0.0.1 is this director */
+	__u32 last_seen_t;
+	__u32 state;
+	__u32 unused;		/* records are multiples of 8 bytes */
+};
+
+/* How a packet of a virtual leaves, and by which name it is counted. Packets of others are not counted at all. */
+#define OUTCOMES(_) \
+	_(tx_packets, XDP_TX) \
+	_(passed, XDP_PASS) \
+	_(drop_no_real, XDP_DROP) \
+	_(drop_no_neighbour, XDP_DROP) \
+	_(drop_fragment, XDP_DROP) \
+	_(drop_malformed, XDP_DROP) \
+	_(drop_no_lease, XDP_DROP) \
+	_(drop_table_full, XDP_DROP) \
+	_(arp_no_lease, XDP_DROP)
+
+struct counters {
+#define COUNTER(name, action) __u64 name;
+	OUTCOMES(COUNTER)
+#undef COUNTER
+	__u64 events_lost;
+};

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The connection table: a packet's entry, its TCP state as the client's side alone shows it, its age.
+ *
+ * Generated from lb.tcp: TCP_ON_RST, TCP_ON_SYN, TCP_ON_FIN, TCP_ON_ACK, TCP_ON_NONE (a row of IPVS's INPUT-ONLY table each: four
+ * bits a state hold the next one), STATE_NONE, STATE_UDP, REUSABLE_STATES (bits), TIMEOUTS(_) with _(state, ticks).
+ */
+static __always_inline __u8 next_state(__u8 state, __u8 flags)
+{
+	__u64 row = flags & TCP_RST ? TCP_ON_RST :
+		    flags & TCP_SYN ? TCP_ON_SYN :
+		    flags & TCP_FIN ? TCP_ON_FIN :
+		    flags & TCP_ACK ? TCP_ON_ACK : TCP_ON_NONE;
+
+	return row >> state * 4 & 0xf;
+}
+
+static __always_inline __s32 timeout_t(__u8 state)
+{
+	switch (state) {
+#define CASE(state, ticks) \
+	case state: \
+		return ticks;
+	TIMEOUTS(CASE)
+#undef CASE
+	default:
+		return 0;
+	}
+}
+
+/* Can this packet open a connection? Any datagram, and a SYN that does not reset at once. */
+static __always_inline bool may_open(const struct packet *packet)
+{
+	return packet->key.protocol != IPPROTO_TCP || (packet->tcp_flags & (TCP_SYN | TCP_RST)) == TCP_SYN;
+}
+
+/* The packet's entry, or NULL: there is none, it ran out, or a client begins anew on the port of a finished one. */
+static __always_inline struct connection *find_connection(const struct packet *packet, __u32 now_t)
+{
+	struct connection *found = connections.lookup((struct connection_key *)&packet->key);
+
+	if (!found)
+		return NULL;
+	/* Signed: user space's clock may be a tick ahead of the coarse one. */
+	if (found->last_seen_t != now_t && (__s32)(now_t - found->last_seen_t) > timeout_t(found->state))
+		return NULL;
+	if (packet->key.protocol == IPPROTO_TCP && may_open(packet) && 1u << found->state & REUSABLE_STATES)
+		return NULL;
+	return found;
+}
+
+/* Note that a packet came. Returns whether user space should hear of it: the state changed, or it last heard long ago.
+ * Two CPUs may do this at once for one connection; both write the same or a neighbouring state, as in IPVS. */
+static __always_inline bool touch(struct connection *known, const struct packet *packet, __u32 now_t)
+{
+	bool tell = false;
+
+	if (packet->key.protocol == IPPROTO_TCP) {
+		__u8 state = next_state(known->state, packet->tcp_flags);
+
+		if (state != known->state) {
+			known->state = state;
+			tell = true;
+		}
+	}
+	if (known->last_seen_t != now_t) {	/* most packets write nothing: the line stays shared between CPUs */
+		known->last_seen_t = now_t;
+		tell |= now_t - known->synced_t >= SYNC_REFRESH_T;
+	}
+	if (tell)
+		known->synced_t = now_t;
+	return tell;
+}
+
+static __always_inline __u8 first_state(const struct packet *packet)
+{
+	return packet->key.protocol == IPPROTO_TCP ? next_state(STATE_NONE, packet->tcp_flags) : STATE_UDP;
+}
+
+static __always_inline enum outcome insert_connection(const struct packet *packet, __u32 real, __u8 state, __u32 now_t)
+{
+	struct connection fresh = {
+		.real = real,
+		.last_seen_t = now_t,
+		.synced_t = now_t,
+		.state = state,
+	};
+
+	if (connections.update((struct connection_key *)&packet->key, &fresh))
+		return OUTCOME_drop_table_full;
+	return OURS;
+}
+
+/* Tell user space, which tells the other directors. A full ring is counted, and repaired by the next refresh. */
+static __always_inline void tell_event(const struct packet *packet, const struct real *real, __u8 state, __u32 now_t)
+{
+	struct event event = {
+		.key = packet->key,
+		.address = real->address,
+		.last_seen_t = now_t,
+		.state = state,
+	};
+	struct counters *mine;
+
+	if (events.ringbuf_output(&event, sizeof(event), 0)) {
+		mine = this_cpu();
+		if (mine)
+			mine->events_lost++;
+	}
+}

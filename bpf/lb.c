@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The packet program: parse, match the service, follow the known connection or schedule a new one, forward, count.
+ *
+ * lb.datapath.source splices the headers into this text, because bcc rewrites map calls in the main text only, and puts
+ * the configuration in front of it.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+#include "byteorder.h"
+#include "abi.h"
+#include "maps.h"
+#include "stats.h"
+#include "service.h"
+#include "parse.h"
+#include "arp.h"
+#include "conn.h"
+#include "sched.h"
+#include "forward.h"
+
+/* Which packet is it, and is it ours? Needs no map, and no clock. */
+static __always_inline enum outcome parse(struct packet *packet, void *at, const void *end)
+{
+	struct ethernet *ethernet = at;
+
+	if ((void *)(ethernet + 1) > end)
+		return FOREIGN;
+	packet->ethernet = ethernet;
+	if (ethernet->type == be16(ETH_P_IP))
+		return parse_ipv4(packet, ethernet + 1, end);
+	if (ethernet->type == be16(ETH_P_ARP))
+		return parse_arp(ethernet + 1, end);
+	return FOREIGN;
+}
+
+static __always_inline enum outcome balance(struct packet *packet, __u64 now_ns)
+{
+	__u32 now_t = now_ns >> TICK_SHIFT, index;
+	int service = match_service(&packet->key);
+	struct connection *known;
+	struct real_stats *stats;
+	enum outcome outcome;
+	struct real *real;
+	bool tell = true;
+	__u8 state;
+
+	if (service == NO_SERVICE)
+		return OUTCOME_passed;
+
+	known = find_connection(packet, now_t);
+	if (known) {
+		tell = touch(known, packet, now_t);
+		index = known->real;
+		state = known->state;
+	} else if (may_open(packet)) {
+		outcome = schedule_connection(service, packet->key.client, &index);
+		if (outcome != OURS)
+			return outcome;
+		state = first_state(packet);
+		outcome = insert_connection(packet, index, state, now_t);
+		if (outcome != OURS)
+			return outcome;
+	} else {	/* the kernel answers with a reset, unless another director may own the address by now */
+		return lease_is_fresh(now_ns) ? OUTCOME_passed : OUTCOME_drop_no_lease;
+	}
+
+	real = reals.lookup(&index);
+	stats = real_stats.lookup(&index);
+	if (!real || !stats)
+		return OUTCOME_drop_no_real;
+	if (!known)
+		stats->connections++;
+	if (tell)
+		tell_event(packet, real, state, now_t);
+	return forward(packet, real, stats);
+}
+
+int lb(struct xdp_md *ctx)
+{
+	struct packet packet = {};
+	enum outcome outcome = parse(&packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
+
+	if (outcome == OURS)
+		outcome = balance(&packet, NOW_NS());
+	else if (outcome == QUESTION)
+		outcome = answer_arp(NOW_NS());
+	return leave(outcome);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * Two kinds of maps. Pinned ones outlive the program and the process: each new program opens what it finds below
+ * PINS (whose name holds a hash of abi.h and of the sizes, since the kernel does not check what a pin's bytes mean).
+ * The others belong to one loaded program and are filled before it is attached.
+ */
+BPF_TABLE_PINNED("lru_hash", struct connection_key, struct connection, connections, CONNECTIONS_MAX,
+		 PINS "/connections");
+BPF_TABLE_PINNED("array", __u32, struct real, reals, REALS_MAX, PINS "/reals");
+BPF_TABLE_PINNED("percpu_array", __u32, struct real_stats, real_stats, REALS_MAX, PINS "/real_stats");
+BPF_TABLE_PINNED("array", __u32, struct service, services, SERVICES_MAX, PINS "/services");
+BPF_TABLE_PINNED("percpu_array", __u32, struct counters, counters, 1, PINS "/counters");
+BPF_TABLE_PINNED("array", __u32, struct lease, lease, 1, PINS "/lease");
+
+/* bcc has no macro for a pinned ring. `leaf` is there for its description only: a ring has no leaves. */
+struct events_table {
+	int key;
+	struct event leaf;
+	int (*ringbuf_output)(void *, u64, u64);
+	u32 max_entries;
+};
+__attribute__((section("maps/ringbuf:" PINS "/events")))
+struct events_table events = { .max_entries = EVENTS_BYTES };
+
+/* User space writes these two through mmap: a table first, then the one store that makes it current. */
+BPF_F_TABLE("array", __u32, struct schedule, schedules, SERVICES_MAX, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, __u64, slots, SLOTS_MAX, BPF_F_MMAPABLE);

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * From a frame to a packet of a virtual. What is not a virtual's, or not sent to this host, is FOREIGN, and found out as
+ * early as can be. VLAN tags and IPv6 are foreign for now.
+ */
+struct ethernet {
+	__u16 destination[3];	/* halfwords in memory order: MACs are copied and compared, never computed with */
+	__u16 source[3];
+	__be16 type;
+};
+
+struct packet {
+	struct ethernet *ethernet;
+	struct connection_key key;
+	__u16 length;		/* IPv4's total length */
+	__u8 tcp_flags;
+};
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+#define FRAGMENT 0x3fff		/* "more fragments" or an offset; RFC 791 section 3.1 */
+
+static __always_inline bool is_to_us(const struct ethernet *ethernet)
+{
+	return ethernet->destination[0] == INTERFACE_MAC_0 && ethernet->destination[1] == INTERFACE_MAC_1 &&
+	       ethernet->destination[2] == INTERFACE_MAC_2;
+}
+
+/* Ports and flags of a segment of at most `room` bytes. RFC 9293 section 3.1 */
+static __always_inline enum outcome parse_tcp(struct packet *packet, const void *at, const void *end, __u32 room)
+{
+	const struct tcphdr *tcp = at;
+	__u32 header;
+
+	if (room < sizeof(*tcp) || (const void *)(tcp + 1) > end)
+		return OUTCOME_drop_malformed;
+	header = (((const __u8 *)tcp)[12] >> 4) * 4;
+	if (header < sizeof(*tcp) || header > room)
+		return OUTCOME_drop_malformed;
+	packet->key.client_port = tcp->source;
+	packet->key.virtual_port = tcp->dest;
+	packet->tcp_flags = ((const __u8 *)tcp)[13];
+	return OURS;
+}
+
+/* Ports of a datagram of at most `room` bytes. RFC 768 */
+static __always_inline enum outcome parse_udp(struct packet *packet, const void *at, const void *end, __u32 room)
+{
+	const struct udphdr *udp = at;
+	__u32 length;
+
+	if (room < sizeof(*udp) || (const void *)(udp + 1) > end)
+		return OUTCOME_drop_malformed;
+	length = host16(udp->len);
+	if (length < sizeof(*udp) || length > room)
+		return OUTCOME_drop_malformed;
+	packet->key.client_port = udp->source;
+	packet->key.virtual_port = udp->dest;
+	return OURS;
+}
+
+static __always_inline enum outcome parse_ipv4(struct packet *packet, const void *at, const void *end)
+{
+	const struct iphdr *ip = at;
+	__u32 header, length;
+
+	if ((const void *)(ip + 1) > end)
+		return FOREIGN;		/* too short to say whose it is */
+	if (!is_served(ip->daddr, ip->protocol) || !is_to_us(packet->ethernet))
+		return FOREIGN;
+
+	header = ip->ihl * 4;
+	length = host16(ip->tot_len);
+	if (ip->version != 4 || header < sizeof(*ip) || length < header || length > end - at)
+		return OUTCOME_drop_malformed;
+	if (ip->frag_off & be16(FRAGMENT))
+		return OUTCOME_drop_fragment;
+
+	packet->length = length;
+	packet->key.client = ip->saddr;
+	packet->key.virtual = ip->daddr;
+	packet->key.protocol = ip->protocol;
+	if (ip->protocol == IPPROTO_TCP)
+		return parse_tcp(packet, at + header, end, length - header);
+	return parse_udp(packet, at + header, end, length - header);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * Which service is a packet for? Compiled compares, generated from the configuration: clang makes a binary search of
+ * each switch, and a foreign packet costs a few jumps and no look-up.
+ *
+ *   VIRTUALS(_)    _(address, protocols)                          protocols: bits PROTOCOL_TCP, PROTOCOL_UDP
+ *   SERVICES(_)    _(index, address, port, protocol, scheduler)   numbers in host order
+ */
+#define PROTOCOL_TCP 1
+#define PROTOCOL_UDP 2
+#define NO_SERVICE (-1)
+
+/* Which protocols are balanced at this address, as bits; 0: it is nobody's virtual address. */
+static __always_inline __u32 protocols_of(__be32 address)
+{
+	switch (address) {
+#define CASE(address, protocols) \
+	case be32(address): \
+		return protocols;
+	VIRTUALS(CASE)
+#undef CASE
+	default:
+		return 0;
+	}
+}
+
+static __always_inline bool is_served(__be32 address, __u8 protocol)
+{
+	__u32 protocols = protocols_of(address);
+
+	return (protocol == IPPROTO_TCP && protocols & PROTOCOL_TCP) ||
+	       (protocol == IPPROTO_UDP && protocols & PROTOCOL_UDP);
+}
+
+#define SERVICE_KEY(address, port, protocol) ((__u64)(address) << 32 | (__u64)(port) << 16 | (protocol))
+
+static __always_inline int service_at(__be32 address, __be16 port, __u8 protocol)
+{
+	switch (SERVICE_KEY(address, port, protocol)) {
+#define CASE(index, address, port, protocol, scheduler) \
+	case SERVICE_KEY(be32(address), be16(port), protocol): \
+		return index;
+	SERVICES(CASE)
+#undef CASE
+	default:
+		return NO_SERVICE;
+	}
+}
+
+/* The service of exactly this port, else the one of every port, else NO_SERVICE. */
+static __always_inline int match_service(const struct connection_key *key)
+{
+	int service = service_at(key->virtual, key->virtual_port, key->protocol);
+
+#if ANY_PORT_SERVICES
+	if (service == NO_SERVICE)
+		service = service_at(key->virtual, 0, key->protocol);
+#endif
+	return service;
+}

@@ -1,0 +1,126 @@
+"""What Python and the packet program agree on: layouts come from C (bpf/abi.h), constants go to it.
+
+The only place that converts between C layouts, byte order and the model. Pure: numpy in, numpy out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from enum import IntFlag
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lb import tcp
+from lb.connections import CONNECTION, Rows
+from lb.model import Connections
+from lb.service import LOCAL
+from lb.tcp import State
+
+Array = npt.NDArray[Any]
+Layout = Mapping[str, Any] | str
+"""A C type as the compiler describes it: "u8" ... "u64", or {"size": bytes, "fields": [[name, type, offset, count]]};
+count is 0 for a single value."""
+
+TICK_SHIFT = 30
+"""Nanoseconds of CLOCK_MONOTONIC >> 30 are ticks of 1.07 s: the packet program's second, for the price of a shift."""
+
+SYNC_REFRESH_S = 60.0
+"""How long a touched connection goes untold to user space."""
+
+REALS_MAX = 16_384
+SERVICES_MAX = 1_024
+SLOTS_MAX = 1_048_576
+EVENTS_BYTES = 4_194_304
+"""Sizes of the maps; the ring must be a power of two. 4 MB hold 87,000 events, some seconds of new connections."""
+
+
+class RealFlag(IntFlag):
+    """`flags` of struct real."""
+
+    USED = 1
+    LOCAL = 2
+    RESOLVED = 4
+    RETIRED = 8
+    FALLBACK = 16
+
+
+class ServiceFlag(IntFlag):
+    """`flags` of struct service."""
+
+    USED = 1
+    FALLBACK_ACTIVE = 2
+
+
+def ticks(seconds: float) -> int:
+    """The smallest number of ticks that lasts at least so long."""
+    return math.ceil(seconds * 1e9 / (1 << TICK_SHIFT))
+
+
+def ticks_of(seconds: Array) -> Array:
+    """`ticks`, rounded down, of whole seconds."""
+    return seconds.astype(np.int64) * 1_000_000_000 >> TICK_SHIFT
+
+
+def seconds(ticks: Array) -> Array:
+    """Whole seconds that so many ticks last."""
+    return ticks.astype(np.int64) * (1 << TICK_SHIFT) // 1_000_000_000
+
+
+def tick(now_ns: int) -> int:
+    """The tick of a time of CLOCK_MONOTONIC."""
+    return now_ns >> TICK_SHIFT
+
+
+def timeouts_s(settings: Connections) -> dict[State, float]:
+    """Seconds by state: IPVS's defaults with the three that can be set, as `ipvsadm --set tcp tcpfin udp`."""
+    return tcp.TIMEOUTS_S | {
+        State.ESTABLISHED: settings.established,
+        State.FIN_WAIT: settings.fin,
+        State.UDP: settings.udp,
+    }
+
+
+def dtype(layout: Layout, wire: Collection[str]) -> np.dtype[Any]:
+    """The numpy type of a C type. wire: the names of fields in wire order."""
+    if isinstance(layout, str):
+        return np.dtype(f"{layout[0]}{int(layout[1:]) // 8}")
+    names, formats, offsets = [], [], []
+    for name, inner, offset, count in layout["fields"]:
+        base = dtype(inner, wire)
+        formats.append((base.newbyteorder(">") if name in wire else base, (count,) if count else ()))
+        names.append(name)
+        offsets.append(offset)
+    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": layout["size"]})
+
+
+def connection_rows(keys: Array, values: Array, reals: Array, now_t: int) -> Rows:
+    """Rows of the exchange format from entries of the connection table; reals: all rows of that map."""
+    return _rows(keys, reals["address"][values["real"] % len(reals)], values["state"], values["last_seen_t"], now_t)
+
+
+def event_rows(events: Array, now_t: int) -> Rows:
+    """Rows of the exchange format from records of the ring."""
+    return _rows(events["key"], events["address"], events["state"], events["last_seen_t"], now_t)
+
+
+def _rows(keys: Array, addresses: Array, states: Array, last_seen_t: Array, now_t: int) -> Rows:
+    rows = np.empty(len(keys), CONNECTION)
+    for name in ("client", "virtual", "client_port", "virtual_port", "protocol"):
+        rows[name] = keys[name]
+    rows["real"] = np.where(addresses == int(LOCAL), 0, addresses)
+    rows["state"] = states
+    rows["idle_s"] = np.minimum(seconds(age_t(last_seen_t, now_t)), 65_535)
+    return rows
+
+
+def age_t(last_seen_t: Array, now_t: int) -> Array:
+    """Ticks since then; 0 for what the packet program's coarse clock and ours put in the future."""
+    return np.maximum(now_t - last_seen_t.astype(np.int64), 0)
+
+
+def service_codes(addresses: Array, ports: Array, protocols: Array) -> Array:
+    """One sortable number for each (address, port, protocol)."""
+    return (addresses.astype(np.uint64) << np.uint64(24)) | (ports.astype(np.uint64) << np.uint64(8)) | protocols

@@ -1,0 +1,284 @@
+"""bpf(2) by ctypes: maps as numpy arrays, programs and links, without any library in between.
+
+bcc's own batch calls make one Python object an item and lose entries past one batch; these fill arrays. Map and
+program descriptors are plain integers, owned by the objects here. Linux 5.9 or newer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import platform
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+XDP_ACTIONS = ("ABORTED", "DROP", "PASS", "TX", "REDIRECT")
+DROP, PASS, TX = 1, 2, 3
+
+PROG_TYPE_XDP = 6
+ATTACH_XDP = 37
+XDP_FLAGS_SKB_MODE = 2
+XDP_FLAGS_DRV_MODE = 4
+F_MMAPABLE = 1 << 10
+MAP_TYPE_ARRAY = 2
+MAP_TYPE_PROG_ARRAY = 3
+PER_CPU_TYPES = (5, 6, 10)
+
+_MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _PROG_LOAD, _OBJ_PIN, _OBJ_GET = 0, 1, 2, 3, 5, 6, 7
+_TEST_RUN, _INFO, _LOOKUP_BATCH, _UPDATE_BATCH, _DELETE_BATCH = 10, 15, 24, 26, 27
+_LINK_CREATE, _LINK_UPDATE = 28, 29
+
+_NR_BPF = {"x86_64": 321, "aarch64": 280}
+_ATTR_BYTES = 128
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def _call(command: int, attr: bytes | bytearray) -> int:
+    """The system call. attr: the members that the command uses; written back when it is a bytearray. Raises OSError."""
+    padded = ctypes.create_string_buffer(bytes(attr), _ATTR_BYTES)
+    result: int = _libc.syscall(_NR_BPF[platform.machine()], command, padded, _ATTR_BYTES)
+    if isinstance(attr, bytearray):
+        attr[:] = padded.raw[: len(attr)]
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def _address(array: Array) -> int:
+    return int(array.ctypes.data)
+
+
+def possible_cpus() -> int:
+    """How many values a per-CPU map has for each key."""
+    last = Path("/sys/devices/system/cpu/possible").read_text().strip().replace(",", "-").split("-")[-1]
+    return int(last) + 1
+
+
+def pin(fd: int, path: Path) -> None:
+    """Let a program, map or link live on under a path of a bpf file system."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    _call(_OBJ_PIN, struct.pack("<QII", ctypes.addressof(name), fd, 0))
+
+
+def open_pinned(path: Path) -> int:
+    """A new descriptor of what is pinned there. Raises FileNotFoundError and other OSErrors."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return _call(_OBJ_GET, struct.pack("<QII", ctypes.addressof(name), 0, 0))
+
+
+def mount_bpffs(path: Path) -> None:
+    """Mount a bpf file system there. Raises OSError."""
+    if _libc.mount(b"bpf", os.fsencode(path), b"bpf", 0, None):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(path))
+
+
+def _info(fd: int, size: int) -> bytes:
+    buffer = ctypes.create_string_buffer(size)
+    _call(_INFO, struct.pack("<IIQ", fd, size, ctypes.addressof(buffer)))
+    return buffer.raw
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    """What the kernel knows of a map; sizes in bytes."""
+
+    type: int
+    id: int
+    key_size: int
+    value_size: int
+    max_entries: int
+
+
+def map_info(fd: int) -> MapInfo:
+    """Of a map's descriptor."""
+    return MapInfo(*struct.unpack_from("<IIIII", _info(fd, 80)))
+
+
+def program_id(fd: int) -> int:
+    """Of a program's descriptor; what `ip link` shows as prog/xdp id."""
+    number: int = struct.unpack_from("<II", _info(fd, 80))[1]
+    return number
+
+
+def link_interface(fd: int) -> int:
+    """The index of the interface an XDP link hangs on; 0: it is gone."""
+    number: int = struct.unpack_from("<IIIII", _info(fd, 64))[4]
+    return number
+
+
+def create_map(kind: int, key_size: int, value_size: int, max_entries: int, flags: int = 0) -> int:
+    """A descriptor of a new map."""
+    return _call(_MAP_CREATE, struct.pack("<IIIII", kind, key_size, value_size, max_entries, flags))
+
+
+def load_xdp(instructions: bytes) -> int:
+    """A descriptor of an XDP program given as instructions. Raises OSError."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    licence = ctypes.create_string_buffer(b"GPL")
+    attr = struct.pack(
+        "<IIQQ", PROG_TYPE_XDP, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence)
+    )
+    return _call(_PROG_LOAD, attr)
+
+
+def has_helper(number: int) -> bool:
+    """Can an XDP program call this helper, given no arguments, on the running kernel?"""
+    call_and_exit = struct.pack("<BBhiBBhi", 0x85, 0, 0, number, 0x95, 0, 0, 0)
+    try:
+        os.close(load_xdp(call_and_exit))
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise
+        return False
+    return True
+
+
+def attach_xdp(program_fd: int, interface: int, flags: int) -> int:
+    """A link's descriptor. The program is detached when the last descriptor or pin of the link goes."""
+    return _call(_LINK_CREATE, struct.pack("<IIII", program_fd, interface, ATTACH_XDP, flags))
+
+
+def replace_program(link_fd: int, program_fd: int) -> None:
+    """Swap the program behind a link; each packet sees one of the two. Raises OSError (ENOLINK: it hangs nowhere)."""
+    _call(_LINK_UPDATE, struct.pack("<III", link_fd, program_fd, 0))
+
+
+def run_program(program_fd: int, frame: bytes, repeat: int = 1) -> tuple[int, bytes, int]:
+    """BPF_PROG_TEST_RUN: (verdict, the frame that leaves, nanoseconds a run)."""
+    data = ctypes.create_string_buffer(frame, len(frame))
+    out = ctypes.create_string_buffer(len(frame) + 256)
+    attr = bytearray(
+        struct.pack(
+            "<IIIIQQII",
+            program_fd, 0, len(frame), len(out), ctypes.addressof(data), ctypes.addressof(out), repeat, 0,
+        )
+    )  # fmt: skip
+    _call(_TEST_RUN, attr)
+    _, verdict, _, size, _, _, _, duration = struct.unpack("<IIIIQQII", attr)
+    return verdict, out.raw[:size], duration
+
+
+class Map:
+    """A map whose keys and values are numpy types. Owns its descriptor."""
+
+    def __init__(self, fd: int, key: np.dtype[Any], value: np.dtype[Any]) -> None:
+        self.fd = fd
+        self.key = key
+        self.value = value
+        self.info = map_info(fd)
+        self.per_cpu = self.info.type in PER_CPU_TYPES
+        if self.info.value_size and (self.info.key_size, self.info.value_size) != (key.itemsize, value.itemsize):
+            raise ValueError(f"map of {self.info.key_size}+{self.info.value_size} bytes read as {key}+{value}")
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self.fd)
+
+    def empty(self, count: int) -> Array:
+        """Room for so many values; per-CPU maps have one column a CPU."""
+        return np.zeros((count, possible_cpus()) if self.per_cpu else count, self.value)
+
+    def lookup(self, key: Any) -> Array | None:
+        """The value of a key, as an array of one (per CPU: of one row), or None."""
+        keys, values = np.array([key], self.key), self.empty(1)
+        try:
+            _call(_LOOKUP, struct.pack("<IxxxxQQQ", self.fd, _address(keys), _address(values), 0))
+        except FileNotFoundError:
+            return None
+        return values
+
+    def update(self, keys: Array, values: Array) -> None:
+        """Write values, existing or new. Arrays of equal length; per-CPU values have one column a CPU."""
+        keys, values = np.ascontiguousarray(keys, self.key), np.ascontiguousarray(values, self.value)
+        if len(keys) != len(values):
+            raise ValueError(f"{len(keys)} keys and {len(values)} values")
+        if len(keys):
+            _call(_UPDATE_BATCH, self._batch(0, 0, keys, values, len(keys)))
+
+    def lookup_each(self, keys: Array) -> tuple[Array, Array]:
+        """The values of many keys, and which of them were found; one system call each, no object each."""
+        keys, values = np.ascontiguousarray(keys, self.key), self.empty(len(keys))
+        found = np.zeros(len(keys), np.bool_)
+        attr = ctypes.create_string_buffer(_ATTR_BYTES)
+        number, syscall = _NR_BPF[platform.machine()], _libc.syscall
+        key, value = _address(keys), _address(values)
+        for position in range(len(keys)):
+            struct.pack_into("<IxxxxQQQ", attr, 0, self.fd, key, value, 0)
+            found[position] = syscall(number, _LOOKUP, attr, _ATTR_BYTES) == 0
+            key += keys.itemsize
+            value += values.strides[0]
+        return values, found
+
+    def delete(self, keys: Array) -> None:
+        """Delete entries; those that are gone already are no error."""
+        keys = np.ascontiguousarray(keys, self.key)
+        start = 0
+        while start < len(keys):
+            attr = self._batch(0, 0, keys[start:], None, len(keys) - start)
+            try:
+                _call(_DELETE_BATCH, attr)
+                return
+            except FileNotFoundError:
+                start += self._count(attr) + 1
+
+    def batches(self, size: int = 32_768) -> Iterator[tuple[Array, Array]]:
+        """All entries, in arrays of at most `size` keys and values that are overwritten by the next batch.
+
+        size must exceed the largest hash bucket. Entries that come or go meanwhile may be missed, others never.
+        """
+        size = min(size, self.info.max_entries)
+        keys, values = np.zeros(size, self.key), self.empty(size)
+        cursor = np.zeros(2, np.uint64)
+        at = 0
+        while True:
+            attr = self._batch(at, _address(cursor), keys, values, size)
+            try:
+                _call(_LOOKUP_BATCH, attr)
+                end = False
+            except FileNotFoundError:
+                end = True
+            at = _address(cursor)
+            count = self._count(attr)
+            if count:
+                yield keys[:count], values[:count]
+            if end:
+                return
+
+    def read(self) -> Array:
+        """All values of an array map, by index; per-CPU maps have one column a CPU."""
+        ((_, values),) = self.batches(self.info.max_entries)
+        return values
+
+    def mapped(self) -> Array:
+        """The values of an array map that was made with F_MMAPABLE, shared with the kernel."""
+        stride = (self.value.itemsize + 7) // 8 * 8
+        size = -(-stride * self.info.max_entries // mmap.PAGESIZE) * mmap.PAGESIZE
+        shared = mmap.mmap(self.fd, size)
+        return np.frombuffer(shared, self.value, self.info.max_entries)
+
+    def _batch(self, at: int, cursor: int, keys: Array, values: Array | None, count: int) -> bytearray:
+        return bytearray(
+            struct.pack(
+                "<QQQQIIQQ",
+                at, cursor, _address(keys), 0 if values is None else _address(values), count, self.fd, 0, 0,
+            )
+        )  # fmt: skip
+
+    @staticmethod
+    def _count(attr: bytearray) -> int:
+        count: int = struct.unpack_from("<I", attr, 32)[0]
+        return count

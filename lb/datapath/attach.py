@@ -1,0 +1,118 @@
+"""The program on its interface: attached by a pinned link, so that it outlives us and can be swapped in one step."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+from pathlib import Path
+
+import structlog
+
+from lb import bpf
+from lb.errors import DataPathError
+
+log = structlog.get_logger(__name__)
+
+_SIOCGIFHWADDR = 0x8927
+_FLAGS = {"native": bpf.XDP_FLAGS_DRV_MODE, "generic": bpf.XDP_FLAGS_SKB_MODE}
+_CANNOT = (errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.ENOMEM)
+"""How drivers say that they do no XDP, not at this MTU, or not with this many queues."""
+
+
+def interface_index(interface: str) -> int:
+    """Raises DataPathError when there is no such interface in this network namespace."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        known = ", ".join(name for _, name in socket.if_nameindex())
+        raise DataPathError(f"there is no interface {interface!r} here; there are: {known}") from None
+
+
+def interface_mac(interface: str) -> bytes:
+    """Six bytes. Raises DataPathError."""
+    request = struct.pack("16s24x", interface.encode()[:15])
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            return fcntl.ioctl(asking, _SIOCGIFHWADDR, request)[18:24]
+    except OSError as error:
+        raise DataPathError(f"the MAC of {interface!r} cannot be read: {error.strerror}") from None
+
+
+class Attachment:
+    """The link of one node. wish: native, generic, or auto: native where the driver can, else generic.
+
+    pinned_mode: what the link that an earlier process left was attached as, None if nobody knows.
+    """
+
+    def __init__(self, pin: Path, interface: str, wish: str, pinned_mode: str | None) -> None:
+        self.mode = ""
+        self._pin = pin
+        self._interface = interface
+        self._modes = ("native", "generic") if wish == "auto" else (wish,)
+        self._pinned_mode = pinned_mode
+        self._fd: int | None = None
+
+    def put(self, program_fd: int) -> None:
+        """Let this program see the next packet: swapped in for the one before, or attached. Raises DataPathError."""
+        if self._fd is None:
+            self._adopt()
+        if self._fd is not None:
+            try:
+                bpf.replace_program(self._fd, program_fd)
+                return
+            except OSError as error:
+                if error.errno != errno.ENOLINK:
+                    raise DataPathError(f"the program on {self._interface} cannot be swapped: {error}") from None
+            self._drop()
+        self._attach(program_fd)
+
+    def close(self) -> None:
+        """Give the descriptor back; the pin keeps the program attached."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _adopt(self) -> None:
+        """Take the link that an earlier process left, if it hangs where and as we want it."""
+        try:
+            self._fd = bpf.open_pinned(self._pin)
+        except FileNotFoundError:
+            return
+        index = interface_index(self._interface)
+        if bpf.link_interface(self._fd) == index and self._pinned_mode in self._modes:
+            self.mode = self._pinned_mode or ""
+            log.info("the program of an earlier process goes on", interface=self._interface, mode=self.mode)
+        else:
+            log.info("a stale attachment is replaced", pin=str(self._pin))
+            self._drop()
+
+    def _drop(self) -> None:
+        self._pin.unlink(missing_ok=True)
+        self.close()
+
+    def _attach(self, program_fd: int) -> None:
+        index = interface_index(self._interface)
+        refusals = []
+        for mode in self._modes:
+            try:
+                self._fd = bpf.attach_xdp(program_fd, index, _FLAGS[mode])
+            except OSError as error:
+                if error.errno in (errno.EBUSY, errno.EEXIST):
+                    raise DataPathError(
+                        f"{self._interface} has an XDP program of somebody else; see 'ip link show {self._interface}', "
+                        f"remove it with 'ip link set {self._interface} xdp off' or end what attached it"
+                    ) from None
+                if error.errno not in _CANNOT:
+                    raise DataPathError(f"XDP cannot be attached to {self._interface}: {error}") from None
+                refusals.append(f"{mode}: {error.strerror}")
+                continue
+            self.mode = mode
+            self._pin.unlink(missing_ok=True)
+            bpf.pin(self._fd, self._pin)
+            log.info("attached", interface=self._interface, mode=mode, refused=refusals or None)
+            return
+        words = "; ".join(refusals)
+        raise DataPathError(f"{self._interface} does no XDP ({words}); try attach = 'auto', or a smaller MTU")

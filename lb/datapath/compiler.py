@@ -1,0 +1,68 @@
+"""The child process that compiles and loads: `python -m lb.datapath.compiler FD < TEXT`. The only importer of bcc.
+
+LLVM takes a hundred megabytes and a third of a second; the daemon has neither to spare. The child sends a JSON document
+and, along with its first byte, the descriptors of the program and of its own maps over the Unix socket FD, and ends.
+What the compiler or the verifier has to say goes to standard error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lb.datapath.headers import make_tree
+
+FUNCTION = "lb"
+SHARED = ("connections", "reals", "real_stats", "services", "counters", "lease", "events")
+OWN = ("schedules", "slots")
+"""The maps of bpf/maps.h: pinned ones, and those that only this program has."""
+
+
+def layout_of(kind: type[Any]) -> Any:
+    """An `lb.abi.Layout` of a ctypes type."""
+    if not issubclass(kind, ctypes.Structure):
+        return f"u{8 * ctypes.sizeof(kind)}"
+    fields = []
+    for name, inner, *_ in kind._fields_:
+        count = getattr(inner, "_length_", 0)
+        fields.append([name, layout_of(_one(inner)), getattr(kind, name).offset, count])
+    return {"size": ctypes.sizeof(kind), "fields": fields}
+
+
+def compile_and_load(text: str) -> tuple[list[int], dict[str, Any]]:
+    """Descriptors of the program and of its OWN maps, and a document of all maps' layouts. Raises what bcc raises."""
+    with tempfile.TemporaryDirectory(prefix="lbctl-headers-") as headers:
+        make_tree(Path(headers))
+        os.environ["BCC_KERNEL_SOURCE"] = headers
+        from bcc import BPF
+
+        module = BPF(text=text)
+        program = module.load_func(FUNCTION, BPF.XDP)
+    tables = {name: module.get_table(name) for name in (*SHARED, *OWN)}
+    layouts = {name: {"key": layout_of(t.Key), "value": layout_of(_one(t.Leaf))} for name, t in tables.items()}
+    return [program.fd, *(tables[name].map_fd for name in OWN)], layouts
+
+
+def _one(kind: Any) -> Any:
+    """The type of one element of an array. bcc makes an array of a per-CPU map's leaf, one a CPU."""
+    return kind._type_ if issubclass(kind, ctypes.Array) else kind
+
+
+def main() -> None:
+    """Compile standard input, and hand the result over."""
+    with socket.socket(fileno=int(sys.argv[1])) as parent:
+        fds, layouts = compile_and_load(sys.stdin.read())
+        document = json.dumps(layouts).encode()
+        socket.send_fds(parent, [document[:1]], fds)
+        parent.sendall(document[1:])
+    os._exit(0)  # bcc's own clean-up takes longer than the kernel's
+
+
+if __name__ == "__main__":
+    main()

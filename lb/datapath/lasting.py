@@ -1,0 +1,135 @@
+"""The maps that outlive programs and processes, with the right to write them: reals, services, lease, connections."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lb import abi
+from lb.abi import RealFlag, ServiceFlag
+from lb.bpf import Map
+from lb.connections import Rows
+from lb.datapath import rows as real_rows
+from lb.datapath.rows import Placement
+from lb.datapath.view import Array, View
+from lb.service import PROTOCOL_NUMBERS, Service
+from lb.tcp import State
+
+_NEWER_T = 2
+"""Ticks by which our own entry must be the fresher one to win over another director's row. Clocks and rounding differ
+by one, and a state change must not be lost to that."""
+
+_UDP = PROTOCOL_NUMBERS["udp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep found. live, expired: connections kept and deleted; released: rows of reals that are free again."""
+
+    live: int
+    expired: int
+    released: int
+
+
+class Lasting(View):
+    """One writer a node. Its methods may be called from several threads."""
+
+    def __init__(self, maps: dict[str, Map], timeouts_s: dict[State, float]) -> None:
+        super().__init__(maps, timeouts_s)
+        self._reals = maps["reals"].read()
+        self._idle = np.zeros(len(self._reals), np.bool_)
+        self._lock = threading.Lock()
+
+    def add_reals(self, services: Sequence[Service]) -> list[Placement]:
+        """Write a row for each destination, new or not; returns where. Raises DataPathError when there is no room."""
+        with self._lock:
+            wanted, placements = real_rows.place(self._reals, services)
+            fresh = np.flatnonzero((self._reals["flags"] == 0) & (wanted["flags"] != 0))
+            stats = self.maps["real_stats"]
+            stats.update(fresh, stats.empty(len(fresh)))
+            self._write_reals(wanted)
+            return placements
+
+    def retire_reals(self, placements: Iterable[Placement]) -> None:
+        """Retire the reals that no service has any more: their connections go on."""
+        with self._lock:
+            self._write_reals(real_rows.retire(self._reals, placements))
+
+    def _write_reals(self, wanted: Array) -> None:
+        changed = np.flatnonzero(wanted != self._reals)
+        self.maps["reals"].update(changed, wanted[changed])
+        self._reals = wanted
+
+    def write_services(self, services: Sequence[Service], fallback_active: Sequence[bool]) -> None:
+        """For those who read: which services there are, in order."""
+        opened = self.maps["services"]
+        wanted = opened.empty(opened.info.max_entries)
+        for row, service, active in zip(wanted, services, fallback_active, strict=False):
+            key = service.key
+            row["virtual"], row["virtual_port"], row["protocol"] = int(key.address), key.port, key.protocol
+            row["flags"] = ServiceFlag.USED | (ServiceFlag.FALLBACK_ACTIVE if active else 0)
+            row["scheduler"] = np.frombuffer(service.scheduler.encode().ljust(8, b"\0"), np.uint8)
+        changed = np.flatnonzero(wanted != opened.read())
+        opened.update(changed, wanted[changed])
+
+    def renew_lease(self, seconds: float) -> None:
+        """Let the kernel answer for the virtual addresses so long from now on; 0 ends it at once."""
+        until = np.zeros(1, self.maps["lease"].value)
+        until["until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
+        self.maps["lease"].update(np.zeros(1), until)
+
+    def install(self, rows: Rows) -> tuple[int, int]:
+        """Put in connections that another director knows. Returns how many were, and how many have a real unknown here.
+
+        Neither counts rows that ran out, that make no sense, or whose entry here was seen more than two seconds later.
+        """
+        now_t = self.now_t()
+        is_udp = rows["protocol"] == _UDP
+        sane = np.where(is_udp, rows["state"] == State.UDP, (rows["state"] > 0) & (rows["state"] < State.UDP))
+        sane &= is_udp | (rows["protocol"] == PROTOCOL_NUMBERS["tcp"])
+        idle_t = abi.ticks_of(rows["idle_s"])
+        rows, idle_t = (column[sane & (idle_t <= self._timeouts_t[rows["state"]])] for column in (rows, idle_t))
+        with self._lock:
+            reals = real_rows.find(self._reals, rows)
+            known = reals >= 0
+            keys, values = self._entries_of(rows[known], reals[known], now_t - idle_t[known], now_t)
+            ours, found = self.maps["connections"].lookup_each(keys)
+            older = values["last_seen_t"].astype(np.int64) + _NEWER_T < ours["last_seen_t"]
+            taken = ~(found & older)
+            self.maps["connections"].update(keys[taken], values[taken])
+        return int(taken.sum()), int(len(known) - known.sum())
+
+    def _entries_of(self, rows: Rows, reals: Array, last_seen_t: Array, now_t: int) -> tuple[Array, Array]:
+        opened = self.maps["connections"]
+        keys, values = np.zeros(len(rows), opened.key), np.zeros(len(rows), opened.value)
+        for name in ("client", "virtual", "client_port", "virtual_port", "protocol"):
+            keys[name] = rows[name]
+        values["real"], values["state"] = reals, rows["state"]
+        values["last_seen_t"], values["synced_t"] = np.maximum(last_seen_t, 0), now_t
+        return keys, values
+
+    def sweep(self) -> Sweep:
+        """Delete what ran out, and free the rows of retired reals without connections. 0.3 s for a million connections.
+
+        A connection that opens anew in the very moment between being read as run out and being deleted is deleted with
+        the old one, and its client sends its first packet again.
+        A row is freed when it was retired and without connections in two sweeps, so that no packet is on its way there.
+        """
+        size = len(self._reals)
+        connections, total, expired = np.zeros(size, np.int64), 0, 0
+        for keys, values, live in self.entries(self.now_t()):
+            gone = keys[~live]
+            connections += np.bincount(values["real"][live], minlength=size)[:size]
+            total, expired = total + len(keys) - len(gone), expired + len(gone)
+            self.maps["connections"].delete(gone)
+        with self._lock:
+            idle = (self._reals["flags"] & RealFlag.RETIRED != 0) & (connections == 0)
+            free = np.flatnonzero(idle & self._idle)
+            self._write_reals(real_rows.release(self._reals, free))
+            idle[free] = False
+            self._idle = idle
+        return Sweep(total, expired, len(free))

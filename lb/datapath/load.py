@@ -1,0 +1,82 @@
+"""Has a packet program compiled and loaded in a child process, and takes over its descriptors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lb
+from lb.datapath.compiler import OWN
+from lb.errors import DataPathError
+
+TIMEOUT_S = 60.0
+_TELLING = re.compile(r"error:|Error|Permission denied|not permitted|^R\d|invalid|unreachable|too many|^processed")
+_KEPT_LINES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A program in the kernel: its descriptor, those of its own maps, and the layouts (`lb.abi.Layout`) of all maps."""
+
+    program_fd: int
+    map_fds: dict[str, int]
+    layouts: dict[str, Any]
+
+
+def load(text: str) -> Loaded:
+    """Compile a text of `source.program_text` and load it. Takes a third of a second; blocks.
+
+    Its pinned maps are opened, or made where they are missing. Raises DataPathError with the compiler's words.
+    """
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "lb.datapath.compiler", str(theirs.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+                text=True,
+            )
+        try:
+            _, words = child.communicate(text, timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            raise DataPathError(f"compiling the packet program took more than {TIMEOUT_S:g} s") from None
+        if child.returncode:
+            raise DataPathError("the packet program could not be loaded\n" + telling_lines(words))
+        document, fds = _receive(ours)
+    program_fd, *map_fds = fds
+    return Loaded(program_fd, dict(zip(OWN, map_fds, strict=True)), json.loads(document))
+
+
+def telling_lines(words: str) -> str:
+    """The lines of a compiler's, verifier's or interpreter's output that say what is wrong."""
+    lines = words.strip().splitlines()
+    telling = [line for line in lines if _TELLING.search(line)]
+    return "\n".join((telling or lines)[-_KEPT_LINES:])
+
+
+def _environment() -> dict[str, str]:
+    """Ours, so that the child finds our packages wherever we run from."""
+    path = [str(Path(lb.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def _receive(from_child: socket.socket) -> tuple[bytes, list[int]]:
+    document, fds, _, _ = socket.recv_fds(from_child, 65_536, 1 + len(OWN))
+    while more := from_child.recv(65_536):
+        document += more
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return document, fds

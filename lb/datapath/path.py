@@ -1,0 +1,239 @@
+"""The packet path of one director: compiled, attached, kept in step with what is wanted, read back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from lb import abi, bpf
+from lb.connections import Rows, empty
+from lb.datapath import pins, source
+from lb.datapath.attach import Attachment, interface_index, interface_mac
+from lb.datapath.lasting import Lasting, Sweep
+from lb.datapath.load import load
+from lb.datapath.program import Program
+from lb.datapath.source import Configuration
+from lb.datapath.view import LASTING, HeldService, View, typed_maps
+from lb.errors import DataPathError
+from lb.model import Connections
+from lb.ring import Ring
+from lb.service import Service
+
+log = structlog.get_logger(__name__)
+
+_KTIME_GET_COARSE_NS = 160
+"""A helper's number; Linux 5.11."""
+
+_LRU_RESERVE = 512
+"""Entries a CPU below which an LRU map throws out what it should keep: it frees 128 at a time, on each CPU."""
+
+
+class DataPath:
+    """Made by `open`, filled by `apply`; before the first `apply` there is nothing to read and no event.
+
+    Only `apply`, `held`, `snapshot` and `sweep` take more than a few milliseconds; the last three and `install` may run
+    in other threads meanwhile.
+    settings: may be replaced by others of the same `max`; the next `apply` compiles its timeouts in.
+    """
+
+    def __init__(self, node: str, interface: str, settings: Connections, attachment: Attachment) -> None:
+        self.settings = settings
+        self._node = node
+        self._interface = interface
+        self._attachment = attachment
+        self._size = max(settings.max, _LRU_RESERVE * bpf.possible_cpus())
+        self._directory = pins.home(node) / source.schema(self._size)
+        self._coarse_clock = bpf.has_helper(_KTIME_GET_COARSE_NS)
+        self._configuration: Configuration | None = None
+        self._program: Program | None = None
+        self._lasting: Lasting | None = None
+        self._ring: Ring | None = None
+
+    @classmethod
+    async def open(cls, node: str, interface: str, settings: Connections, attach: str) -> DataPath:
+        """A packet path for an interface. Loads nothing yet: that is for the first `apply`.
+
+        What an earlier process of this node left in the kernel works on until then, and its connections, reals and
+        counters are taken over. attach: auto, native or generic. Raises DataPathError.
+        """
+
+        def make() -> DataPath:
+            interface_index(interface)
+            try:
+                pins.mount()
+                earlier = pins.directory_of(node)
+                mode = pins.read_document(earlier)["mode"] if earlier else None
+                return cls(node, interface, settings, Attachment(pins.home(node) / "link", interface, attach, mode))
+            except OSError as error:
+                raise DataPathError(f"bpf(2) is refused: {error}; run as root") from error
+
+        return await asyncio.to_thread(make)
+
+    async def apply(self, services: Sequence[Service]) -> None:
+        """Make the kernel hold these services. The same ones again change nothing. One call at a time.
+
+        Another set of keys and schedulers (or timeouts, or another MAC of the interface) is compiled in a child process
+        and swapped in by one step; anything else is a few writes to maps. A failure changes nothing that runs.
+        Raises DataPathError.
+        """
+        try:
+            await asyncio.to_thread(self._apply, tuple(services))
+        except OSError as error:
+            raise DataPathError(f"the packet path cannot be changed: {error}") from error
+
+    def _apply(self, services: tuple[Service, ...]) -> None:
+        configuration = self._configure(services)
+        if self._program is None or self._lasting is None or configuration != self._configuration:
+            self._swap(configuration, services)
+            return
+        placements = self._lasting.add_reals(services)
+        fallbacks = self._program.publish(services, placements)
+        self._lasting.retire_reals(placements)
+        self._lasting.write_services(services, fallbacks)
+
+    def _configure(self, services: tuple[Service, ...]) -> Configuration:
+        if len(services) > abi.SERVICES_MAX:
+            raise DataPathError(f"{len(services)} services are more than the packet path holds: {abi.SERVICES_MAX}")
+        return Configuration(
+            services=tuple((service.key, service.scheduler) for service in services),
+            mac=interface_mac(self._interface),
+            connections=self._size,
+            timeouts_s=tuple(abi.timeouts_s(self.settings).items()),
+            coarse_clock=self._coarse_clock,
+        )
+
+    def _swap(self, configuration: Configuration, services: tuple[Service, ...]) -> None:
+        """Compile, fill the new program's tables, and only then let packets see it."""
+        started = time.monotonic()
+        program = self._compile(configuration)
+        try:
+            lasting = self._lasting or self._take_over(program)
+            placements = lasting.add_reals(services)
+            if self._lasting is None:
+                self._migrate(lasting)
+            fallbacks = program.publish(services, placements)
+            self._attachment.put(program.fd)
+        except BaseException:
+            program.close()
+            raise
+        old, self._program = self._program, program
+        self._lasting, self._configuration = lasting, configuration
+        lasting.set_timeouts(dict(configuration.timeouts_s))
+        lasting.retire_reals(placements)
+        lasting.write_services(services, fallbacks)
+        self._write_document(program)
+        if old:
+            old.close()
+        log.info("packet program swapped in", services=len(services), seconds=round(time.monotonic() - started, 2))
+
+    def _compile(self, configuration: Configuration) -> Program:
+        made = not self._directory.exists()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            return Program(load(source.program_text(configuration, self._directory)))
+        except DataPathError:
+            if made:
+                pins.remove(self._directory)
+            raise
+
+    def _take_over(self, program: Program) -> Lasting:
+        """The lasting maps as the first program opened them; those after it share them by their pins."""
+        fds = {name: bpf.open_pinned(self._directory / name) for name in (*LASTING, "events")}
+        wire = source.wire_fields()
+        self._ring = Ring(fds.pop("events"), abi.dtype(program.layouts["events"]["value"], wire))
+        return Lasting(typed_maps(program.layouts, wire, fds), abi.timeouts_s(self.settings))
+
+    def _migrate(self, lasting: Lasting) -> None:
+        """Take the connections along from maps of another schema: another version's, or of another size."""
+        earlier = pins.directory_of(self._node)
+        if earlier is None or earlier == self._directory:
+            return
+        with contextlib.closing(View.at(earlier)) as view:
+            installed, unknown = lasting.install(view.snapshot())
+        log.info("connections taken over from maps of another shape", installed=installed, unknown=unknown)
+
+    def _write_document(self, program: Program) -> None:
+        document = {
+            "node": self._node,
+            "interface": self._interface,
+            "mode": self._attachment.mode,
+            "timeouts_s": [[int(state), seconds] for state, seconds in abi.timeouts_s(self.settings).items()],
+            "layouts": program.layouts,
+            "wire": sorted(source.wire_fields()),
+        }
+        pins.write_document(self._directory, document)
+        pins.remove_others(self._directory)
+
+    def close(self, detach: bool) -> None:
+        """Let go. detach: take program, connections and counters out of the kernel; else they work on and wait."""
+        self._attachment.close()
+        for part in (self._program, self._lasting, self._ring):
+            if part is not None:
+                part.close()
+        self._program = self._lasting = self._ring = None
+        if detach:
+            pins.remove_node(self._node)
+
+    # ---------------------------------------------------------------- read and write
+
+    @property
+    def mode(self) -> str:
+        """native or generic; empty before the first `apply`."""
+        return self._attachment.mode
+
+    @property
+    def program_fd(self) -> int:
+        """The loaded program's, for BPF_PROG_TEST_RUN. Raises DataPathError before the first `apply`."""
+        if self._program is None:
+            raise _NOTHING_LOADED
+        return self._program.fd
+
+    @property
+    def event_fd(self) -> int | None:
+        """Readable while events wait. Stays the same from the first `apply` to `close`."""
+        return self._ring.fd if self._ring else None
+
+    @property
+    def events_lost(self) -> int:
+        """Events that found the ring full, since the maps were made."""
+        return self.counters()["events_lost"]
+
+    def read_events(self) -> Rows:
+        """The connections that opened, changed state or were refreshed, oldest first; each is told once."""
+        return abi.event_rows(self._ring.read(), View.now_t()) if self._ring else empty()
+
+    def renew_lease(self, seconds: float) -> None:
+        """Let the kernel answer for the virtual addresses so long from now on; 0 ends it at once."""
+        self._maps().renew_lease(seconds)
+
+    def held(self) -> tuple[HeldService, ...]:
+        """See `View.held`."""
+        return self._maps().held()
+
+    def snapshot(self) -> Rows:
+        """See `View.snapshot`."""
+        return self._maps().snapshot()
+
+    def counters(self) -> dict[str, int]:
+        """See `View.counters`."""
+        return self._maps().counters()
+
+    def install(self, rows: Rows) -> tuple[int, int]:
+        """See `Lasting.install`."""
+        return self._maps().install(rows)
+
+    def sweep(self) -> Sweep:
+        """See `Lasting.sweep`."""
+        return self._maps().sweep()
+
+    def _maps(self) -> Lasting:
+        if self._lasting is None:
+            raise _NOTHING_LOADED
+        return self._lasting
+
+
+_NOTHING_LOADED = DataPathError("no packet program is loaded yet; the first apply() does it")

@@ -1,0 +1,123 @@
+"""The packet program's text: bpf/*.h spliced into bpf/lb.c, behind the constants of one configuration. Pure but for
+reading those files.
+
+bcc rewrites map calls in the main text only, so that there is one text; `#line` keeps the compiler's messages pointing
+at the right file. Two programs are the same if their texts are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from lb import abi, tcp
+from lb.schedule import SCHEDULERS
+from lb.service import ServiceKey
+from lb.tcp import State
+
+_INCLUDE = re.compile(r'#include "(\w+\.h)"')
+_WIRE_FIELD = re.compile(r"__be(?:16|32)\s+(\w+)")
+_PROTOCOL_BITS = {6: 1, 17: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What is compiled in.
+
+    services: key and scheduler of each, by index. mac: of the interface. connections: entries of the table.
+    timeouts_s: seconds by state. coarse_clock: does the kernel offer bpf_ktime_get_coarse_ns (5.11)?
+    """
+
+    services: tuple[tuple[ServiceKey, str], ...]
+    mac: bytes
+    connections: int
+    timeouts_s: tuple[tuple[State, float], ...]
+    coarse_clock: bool
+
+
+def program_text(configuration: Configuration, pins: Path) -> str:
+    """The whole text to compile. pins: the directory where its lasting maps are pinned."""
+    return "".join(f"{line}\n" for line in _constants(configuration, pins)) + _spliced()
+
+
+def schema(connections: int) -> str:
+    """A hash of everything that the meaning of the pinned maps depends on: two programs share maps if it is equal."""
+    sizes = (connections, abi.REALS_MAX, abi.SERVICES_MAX, abi.EVENTS_BYTES, abi.TICK_SHIFT)
+    flags = [list(abi.RealFlag), list(abi.ServiceFlag), list(State)]
+    text = f"{_read('abi.h')}{_read('maps.h')}{sizes}{flags}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def wire_fields() -> frozenset[str]:
+    """The names of the fields in abi.h that are in wire order."""
+    return frozenset(_WIRE_FIELD.findall(_read("abi.h")))
+
+
+@cache
+def _read(name: str) -> str:
+    return resources.files("bpf").joinpath(name).read_text()
+
+
+@cache
+def _spliced() -> str:
+    lines = ['#line 1 "bpf/lb.c"']
+    for number, line in enumerate(_read("lb.c").splitlines(), start=1):
+        if found := _INCLUDE.match(line):
+            lines += [f'#line 1 "bpf/{found[1]}"', _read(found[1]), f'#line {number + 1} "bpf/lb.c"']
+        else:
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
+    yield '#line 1 "configuration"'
+    yield f'#define PINS "{pins}"'
+    yield f"#define CONNECTIONS_MAX {configuration.connections}"
+    for name in ("REALS_MAX", "SERVICES_MAX", "SLOTS_MAX", "EVENTS_BYTES", "TICK_SHIFT"):
+        yield f"#define {name} {getattr(abi, name)}"
+    for flag in abi.RealFlag:
+        yield f"#define REAL_{flag.name} {flag.value}"
+    yield f"#define SYNC_REFRESH_T {abi.ticks(abi.SYNC_REFRESH_S)}"
+    yield f"#define NOW_NS {'bpf_ktime_get_coarse_ns' if configuration.coarse_clock else 'bpf_ktime_get_ns'}"
+    for position in range(3):
+        halfword = int.from_bytes(configuration.mac[2 * position : 2 * position + 2], "little")
+        yield f"#define INTERFACE_MAC_{position} {halfword:#06x}"
+    yield from _states(configuration)
+    yield from _services(configuration.services)
+
+
+def _states(configuration: Configuration) -> Iterator[str]:
+    yield f"#define STATE_NONE {State.NONE.value}"
+    yield f"#define STATE_UDP {State.UDP.value}"
+    yield f"#define REUSABLE_STATES {sum(1 << state for state in tcp.REUSABLE):#x}u"
+    for flag, row in tcp.TRANSITIONS.items():
+        yield f"#define TCP_ON_{flag.name or 'NONE'} {tcp.packed(row):#x}ull"
+    yield _table("TIMEOUTS", ((state.value, abi.ticks(s)) for state, s in configuration.timeouts_s))
+
+
+def _services(services: Sequence[tuple[ServiceKey, str]]) -> Iterator[str]:
+    virtuals: dict[int, int] = {}
+    for key, _ in services:
+        virtuals[int(key.address)] = virtuals.get(int(key.address), 0) | _PROTOCOL_BITS[key.protocol]
+    used = {scheduler for _, scheduler in services}
+    yield _table("VIRTUALS", ((f"{address:#x}u", bits) for address, bits in virtuals.items()))
+    yield _table(
+        "SERVICES",
+        (
+            (index, f"{int(key.address):#x}u", key.port, key.protocol, scheduler)
+            for index, (key, scheduler) in enumerate(services)
+        ),
+    )
+    yield _table("SCHEDULERS_USED", ((name,) for name in SCHEDULERS if name in used))
+    yield f"#define ANY_PORT_SERVICES {int(any(key.port == 0 for key, _ in services))}"
+
+
+def _table(name: str, rows: Iterable[tuple[object, ...]]) -> str:
+    """An X macro: a list that bpf/*.h goes through with a macro of its own."""
+    return " ".join([f"#define {name}(_)", *(f"_({', '.join(map(str, row))})" for row in rows)])
