@@ -203,7 +203,7 @@ def _refused_port(site: Site, word: str, port: int, error: OSError) -> Verdict:
 
 def look_at_firewall(site: Site) -> Iterator[Verdict]:
     """Is there one that could keep the peers out?"""
-    tables = Path("/proc/net/ip_tables_names")
+    tables = Path("/proc/thread-self/net/ip_tables_names")
     legacy = tables.read_text().split() if tables.exists() else []
     yield judge_firewall(site, legacy, Path("/sys/module/nf_tables").exists())
 

@@ -1,4 +1,4 @@
-"""Who listens here, from /proc/net. Nothing is asked over the network."""
+"""Who listens here, from /proc/thread-self/net. Nothing is asked over the network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sockets(protocol: Protocol) -> set[tuple[IPv4Address, int]]:
     """Every address and port that is listened on; IPv6's wildcard takes IPv4 too and counts as 0.0.0.0."""
     found: set[tuple[IPv4Address, int]] = set()
     for name in (protocol, f"{protocol}6"):
-        table = Path("/proc/net") / name
+        table = Path("/proc/thread-self/net") / name
         if table.exists():  # no tcp6 where IPv6 is switched off
             found.update(parse(table.read_text(), _WAITING[protocol]))
     return found

@@ -1,0 +1,257 @@
+"""Every judge of the doctor with values of each kind, and looks at this very machine that need no rights."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from lb import config, realserver
+from lb.cli.doctor import doctor
+from lb.doctor import DIRECTOR, MACHINE, REAL, director, machine, real
+from lb.doctor.director import NATIVE_MTU, Site
+from lb.doctor.drivers import driver_of
+from lb.doctor.listeners import listens, parse
+from lb.doctor.verdict import Verdict
+from lb.errors import ConfigError, Problem
+from lb.netif import Link
+
+CONF = Path(__file__).parents[2] / "conf" / "cluster.toml"
+LB1, VIRTUAL = IPv4Address("192.168.1.103"), IPv4Address("192.168.1.105")
+UP = Link(index=2, name="eth0", mac=bytes.fromhex("02000000000a"), mtu=1500, up=True, carrier=True)
+SEGMENT = IPv4Network("192.168.1.0/24")
+
+
+@pytest.fixture
+def site() -> Site:
+    cluster = config.load(CONF)
+    return Site(cluster, cluster.node("lb1"), Path("authkeys"), lambda _path: ())
+
+
+def on(interface: str, address: str) -> tuple[str, IPv4Interface]:
+    return interface, IPv4Interface(address)
+
+
+def test_names_are_unique_and_short() -> None:
+    names = [name for table in (MACHINE, DIRECTOR, REAL) for name, _ in table]
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) < 20
+
+
+def check(verdict: Verdict, level: str, seen: str) -> None:
+    """A verdict of that level that shows `seen`; whatever is not ok says in one line how to mend it."""
+    assert verdict.level == level, verdict
+    assert seen in verdict.seen
+    assert bool(verdict.mend) == (level != "ok")
+    assert "\n" not in verdict.mend
+
+
+class TestMachine:
+    @pytest.mark.parametrize(
+        ("capabilities", "level", "seen"),
+        [
+            ({12, 13, 39}, "ok", "CAP_BPF"),
+            ({13, 21}, "ok", "CAP_BPF"),  # CAP_SYS_ADMIN stands for both others
+            ({12, 13}, "fail", "lacks CAP_BPF"),
+            ({12, 39}, "fail", "lacks CAP_NET_RAW"),
+            (set(), "fail", "lacks CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF"),
+        ],
+    )
+    def test_rights(self, capabilities: set[int], level: str, seen: str) -> None:
+        check(machine.judge_rights(1000, sum(1 << bit for bit in capabilities)), level, seen)
+
+    def test_no_bcc(self) -> None:
+        check(machine.judge_bcc(None), "fail", "no module bcc")
+
+    def test_the_other_bcc(self, tmp_path: Path) -> None:
+        check(machine.judge_bcc(tmp_path), "fail", "another project")
+
+    def test_the_bcc_of_this_machine(self) -> None:
+        for verdict in machine.look_at_bcc():
+            check(verdict, "ok", "bcc")
+
+    def test_the_headers_of_this_machine(self) -> None:
+        (verdict,) = machine.look_at_headers()
+        check(verdict, "ok", "linux-libc-dev")
+
+    @pytest.mark.parametrize(
+        ("release", "level"),
+        [("6.1.0-18-amd64", "ok"), ("5.9", "ok"), ("5.10.0", "ok"), ("5.8.18", "fail"), ("4.19.0", "fail")],
+    )
+    def test_kernel(self, release: str, level: str) -> None:
+        check(machine.judge_kernel(release, "x86_64"), level, release)
+
+    @pytest.mark.parametrize(
+        ("mounts", "level"),
+        [
+            ("sysfs /sys sysfs rw 0 0\nbpf /sys/fs/bpf bpf rw,relatime 0 0\n", "ok"),
+            ("none /sys/fs/bpf bpf rw 0 0\n", "ok"),
+            ("bpf /mnt bpf rw 0 0\n", "fail"),
+            ("tmpfs /sys/fs/bpf tmpfs rw 0 0\n", "fail"),
+            ("", "fail"),
+        ],
+    )
+    def test_bpf_file_system(self, mounts: str, level: str) -> None:
+        check(machine.judge_bpffs(mounts), level, "/sys/fs/bpf")
+
+    @pytest.mark.parametrize(("setting", "level"), [("1", "ok"), ("2", "ok"), (None, "ok"), ("0", "warn")])
+    def test_jit(self, setting: str | None, level: str) -> None:
+        check(machine.judge_jit(setting), level, "")
+
+    @pytest.mark.parametrize(("state", "level"), [(0, "ok"), (1, "ok"), (5, "warn")])
+    def test_clock(self, state: int, level: str) -> None:
+        check(machine.judge_clock(state), level, "synchronised")
+
+
+class TestDirector:
+    def test_interface(self) -> None:
+        check(director.judge_interface(UP), "ok", "eth0 is up, 02:00:00:00:00:0a")
+        check(director.judge_interface(Link(2, "eth0", b"", 1500, up=False, carrier=False)), "fail", "eth0 is down")
+        check(director.judge_interface(Link(2, "eth0", b"", 1500, up=True, carrier=False)), "fail", "no carrier")
+
+    def test_address(self, site: Site) -> None:
+        lo = on("lo", "127.0.0.1/8")
+        check(director.judge_address(site.node, "eth0", [lo, on("eth0", f"{LB1}/24")]), "ok", str(LB1))
+        check(
+            director.judge_address(site.node, "eth0", [lo, on("eth1", f"{LB1}/24")]), "warn", "is on eth1, not on eth0"
+        )
+        check(director.judge_address(site.node, "eth0", [lo]), "fail", "is not on this host")
+
+    @pytest.mark.parametrize(
+        ("mtu", "level"), [(1500, "ok"), (NATIVE_MTU, "ok"), (NATIVE_MTU + 1, "warn"), (9000, "warn")]
+    )
+    def test_mtu(self, mtu: int, level: str) -> None:
+        check(director.judge_mtu(Link(2, "eth0", b"", mtu, up=True, carrier=True)), level, f"{mtu} bytes")
+
+    @pytest.mark.parametrize(
+        ("driver", "attach", "level"),
+        [
+            ("veth", "auto", "ok"),
+            ("ixgbe", "native", "ok"),
+            ("e1000", "auto", "warn"),
+            ("e1000", "generic", "warn"),
+            ("e1000", "native", "fail"),
+            ("", "auto", "warn"),
+        ],
+    )
+    def test_driver(self, driver: str, attach: str, level: str) -> None:
+        check(director.judge_driver("eth0", driver, attach), level, driver)
+
+    def test_drivers_names_are_asked_of_the_kernel(self) -> None:
+        assert driver_of("lo") == ""
+        assert driver_of("no-such-link") == ""
+
+    def test_segment(self) -> None:
+        reals = [IPv4Address("192.168.1.101"), IPv4Address("10.0.0.7")]
+        (verdict,) = director.judge_segment("eth0", [SEGMENT], reals[:1], [VIRTUAL])
+        check(verdict, "ok", "all 1 reals")
+        (verdict,) = director.judge_segment("eth0", [SEGMENT], reals, [VIRTUAL])
+        check(verdict, "fail", "10.0.0.7 not in 192.168.1.0/24 of eth0")
+        (verdict,) = director.judge_segment("eth0", [SEGMENT, IPv4Network("10.0.0.0/8")], reals, [VIRTUAL])
+        check(verdict, "ok", "all 2 reals")
+        fine, routed = director.judge_segment("eth0", [SEGMENT], reals[:1], [IPv4Address("203.0.113.1")])
+        check(fine, "ok", "")
+        check(routed, "warn", "virtual 203.0.113.1 not in 192.168.1.0/24")
+
+    @pytest.mark.parametrize(
+        ("holder", "running", "level", "seen"),
+        [
+            (None, False, "ok", "none of them is on this host"),
+            (None, True, "ok", "none of them is on this host"),
+            ("eth0", True, "ok", "eth0 holds 192.168.1.105"),
+            ("eth0", False, "warn", "although no director runs here"),
+            ("lo", False, "fail", "is on lo"),
+            ("lo", True, "fail", "is on lo"),
+            ("eth1", True, "fail", "is on eth1"),
+        ],
+    )
+    def test_virtual_addresses(self, holder: str | None, running: bool, level: str, seen: str) -> None:
+        here = [on("eth0", f"{LB1}/24")] + ([on(holder, f"{VIRTUAL}/32")] if holder else [])
+        (verdict,) = director.judge_virtuals("eth0", [VIRTUAL], here, running)
+        check(verdict, level, seen)
+
+    def test_firewall(self, site: Site) -> None:
+        check(director.judge_firewall(site, [], nftables=False), "ok", "none")
+        both = director.judge_firewall(site, ["filter", "nat"], nftables=True)
+        check(both, "warn", "iptables (filter, nat) and nftables")
+        assert "port 694 of 192.168.1.104" in both.mend
+
+    def test_keys(self, site: Site) -> None:
+        def judged(weak: tuple[int, ...] | ConfigError) -> Verdict:
+            def read(_path: Path) -> tuple[int, ...]:
+                if isinstance(weak, ConfigError):
+                    raise weak
+                return weak
+
+            (verdict,) = director.look_at_keys(Site(site.cluster, site.node, Path("/etc/keys"), read))
+            return verdict
+
+        check(judged(()), "ok", "/etc/keys")
+        check(judged((1, 3)), "warn", "key 1, 3 of /etc/keys")
+        check(judged(ConfigError("/etc/keys", (Problem(2, "", "no method"),))), "fail", "/etc/keys:2: no method")
+
+    @pytest.mark.parametrize(
+        ("soft", "hard", "level", "mend"),
+        [(1024, 4096, "ok", ""), (300, 4096, "fail", "ulimit -n"), (300, 300, "fail", "LimitNOFILE=")],
+    )
+    def test_open_files(self, soft: int, hard: int, level: str, mend: str) -> None:
+        verdict = director.judge_files(soft, hard, 100)
+        check(verdict, level, f"{soft} allowed")
+        assert verdict.mend.startswith(mend)
+
+
+class TestReal:
+    def test_items(self) -> None:
+        good = realserver.Item("net/ipv4/conf/all/arp_ignore", "1", "1")
+        check(real.judge_item(good, "c.toml"), "ok", "arp_ignore: 1")
+        bad = real.judge_item(realserver.Item("192.168.1.105/32 on lo", "there", "missing"), "c.toml")
+        check(bad, "fail", "192.168.1.105/32 on lo: missing, needed: there")
+        assert bad.mend == "lbctl realserver up c.toml"
+
+
+class TestListeners:
+    def test_the_kernels_tables(self) -> None:
+        head = "  sl  local_address rem_address   st ...\n"
+        listening = "   0: 6901A8C0:0050 00000000:0000 0A 0 0\n"
+        connected = "   1: 6901A8C0:0051 6501A8C0:C001 01 0 0\n"
+        everywhere = "   2: 00000000:01BB 00000000:0000 0A 0 0\n"
+        assert list(parse(head + listening + connected + everywhere, "0A")) == [
+            (VIRTUAL, 80),
+            (IPv4Address("0.0.0.0"), 443),
+        ]
+        six = (
+            "   0: 00000000000000000000000000000000:0050 0:0 0A 0 0\n"
+            "   1: 0000000000000000FFFF00006901A8C0:0051 0:0 0A 0 0\n"
+            "   2: 00000000000000000000000001000000:0052 0:0 0A 0 0\n"
+        )
+        assert list(parse(head + six, "0A")) == [(IPv4Address("0.0.0.0"), 80), (VIRTUAL, 81)]
+
+    @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+    def test_a_wildcard_takes_the_virtual_address(self, family: socket.AddressFamily) -> None:
+        with socket.create_server(("::" if family == socket.AF_INET6 else "0.0.0.0", 0), family=family) as server:
+            port = server.getsockname()[1]
+            assert listens("tcp", VIRTUAL, port)
+        assert not listens("tcp", VIRTUAL, port)
+
+    def test_another_address_does_not(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            assert listens("tcp", IPv4Address("127.0.0.1"), port)
+            assert not listens("tcp", VIRTUAL, port)
+
+    def test_udp(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+            server.bind(("127.0.0.1", 0))
+            assert listens("udp", IPv4Address("127.0.0.1"), server.getsockname()[1])
+
+
+class TestCommand:
+    def test_a_wrong_file_is_refused_before_anything_is_looked_at(self, tmp_path: Path) -> None:
+        conf = tmp_path / "wrong.toml"
+        conf.write_text("[cluster]\nnam = 'x'\n")
+        result = CliRunner().invoke(doctor, [str(conf)])
+        assert isinstance(result.exception, ConfigError)
+        assert result.output == ""
