@@ -74,7 +74,7 @@ def unicast(cluster: Cluster) -> Iterator[Finding]:
     hosts += ((place, end.address) for place, _, end in _fallbacks(cluster) if end.address != LOCAL)
     for place, address in hosts:
         if kind := _not_unicast(address):
-            about_self = kind == "loopback" and ("real" in place or "fallback" in place)
+            about_self = "loopback" in kind and ("real" in place or "fallback" in place)
             hint = '; for the director itself write fallback = "127.0.0.1"' if about_self else ""
             yield Finding((place,), f"{address} is {kind}; write the address of one host{hint}")
 
@@ -114,7 +114,7 @@ def fallback(cluster: Cluster) -> Iterator[Finding]:
             message = f'{end.address} is the virtual address itself; name another host, or "127.0.0.1"'
             yield Finding((place, (*parent, "address")), message)
         for r, real in enumerate(virtual.reals):
-            if real.address == end.address:
+            if real.address == end.address != LOCAL:
                 yield Finding(
                     (place, (*parent, "real", r, "address")),
                     f"{end.address} is real[{r}] of this virtual, and is down whenever the fallback is used; "

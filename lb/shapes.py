@@ -7,7 +7,6 @@ needs them: the value, what is accepted, and where a misplaced key belongs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -70,11 +69,11 @@ _STAND_INS: dict[str, Any] = {
     "name": "unknown",
     "interface": "unknown",
     "address": "0.0.0.0",
-    "ping": "0.0.0.0",
     "port": 1,
-    "status": 200,
 }
-"""Something acceptable for keys without default, and for elements of arrays."""
+"""Something acceptable for keys that have no default."""
+_STAND_IN_ELEMENTS: dict[object, Any] = {"ping": "0.0.0.0", "status": 200}
+"""The same for elements of arrays that are not tables."""
 
 
 def keys_of(section: type[BaseModel]) -> list[str]:
@@ -110,11 +109,10 @@ def _mend(values: Any, detail: ErrorDetails) -> None:
     *parents, key = detail["loc"]
     for parent in parents:
         values = values[parent]
-    name = next(str(part) for part in reversed(detail["loc"]) if isinstance(part, str))
-    if detail["type"] == "model_type" and isinstance(key, int):
-        values[key] = {}
-    elif name in _STAND_INS and detail["type"] != "extra_forbidden":
-        values[key] = _STAND_INS[name]
+    if isinstance(key, int):
+        values[key] = _STAND_IN_ELEMENTS.get(parents[-1], {})
+    elif key in _STAND_INS and detail["type"] != "extra_forbidden":
+        values[key] = _STAND_INS[key]
     else:
         del values[key]
 
@@ -173,12 +171,7 @@ def _unknown_key(place: Path) -> str:
         return REAL_PORT
     heading, own = SECTIONS[section][0], keys_of(SECTIONS[section][1])
     return f"unknown key in {heading}; " + (
-        _heading_for(key)
-        or _place_for(key)
-        or _former(key)
-        or _close(key, own, "")
-        or next((hint for where, keys in _elsewhere(section) if (hint := _close(key, keys, f" in {where}"))), "")
-        or f"its keys are {', '.join(own)}"
+        _heading_for(key) or _place_for(key) or _former(key) or _close(key, own) or f"its keys are {', '.join(own)}"
     )
 
 
@@ -196,10 +189,10 @@ def _former(key: str) -> str:
     return f"here it is {FORMER_NAMES[key]}" if key in FORMER_NAMES else ""
 
 
-def _close(key: str, keys: list[str], where: str) -> str:
-    close = closest(key, keys)
-    return f"did you mean {show(close)}{where}?" if close else ""
-
-
-def _elsewhere(section: Path) -> Iterator[tuple[str, list[str]]]:
-    return ((heading, keys_of(fields)) for path, (heading, fields) in SECTIONS.items() if path != section)
+def _close(key: str, own: list[str]) -> str:
+    """The key that was probably meant; one of another section only if it is very much like this one."""
+    if close := closest(key, own):
+        return f"did you mean {show(close)}?"
+    headings = {name: heading for heading, section in SECTIONS.values() for name in keys_of(section)}
+    close = closest(key, headings, likeness=0.8)
+    return f"did you mean {show(close)} in {headings[close]}?" if close else ""

@@ -43,9 +43,9 @@ def show_path(path: Iterable[str | int]) -> str:
     return text
 
 
-def closest(value: str, words: Iterable[str]) -> str | None:
-    """The word that `value` was probably meant to be."""
-    return next(iter(get_close_matches(value.lower(), list(words), n=1)), None)
+def closest(value: str, words: Iterable[str], likeness: float = 0.6) -> str | None:
+    """The word that `value` was probably meant to be. likeness: 0 to 1, as difflib's ratio."""
+    return next(iter(get_close_matches(value.lower(), list(words), n=1, cutoff=likeness)), None)
 
 
 def did_you_mean(value: str, words: Iterable[str]) -> str:

@@ -77,10 +77,10 @@ def authkeys(path: Path, force: bool) -> None:
     scp -p /etc/lbctl/authkeys lb2:/etc/lbctl/
 
     \b
-    To change the key without losing a heartbeat, on every node, one step after the other:
-    1. add a line from 'lbctl authkeys -' with an id of its own, below the old one; lbctl reload
-    2. add the line 'auth ID' with the new id; lbctl reload
-    3. remove the old line; lbctl reload
+    To change the key while the cluster runs, do each step on every node before the next, and restart lbctl after it:
+    1. add a line from 'lbctl authkeys -' under another id, below the old one
+    2. add the line 'auth ID' with the new id
+    3. remove the old line
     """
     text = keys.generate()
     if str(path) == "-":
