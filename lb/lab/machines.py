@@ -78,10 +78,14 @@ def boot(lab: Lab, cluster: Cluster, host: Host) -> None:
     _plug_in(lab.topology, host)
     with namespaces.inside(host.namespace, host.name):
         wiring.set_up("lo")
-        for position, address in enumerate(host.addresses):
-            add_address(host.interface, address, 32 if position else lab.topology.prefix)
         wiring.compute_checksums(host.interface)
         wiring.set_up(host.interface)
+        for network in lab.topology.networks:
+            own = [address for address in host.addresses if address in network]
+            for address in own:
+                add_address(host.interface, address, network.prefixlen)
+            if not own:
+                wiring.add_route(host.interface, network)
         if host.kind == "real":
             realserver.up(cluster)
     lab.on_mark(host).touch()

@@ -2,8 +2,8 @@
 
     client ── switch ── directors, reals
 
-One segment holds every address of the file. The client also has the addresses of `[ha] ping` that no other host has:
-it plays the router.
+One segment holds every address of the file, in as few networks as is sensible; each host reaches all of them directly.
+The client also has the addresses of `[ha] ping` that no other host has: it plays the router.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from lb.errors import LabError
 from lb.model import Check, Cluster, Virtual
 
-WIDEST_USUAL_PREFIX = 24
+NARROWEST_PREFIX = 24
 DEFAULT_PORT = 80
 """What is served for a virtual of every port (0)."""
 
@@ -74,11 +74,11 @@ class Host(_Value):
 
 
 class Topology(_Value):
-    """The whole lab. switch: the name of its namespace; prefix: length of the segment's."""
+    """The whole lab. switch: the name of its namespace; networks: all that are on its one segment."""
 
     cluster: str
     switch: str
-    prefix: int
+    networks: tuple[IPv4Network, ...]
     hosts: tuple[Host, ...]
 
     def host(self, name: str) -> Host:
@@ -105,9 +105,9 @@ def build(cluster: Cluster, example: Example) -> Topology:
     taken = {node.name for node in cluster.nodes}
     names = _real_names(cluster, taken)
     fixed = {*cluster.addresses, *names, *(node.address for node in cluster.nodes)}
-    segment = covering((*fixed, *cluster.ha.ping))
+    networks = covering((*fixed, *cluster.ha.ping))
     routers = tuple(address for address in cluster.ha.ping if address not in fixed)
-    own = _free_address(segment, cluster.nodes[0].address, {*fixed, *routers})
+    own = _free_address(cluster.nodes[0].address, {*fixed, *routers})
     directors = (
         Host(
             name=node.name,
@@ -137,7 +137,7 @@ def build(cluster: Cluster, example: Example) -> Topology:
     return Topology(
         cluster=cluster.cluster.name,
         switch=f"lbctl-{_unique(f'switch-{cluster.cluster.name}', taken)}",
-        prefix=segment.prefixlen,
+        networks=networks,
         hosts=(client, *directors, *reals),
     )
 
@@ -166,22 +166,28 @@ def _real_names(cluster: Cluster, taken: set[str]) -> dict[IPv4Address, str]:
     return names
 
 
-def covering(addresses: Iterable[IPv4Address]) -> IPv4Network:
-    """The smallest network, /24 or wider, in which all these are hosts: neither its number nor its broadcast."""
-    low, high = min(found := list(addresses)), max(found)
-    prefix = WIDEST_USUAL_PREFIX
-    while prefix:
-        network = IPv4Network((low, prefix), strict=False)
-        if high in network and network.network_address != low and network.broadcast_address != high:
-            break
-        prefix -= 1
-    return IPv4Network((low, prefix), strict=False)
+def covering(addresses: Iterable[IPv4Address]) -> tuple[IPv4Network, ...]:
+    """The smallest networks, /24 or wider, that hold all these: one for each first byte that occurs.
+
+    In its network an address is a host's, neither the network's own number nor its broadcast.
+    """
+    groups: dict[int, list[IPv4Address]] = {}
+    for address in sorted(addresses):
+        groups.setdefault(address.packed[0], []).append(address)
+    return tuple(_around(group[0], group[-1]) for group in groups.values())
 
 
-def _free_address(segment: IPv4Network, near: IPv4Address, used: set[IPv4Address]) -> IPv4Address:
-    """The highest address that nobody has in the /24 of a director, which the segment includes."""
-    block = IPv4Network((near, WIDEST_USUAL_PREFIX), strict=False)
-    free = (address for address in reversed(list(block.hosts())) if address not in used and address in segment)
+def _around(low: IPv4Address, high: IPv4Address) -> IPv4Network:
+    network = IPv4Network((low, NARROWEST_PREFIX), strict=False)
+    while high not in network or network.network_address == low or network.broadcast_address == high:
+        network = network.supernet()
+    return network
+
+
+def _free_address(near: IPv4Address, used: set[IPv4Address]) -> IPv4Address:
+    """The highest address that nobody has in the /24 of a director, which its network includes."""
+    block = IPv4Network((near, NARROWEST_PREFIX), strict=False)
+    free = (address for address in reversed(list(block.hosts())) if address not in used)
     address = next(free, None)
     if address is None:
         raise LabError(f"no address of {block} is left for the lab's client; leave one out of the file")

@@ -8,11 +8,13 @@ import os
 import socket
 import struct
 from collections.abc import Mapping
+from ipaddress import IPv4Network
 from typing import Any
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
-from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTM_NEWROUTE
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, XDP_FLAGS_DRV_MODE, ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from lb.errors import NetworkError
 from lb.netif.links import link
@@ -20,6 +22,7 @@ from lb.netif.rtnl import Rtnl
 
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_STXCSUM = 0x17
+_TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_LINK, _UNICAST = 254, 4, 253, 1  # linux/rtnetlink.h
 
 
 def add_bridge(name: str) -> None:
@@ -61,6 +64,24 @@ def set_up(name: str) -> None:
 def delete(name: str) -> None:
     """Remove a link, and with a veth's one end the other. Raises NetworkError."""
     _request(f"delete link {name}", RTM_DELLINK, 0, {"index": link(name).index}, {})
+
+
+def add_route(name: str, network: IPv4Network) -> None:
+    """Reach a network directly over a link that is up. Raises NetworkError."""
+    fields = {
+        "family": socket.AF_INET,
+        "dst_len": network.prefixlen,
+        "table": _TABLE_MAIN,
+        "proto": _PROTOCOL_STATIC,
+        "scope": _SCOPE_LINK,
+        "type": _UNICAST,
+    }
+    attrs = {"RTA_DST": str(network.network_address), "RTA_OIF": link(name).index}
+    try:
+        with Rtnl() as rtnl:
+            rtnl.call(rtmsg, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, fields, attrs)
+    except OSError as error:
+        raise NetworkError(f"cannot add a route to {network} on {name}: {error.strerror}") from None
 
 
 def attach_xdp(name: str, program_fd: int) -> None:
