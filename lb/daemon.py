@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-from pathlib import Path
 
 import structlog
 import uvloop
@@ -20,13 +18,10 @@ from lb.model import Cluster
 
 log = structlog.get_logger(__name__)
 
-AUTHKEYS_VARIABLE = "LBCTL_AUTHKEYS"
-"""Names another authkeys file than the configuration's; the lab uses it."""
-
 
 def run(cluster: Cluster, node: str) -> None:
     """Be the director `node` until SIGTERM, Ctrl-C or `lbctl down`. Raises LbctlError."""
-    keys = authkeys.load(Path(os.environ.get(AUTHKEYS_VARIABLE) or cluster.authkeys_path))
+    keys = authkeys.load(rundir.authkeys_path(cluster))
     with rundir.lock(node):
         uvloop.run(_run(Director(cluster, node, keys)))
 

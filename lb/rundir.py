@@ -15,8 +15,17 @@ from pathlib import Path
 from typing import TextIO
 
 from lb.errors import LbctlError, NotRunningError, UsageError
+from lb.model import Cluster
 
 RUN_DIR = Path("/run/lbctl")
+
+AUTHKEYS_VARIABLE = "LBCTL_AUTHKEYS"
+"""Names another authkeys file than the configuration's; the lab uses it."""
+
+
+def authkeys_path(cluster: Cluster) -> Path:
+    """Where this process finds the shared keys."""
+    return Path(os.environ.get(AUTHKEYS_VARIABLE) or cluster.authkeys_path)
 
 
 def socket_path(node: str) -> Path:

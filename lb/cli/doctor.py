@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import click
 
 from ha import authkeys
-from lb import config
+from lb import config, rundir
 from lb.cli.options import node_option
 from lb.cli.output import json_option, out, print_json
 from lb.doctor import Finding, examine_director, examine_machine, examine_real, is_real
@@ -54,9 +53,7 @@ def _examine(cluster: Cluster | None, asked: str | None) -> Iterator[Finding]:
     me = _director(cluster, asked, real)
     if me:
         yield from examine_machine()
-        from lb.daemon import AUTHKEYS_VARIABLE
-
-        keys = Path(os.environ.get(AUTHKEYS_VARIABLE) or cluster.authkeys_path)
+        keys = rundir.authkeys_path(cluster)
         yield from examine_director(Site(cluster, me, keys, lambda path: authkeys.load(path).short))
     if real:
         yield from examine_real(cluster)
