@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from lb.connections import Rows
-from lb.datapath.view import HeldService
+from lb.datapath.view import HeldDestination, HeldService
 from lb.service import PROTOCOL_NAMES
 from lb.tcp import State
 
@@ -25,27 +25,30 @@ def services(held: Sequence[HeldService]) -> Document:
 
 
 def _service(service: HeldService) -> dict[str, Any]:
-    reals = [
-        {
-            "address": str(real.address),
-            "port": service.key.port,
-            "forward": "local" if real.local else "gate",
-            "weight": real.weight,
-            "active": real.active,
-            "inactive": real.inactive,
-            "connections": real.connections,
-            "packets": real.packets,
-            "bytes": real.bytes,
-        }
-        for real in service.destinations
-    ]
+    shown = [*service.destinations]
+    if service.fallback and service.fallback_active:
+        shown.append(service.fallback)
     return {
         "protocol": PROTOCOL_NAMES[service.key.protocol],
         "address": str(service.key.address),
         "port": service.key.port,
         "scheduler": service.scheduler,
         "fallback_active": service.fallback_active,
-        "reals": reals,
+        "reals": [_real(service, real) for real in shown],
+    }
+
+
+def _real(service: HeldService, real: HeldDestination) -> dict[str, Any]:
+    return {
+        "address": str(real.address),
+        "port": service.key.port,
+        "forward": "local" if real.local else "gate",
+        "weight": real.weight,
+        "active": real.active,
+        "inactive": real.inactive,
+        "connections": real.connections,
+        "packets": real.packets,
+        "bytes": real.bytes,
     }
 
 

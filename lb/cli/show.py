@@ -152,7 +152,7 @@ def list_(node: str | None, connections: bool, stats: bool, rate: bool, as_json:
 
     view = View.open(find_pinned(node))
     if connections:
-        rows = ipvsadm.connections(view)
+        rows = ipvsadm.connections(view.snapshot(), view.timeout_s)
         print_json(rows) if as_json else click.echo(ipvsadm.format_connections(rows))
         return
     held = view.held()

@@ -8,27 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.cluster import (
-    CONF,
-    URL,
-    VIRTUAL,
-    answers,
-    edited,
-    health,
-    lbctl,
-    role,
-    run_in,
-    settled,
-    status,
-    wait_until,
-)  # fmt: skip
+from lb.lab import observe
+from lb.lab.observe import health, run, run_in, status, wait_until
+from tests.netns.cluster import CONF, URL, VIRTUAL, active, answers, edited, is_settled, lbctl, other
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _lab() -> Iterator[None]:
     lbctl("lab", "up", str(CONF))
     try:
-        wait_until("the pair is whole", settled)
+        wait_until("the pair is whole", is_settled)
         yield
     finally:
         lbctl("lab", "down", str(CONF))
@@ -43,11 +32,7 @@ def _as_configured() -> Iterator[None]:
             lbctl("enable", real, "--node", node)
     for host in ("web1", "web2"):
         lbctl("lab", "nginx", host, "start")
-    wait_until("the pair is whole", settled)
-
-
-def active() -> str:
-    return "lb1" if role("lb1") == "active" else "lb2"
+    wait_until("the pair is whole", is_settled)
 
 
 def test_round_robin_splits_in_half() -> None:
@@ -121,7 +106,7 @@ def test_list_prints_ipvsadms_columns() -> None:
 
 def test_the_standby_knows_the_connections() -> None:
     answers(10)
-    standby = {"lb1": "lb2", "lb2": "lb1"}[active()]
+    standby = other(active())
 
     def entries(node: str) -> set[tuple[str, str]]:
         documents = json.loads(lbctl("list", "--connections", "--json", "--node", node).stdout)
@@ -152,11 +137,11 @@ BROKEN = {
 def test_a_broken_file_changes_nothing(kind: str, tmp_path: Path) -> None:
     conf = edited(tmp_path, BROKEN[kind])
     before = lbctl("list", "--json", "--node", active()).stdout
-    done = lbctl("reload", str(conf), "--node", active(), status=2)
+    done = lbctl("reload", str(conf), "--node", active(), exit_status=2)
     line = next(n for n, text in enumerate(conf.read_text().splitlines(), 1) if BROKEN[kind][1] in text)
     assert f"{conf}:{line}: " in done.stderr
     assert lbctl("list", "--json", "--node", active()).stdout == before
-    assert lbctl("check", str(conf), status=2).stderr.count(f"{conf}:") >= 1
+    assert lbctl("check", str(conf), exit_status=2).stderr.count(f"{conf}:") >= 1
 
 
 def test_reload_adds_and_removes_reals_without_losing_connections(tmp_path: Path) -> None:
@@ -179,7 +164,8 @@ def test_a_reload_adds_a_virtual(tmp_path: Path) -> None:
         run_in(host, "ip", "address", "add", "192.168.1.106/32", "dev", "lo")
     try:
         lbctl("reload", str(conf), "--node", active())
-        wait_until("the new virtual answers", lambda: set(answers(4, "http://192.168.1.106/")) == {"web1", "web2"})
+        more = "http://192.168.1.106/"
+        wait_until("the new virtual answers", lambda: set(observe.answers(4, more)) == {"web1", "web2"})
         assert answers(4) == {"web1": 2, "web2": 2}
     finally:
         for host in ("web1", "web2"):
@@ -188,7 +174,7 @@ def test_a_reload_adds_a_virtual(tmp_path: Path) -> None:
 
 def test_commands_without_a_director_end_with_3() -> None:
     for words in (["status"], ["down"], ["reload"], ["standby"], ["list"]):
-        lbctl(*words, "--node", "nobody", status=3)
+        lbctl(*words, "--node", "nobody", exit_status=3)
 
 
 def test_the_address_answers_pings() -> None:
@@ -197,7 +183,7 @@ def test_the_address_answers_pings() -> None:
 
 def test_a_port_that_is_no_virtual_is_refused_and_not_balanced() -> None:
     before = status(active())["packets"]
-    done = lbctl("lab", "exec", "client", "--", "curl", "-s", "--max-time", "3", f"http://{VIRTUAL}:8081/", status=None)
+    done = run("lab", "exec", "client", "--", "curl", "-s", "--max-time", "3", f"http://{VIRTUAL}:8081/")
     assert done.returncode == 7  # refused by the director's kernel
     assert status(active())["packets"]["tx_packets"] == before["tx_packets"]
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.netns.cluster import CONF, VIRTUAL, Traffic, answers, lbctl, role, roles, run_in, settled, status, wait_until
+from lb.lab.observe import Traffic, role, run_in, status, wait_until
+from tests.netns.cluster import CONF, VIRTUAL, answers, is_settled, lbctl
 
 DEADTIME_MS = 500.0
 
@@ -25,10 +26,15 @@ def _lab() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _lb1_active() -> None:
     lbctl("lab", "up", str(CONF))
-    wait_until("the pair is whole", settled)
+    wait_until("the pair is whole", is_settled)
     if role("lb1") != "active":
         lbctl("takeover", "--node", "lb1")
-        wait_until("lb1 is active", lambda: roles() == {"lb1": "active", "lb2": "standby"} and settled())
+        wait_until("lb1 is active", lambda: roles() == {"lb1": "active", "lb2": "standby"} and is_settled())
+
+
+def roles() -> dict[str, str]:
+    """Who is what."""
+    return {node: role(node) for node in ("lb1", "lb2")}
 
 
 def pid_of(node: str) -> int:
@@ -57,7 +63,7 @@ FAULTS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_nobody_loses_a_connection(fault: str) -> None:
-    with Traffic() as traffic:
+    with Traffic(VIRTUAL) as traffic:
         FAULTS[fault]()
         wait_until("lb2 is active", lambda: role("lb2") == "active")
     print(f"{fault}: {traffic.seen}")
@@ -70,7 +76,7 @@ def test_a_director_that_returns_stays_standby() -> None:
     lbctl("lab", "kill", "lb1")
     wait_until("lb2 is active", lambda: role("lb2") == "active")
     lbctl("lab", "start", "lb1")
-    wait_until("the pair is whole", settled)
+    wait_until("the pair is whole", is_settled)
     assert roles() == {"lb1": "standby", "lb2": "active"}
     assert VIRTUAL not in run_in("lb1", "ip", "-br", "address", "show", "dev", "eth0")
 
@@ -78,12 +84,12 @@ def test_a_director_that_returns_stays_standby() -> None:
 def test_a_restarted_process_adopts_what_it_left() -> None:
     """Both processes die at once: packets flow on without any, and the next ones know every connection."""
     pids = [pid_of(node) for node in ("lb1", "lb2")]
-    with Traffic() as traffic:
+    with Traffic(VIRTUAL) as traffic:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         assert "ESTABLISHED" in lbctl("list", "--connections", "--node", "lb1").stdout
         lbctl("lab", "up", str(CONF))
-        wait_until("the pair is whole", settled)
+        wait_until("the pair is whole", is_settled)
     assert traffic.seen.download_ok
     assert set(answers(4)) == {"web1", "web2"}
 
@@ -91,6 +97,6 @@ def test_a_restarted_process_adopts_what_it_left() -> None:
 def test_orders_are_refused_when_no_peer_is_able() -> None:
     lbctl("lab", "kill", "lb2")
     wait_until("lb1 knows", lambda: status("lb1")["peers"][0]["state"] != "up")
-    done = lbctl("standby", "--node", "lb1", status=1)
+    done = lbctl("standby", "--node", "lb1", exit_status=1)
     assert "lb2" in done.stderr
     assert role("lb1") == "active"

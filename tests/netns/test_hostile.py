@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.cluster import CONF, answers, lbctl, role, run_in, settled, status, wait_until
+from lb.lab.observe import role, run_in, status, wait_until
+from tests.netns.cluster import CONF, active, answers, is_settled, lbctl, other
 
 PORT = 694
 
@@ -53,7 +54,7 @@ for _ in range(20):
 def _lab() -> Iterator[None]:
     lbctl("lab", "up", str(CONF))
     try:
-        wait_until("the pair is whole", settled)
+        wait_until("the pair is whole", is_settled)
         yield
     finally:
         lbctl("lab", "down", str(CONF))
@@ -71,49 +72,49 @@ def test_noise_is_counted_and_changes_nothing() -> None:
     for node, (was, count) in before.items():
         wait_until(f"{node} counted the noise", lambda node=node, count=count: refused(node) >= count + 200)
         assert role(node) == was
-    assert settled()
+    assert is_settled()
     assert sum(answers(4).values()) == 4
 
 
 def test_a_replayed_heartbeat_is_counted_and_changes_nothing(tmp_path: Path) -> None:
-    active, standby = ("lb1", "lb2") if role("lb1") == "active" else ("lb2", "lb1")
-    address = {"lb1": "192.168.1.103", "lb2": "192.168.1.104"}[active]
+    serving, standby = active(), other(active())
+    address = {"lb1": "192.168.1.103", "lb2": "192.168.1.104"}[serving]
     frame = tmp_path / "frame"
     run_in(standby, sys.executable, "-c", CAPTURE, address, str(frame))
     before = status(standby)["heartbeat"]
     run_in("client", sys.executable, "-c", REPLAY, str(frame))
     wait_until("the replay is counted", lambda: status(standby)["heartbeat"] != before)
-    assert settled()
-    assert role(active) == "active"
+    assert is_settled()
+    assert role(serving) == "active"
 
-    lbctl("lab", "kill", active)
+    lbctl("lab", "kill", serving)
     run_in("client", sys.executable, "-c", REPLAY, str(frame))
     wait_until("a replay keeps nobody alive", lambda: role(standby) == "active")
     lbctl("lab", "up", str(CONF))
-    wait_until("the pair is whole", settled)
+    wait_until("the pair is whole", is_settled)
 
 
 def test_a_wrong_key_is_no_peer(tmp_path: Path) -> None:
     """lb2 comes back with another key: neither believes the other, both count, and lb1 goes on."""
-    wait_until("the pair is whole", settled)
-    active, standby = ("lb1", "lb2") if role("lb1") == "active" else ("lb2", "lb1")
+    wait_until("the pair is whole", is_settled)
+    serving, standby = active(), other(active())
     conf = tmp_path / "cluster.toml"
     shutil.copy(CONF, conf)
     lbctl("authkeys", str(tmp_path / "authkeys"))
     lbctl("down", "--node", standby)
     wait_until("the standby is gone", lambda: not role(standby))
-    before = refused(active)
+    before = refused(serving)
     environment = f"LBCTL_AUTHKEYS={tmp_path / 'authkeys'}"
     run_in(standby, "env", environment, sys.executable, "-m", "lb", "up", str(conf), "--node", standby, "-d")
     try:
-        wait_until("wrong keys are counted", lambda: refused(active) > before)
-        assert role(active) == "active"
-        assert status(active)["peers"][0]["state"] != "up"
+        wait_until("wrong keys are counted", lambda: refused(serving) > before)
+        assert role(serving) == "active"
+        assert status(serving)["peers"][0]["state"] != "up"
         assert sum(answers(4).values()) == 4
     finally:
         lbctl("down", "--node", standby)
         lbctl("lab", "up", str(CONF))
-        wait_until("the pair is whole", settled)
+        wait_until("the pair is whole", is_settled)
 
 
 def test_the_authkeys_of_the_lab_are_private() -> None:
