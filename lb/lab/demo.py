@@ -74,17 +74,17 @@ class Demo:
         victim = self._active()
         heir = next(node for node in self._nodes if node != victim)
         self._act(f"Cutting the power of {victim}, the active director, while the client downloads 32 MiB")
-        with err.status(f"download and a new connection every 10 ms, for {FAULT_S:g} s"):
-            with Traffic(self._web.address, FAULT_S) as traffic:
-                observe.lbctl("lab", "kill", victim)
-                observe.wait_until(f"{heir} is active", lambda: observe.role(heir) == "active")
+        watching = err.status(f"download and a new connection every 10 ms, for {FAULT_S:g} s")
+        with watching, Traffic(self._web.address, FAULT_S) as traffic:
+            observe.lbctl("lab", "kill", victim)
+            observe.wait_until(f"{heir} is active", lambda: observe.role(heir) == "active")
         self._judge(traffic.seen)
         self._show("status", "--node", heir)
 
     def _judge(self, seen: Seen) -> None:
         download = "[green]went on, every byte right[/]" if seen.download_ok else "[red]broke[/]"
         self._say(f"the download {download}")
-        self._say(f"new connections: {seen.failures} of {seen.attempts} failed; none for {seen.outage_ms:.0f} ms at most")
+        self._say(f"new connections: {seen.failures} of {seen.attempts} failed, all within {seen.outage_ms:.0f} ms")
         if not seen.download_ok:
             raise LbctlError("a connection was lost: this must not be; please report it with the lab's logs")
 

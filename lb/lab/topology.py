@@ -21,8 +21,11 @@ from lb.errors import LabError
 from lb.model import Check, Cluster, Virtual
 
 NARROWEST_PREFIX = 24
+WIDEST_PREFIX = 8
 DEFAULT_PORT = 80
 """What is served for a virtual of every port (0)."""
+HTTPS_PORT = 443
+"""Speaks TLS unless a check asks there for plain HTTP."""
 
 Example = Callable[[str], str]
 """Makes up a text in which a regular expression should be found."""
@@ -167,9 +170,9 @@ def _real_names(cluster: Cluster, taken: set[str]) -> dict[IPv4Address, str]:
 
 
 def covering(addresses: Iterable[IPv4Address]) -> tuple[IPv4Network, ...]:
-    """The smallest networks, /24 or wider, that hold all these: one for each first byte that occurs.
+    """The smallest networks, from /24 to /8, that hold all these: one for each first byte that occurs.
 
-    In its network an address is a host's, neither the network's own number nor its broadcast.
+    In its network an address is a host's, neither the network's own number nor its broadcast (except for a /8's).
     """
     groups: dict[int, list[IPv4Address]] = {}
     for address in sorted(addresses):
@@ -179,7 +182,9 @@ def covering(addresses: Iterable[IPv4Address]) -> tuple[IPv4Network, ...]:
 
 def _around(low: IPv4Address, high: IPv4Address) -> IPv4Network:
     network = IPv4Network((low, NARROWEST_PREFIX), strict=False)
-    while high not in network or network.network_address == low or network.broadcast_address == high:
+    while network.prefixlen > WIDEST_PREFIX:
+        if high in network and network.network_address != low and network.broadcast_address != high:
+            break
         network = network.supernet()
     return network
 
@@ -208,11 +213,11 @@ def _serving(name: str, virtuals: Sequence[Virtual], example: Example, checked: 
         check = virtual.check
         if checked and check.type not in ("on", "off"):
             port = virtual.check_port or DEFAULT_PORT
-            tls.setdefault(port, check.type == "negotiate" and check.service == "https")
+            tls.setdefault(port, check.service == "https" if check.type == "negotiate" else port == HTTPS_PORT)
             asked.setdefault(port, []).append(check)
     for virtual in virtuals:
         if virtual.protocol == "tcp":
-            tls.setdefault(virtual.port or DEFAULT_PORT, virtual.port == 443)
+            tls.setdefault(virtual.port or DEFAULT_PORT, virtual.port == HTTPS_PORT)
     return {
         "udp_ports": tuple(sorted(udp)),
         "servers": tuple(

@@ -1,0 +1,220 @@
+"""The lab of a configuration, as a value: hosts, addresses, networks, what each serves."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+import regex
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lb import config
+from lb.errors import LabError
+from lb.lab.examples import example
+from lb.lab.topology import Host, Server, Topology, build, covering, page_path
+
+HEAD = """
+[cluster]
+name = "demo"
+interface = "eth0"
+[[node]]
+name = "lb1"
+address = "192.168.1.103"
+[[node]]
+name = "lb2"
+address = "192.168.1.104"
+interface = "ens5"
+[ha]
+"""
+CHECK = 'check = { type = "negotiate", request = "/up", receive = "fine" }\n'
+
+
+def virtual(name: str, *lines: str, address: str = "192.168.1.105", port: int = 80) -> str:
+    return f'[[virtual]]\nname = "{name}"\naddress = "{address}"\nport = {port}\n' + "\n".join(lines) + "\n"
+
+
+def real(address: str, name: str | None = None) -> str:
+    return f'[[virtual.real]]\naddress = "{address}"\n' + (f'name = "{name}"\n' if name else "")
+
+
+def topology(*parts: str, ha: str = "") -> Topology:
+    return build(config.parse("\n".join((HEAD, ha, *parts)), "/etc/lbctl/cluster.toml"), example)
+
+
+def only_server(host: Host) -> Server:
+    (server,) = host.servers
+    return server
+
+
+def test_hosts_are_the_client_the_directors_and_the_reals() -> None:
+    lab = topology(virtual("web"), real("192.168.1.101", "web1"), real("192.168.1.102"))
+    assert [(host.name, host.kind, host.interface) for host in lab.hosts] == [
+        ("client", "client", "eth0"),
+        ("lb1", "director", "eth0"),
+        ("lb2", "director", "ens5"),
+        ("web1", "real", "eth0"),
+        ("web2", "real", "eth0"),
+    ]
+    assert [host.namespace for host in lab.directors] == ["lbctl-lb1", "lbctl-lb2"]
+    assert lab.switch == "lbctl-switch-demo"
+    assert lab.networks == (IPv4Network("192.168.1.0/24"),)
+
+
+def test_the_client_has_a_free_address_and_plays_the_router() -> None:
+    ping = 'ping = ["192.168.1.1", "192.168.1.103", "192.168.1.254"]'
+    client = topology(virtual("web"), real("192.168.1.253"), ha=ping).host("client")
+    assert client.addresses == tuple(map(IPv4Address, ("192.168.1.252", "192.168.1.1", "192.168.1.254")))
+
+
+def test_a_real_of_two_virtuals_is_one_host_under_its_first_name() -> None:
+    lab = topology(
+        virtual("web"), real("192.168.1.101"), virtual("mail", port=25), real("192.168.1.101"), real("192.168.1.102")
+    )
+    assert [host.name for host in lab.hosts if host.kind == "real"] == ["web1", "mail2"]
+    assert [server.port for server in lab.host("web1").servers] == [25, 80]
+
+
+def test_a_name_given_later_counts_for_the_first_appearance_too() -> None:
+    lab = topology(virtual("a"), real("192.168.1.101"), virtual("b", port=81), real("192.168.1.101", "www"))
+    assert [host.name for host in lab.hosts if host.kind == "real"] == ["www"]
+
+
+def test_no_two_hosts_share_a_name() -> None:
+    lab = topology(
+        virtual("web"),
+        real("192.168.1.101", "web2"),
+        real("192.168.1.102"),
+        real("192.168.1.106", "client"),
+        real("192.168.1.107", "switch-demo"),
+    )
+    names = [host.name for host in lab.hosts]
+    assert names == ["client-2", "lb1", "lb2", "web2", "web2-2", "client", "switch-demo"]
+    assert lab.switch == "lbctl-switch-demo-2"
+
+
+def test_a_fallback_host_is_raised_and_serves() -> None:
+    lab = topology(virtual("web", 'fallback = "192.168.1.99"', port=8080), real("192.168.1.101"))
+    host = lab.host("web-fallback")
+    assert (host.kind, host.addresses) == ("real", (IPv4Address("192.168.1.99"),))
+    assert only_server(host).port == 8080
+
+
+def test_directors_serve_only_what_falls_back_to_them() -> None:
+    lab = topology(
+        virtual("web", 'fallback = "127.0.0.1:80"'), real("192.168.1.101"), virtual("x", port=81), real("192.168.1.102")
+    )
+    assert [server.port for server in lab.host("lb1").servers] == [80]
+
+
+def test_udp_is_echoed_and_its_tcp_check_answered() -> None:
+    lab = topology(
+        virtual("dns", 'protocol = "udp"', 'check = { type = "connect", port = 8053 }', port=53), real("192.168.1.101")
+    )
+    host = lab.host("dns1")
+    assert host.udp_ports == (53,)
+    assert only_server(host).port == 8053
+
+
+def test_every_port_means_port_80_and_the_checks() -> None:
+    lab = topology(virtual("all", 'check = { type = "connect", port = 22 }', port=0), real("192.168.1.101"))
+    assert [server.port for server in lab.host("all1").servers] == [22, 80]
+
+
+def test_https_where_the_check_or_the_port_says_so() -> None:
+    check = 'check = { type = "negotiate", service = "https", port = 8443 }'
+    lab = topology(
+        virtual("web", check, port=80), real("192.168.1.101"), virtual("tls", port=443), real("192.168.1.102")
+    )
+    assert [(s.port, s.tls) for s in lab.host("web1").servers] == [(80, False), (8443, True)]
+    assert [(s.port, s.tls) for s in lab.host("tls1").servers] == [(443, True)]
+
+
+def test_the_checks_page_names_the_host_and_is_what_the_check_wants() -> None:
+    (page,) = only_server(topology(virtual("web", CHECK), real("192.168.1.101")).host("web1")).pages
+    assert (page.path, page.status, page.body, page.passes) == ("/up", 200, "web1\nfine\n", True)
+
+
+@pytest.mark.parametrize("receive", ["^OK$", r"(?i)[a-f]{3}\s\d+", "<b>(up|down)</b>", "x.*y", r"^web1$", r"\AOK\Z"])
+def test_a_made_up_page_matches(receive: str) -> None:
+    check = f"check = {{ type = 'negotiate', receive = '{receive}' }}"
+    (page,) = only_server(topology(virtual("web", check), real("192.168.1.101")).host("web1")).pages
+    assert page.passes
+    assert regex.search(receive, page.body)
+
+
+def test_a_page_that_cannot_be_made_up_is_said() -> None:
+    check = "check = { type = 'negotiate', request = '/x', receive = 'a^b' }"
+    lab = topology(virtual("web", check), real("192.168.1.101"))
+    assert [(host.name, path) for host, path in lab.unanswered] == [("web1", "/x")]
+
+
+def test_two_checks_of_one_path_get_a_page_for_both() -> None:
+    second = 'check = { type = "negotiate", request = "/up", receive = "good", port = 80 }'
+    lab = topology(
+        virtual("a", CHECK), real("192.168.1.101", "w"), virtual("b", second, port=81), real("192.168.1.101", "w")
+    )
+    page = next(server for server in lab.host("w").servers if server.port == 80).pages[0]
+    assert page.body == "w\nfine\ngood\n"
+
+
+@pytest.mark.parametrize(("wanted", "given_status"), [("[204, 200]", 200), ("[503, 302]", 503), ("[]", 200)])
+def test_a_status_that_the_check_accepts(wanted: str, given_status: int) -> None:
+    lab = topology(virtual("web", f'check = {{ type = "negotiate", status = {wanted} }}'), real("192.168.1.101"))
+    assert only_server(lab.host("web1")).pages[0].status == given_status
+
+
+@pytest.mark.parametrize(
+    ("request_", "path"),
+    [
+        ("/", "/"),
+        ("/up.html?x=1", "/up.html"),
+        ("/a%20b", "/a b"),
+        ("/a/../b//c/", "/b/c/"),
+        ("/.well-known/x", "/.well-known/x"),
+        ("/../", "/"),
+    ],
+)
+def test_the_path_as_a_web_server_sees_it(request_: str, path: str) -> None:
+    assert page_path(request_) == path
+
+
+@given(
+    st.lists(
+        st.integers(1 << 24, (224 << 24) - 1).filter(lambda n: 0 < n % (1 << 24) < (1 << 24) - 1).map(IPv4Address),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_every_address_is_a_host_of_exactly_one_network(addresses: list[IPv4Address]) -> None:
+    networks = covering(addresses)
+    for address in addresses:
+        (network,) = [network for network in networks if address in network]
+        assert address not in (network.network_address, network.broadcast_address)
+        assert network.prefixlen <= 24
+
+
+def test_unlike_networks_stay_apart() -> None:
+    addresses = map(IPv4Address, ("10.1.0.2", "10.9.9.9", "203.0.113.7", "203.0.113.8"))
+    assert covering(addresses) == (IPv4Network("10.0.0.0/12"), IPv4Network("203.0.113.0/24"))
+
+
+def test_a_network_widens_for_its_first_and_last_number() -> None:
+    assert covering([IPv4Address("192.168.1.255")]) == (IPv4Network("192.168.0.0/22"),)
+    assert covering([IPv4Address("192.168.0.0")]) == (IPv4Network("192.160.0.0/12"),)
+
+
+def test_without_a_free_address_it_says_so() -> None:
+    reals = "".join(real(f"192.168.1.{n}") for n in range(1, 255) if n not in (103, 104, 105))
+    with pytest.raises(LabError, match=r"no address of 192\.168\.1\.0/24 is left"):
+        topology(virtual("web"), reals)
+
+
+def test_an_unknown_host_is_told_the_known() -> None:
+    with pytest.raises(LabError, match="no host 'web9'; it has client, lb1, lb2"):
+        topology(virtual("web"), real("192.168.1.101")).host("web9")
+
+
+def test_survives_json() -> None:
+    lab = topology(virtual("web", CHECK), real("192.168.1.101"))
+    assert Topology.model_validate_json(lab.model_dump_json()) == lab
