@@ -52,15 +52,16 @@ def problems(text: str) -> list[str]:
 
 
 class Breakage(NamedTuple):
-    """A block of broken_configurations.txt."""
+    """VALID changed: old becomes new. expected: what is said about it."""
 
     old: str
     new: str
     expected: list[str]
 
 
-def _breakages() -> Iterator[Breakage]:
-    for block in (Path(__file__).parent / "broken_configurations.txt").read_text().split("\n\n"):
+def breakages(name: str) -> Iterator[Breakage]:
+    """The blocks of a file beside this one."""
+    for block in (Path(__file__).parent / name).read_text().split("\n\n"):
         rows = [row for row in block.splitlines() if not row.startswith("#")]
         old = "".join(row[2:] + "\n" for row in rows if row.startswith("-"))
         new = "".join(row[2:] + "\n" for row in rows if row.startswith("+"))
@@ -68,7 +69,7 @@ def _breakages() -> Iterator[Breakage]:
             yield Breakage(old, new, [row for row in rows if row[0] not in "-+"])
 
 
-BREAKAGES = list(_breakages())
+BREAKAGES = list(breakages("broken_configurations.txt"))
 
 
 def test_the_example_is_valid() -> None:
