@@ -67,9 +67,11 @@ def load(path: str | Path) -> AuthKeys:
         raise _refused(file, f"is missing; make it with: lbctl authkeys {file}, and copy it to every node") from None
     except OSError as error:
         raise _refused(file, f"cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as opened:
+    try:
         _check_owner(file, os.fstat(descriptor))
-        content = opened.read(LARGEST + 1)
+        content = os.read(descriptor, LARGEST + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > LARGEST:
         raise _refused(file, f"is larger than {LARGEST >> 10} KiB and is not a file of keys; {MEND}")
     try:
