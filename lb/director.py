@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from typing import Any
 
 import structlog
+
 from ha.authkeys import AuthKeys
 from ha.failover import Failover
 from ha.takeover import Announcer
-
 from lb import plan, state, status
 from lb.checker import Checker
 from lb.config import load
@@ -35,6 +36,7 @@ from lb.model import Cluster
 from lb.netif import InterfaceWatch, Link, Neighbours, add_address, remove_address
 from lb.plan import Override, Target
 from lb.probes import Target as ProbeTarget
+from lb.rates import SAMPLE_INTERVAL_S, Rates
 from lb.rundir import state_path
 
 log = structlog.get_logger(__name__)
@@ -56,6 +58,7 @@ class Director:
         self._changed = asyncio.Event()
         self._applying = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._rates = Rates()
         self._orderly = False
         self.stopping = asyncio.Event()
 
@@ -92,7 +95,7 @@ class Director:
         await self._apply()
         log.info("packet path attached", interface=self._interface, mode=self._data.mode)
         self._failover = Failover(self.cluster, self.node.name, self._keys, self)
-        for task in (self._reconcile, self._sweep, self._lease, self._failover.run):
+        for task in (self._reconcile, self._sweep, self._measure, self._lease, self._failover.run):
             self._tasks.append(asyncio.create_task(task(), name=task.__name__))
         undo.push_async_callback(self._end_tasks)
 
@@ -216,6 +219,11 @@ class Director:
                 lost_before = lost
                 self._failover.resync()
 
+    async def _measure(self) -> None:
+        while True:
+            self._rates.read(await asyncio.to_thread(self._data.totals), time.monotonic())
+            await asyncio.sleep(SAMPLE_INTERVAL_S)
+
     async def _lease(self) -> None:
         """Renew the permission to answer for the addresses; a director that hangs loses it (DESIGN 6)."""
         while True:
@@ -326,7 +334,7 @@ class Director:
             "warnings": failover.warnings,
             "heartbeat": failover.counters,
             "packets": self._data.counters(),
-            "virtuals": status.virtuals(self.cluster, self._checker.snapshot(), self._overrides, held),
+            "virtuals": status.virtuals(self.cluster, self._checker.snapshot(), self._overrides, held, self._rates),
         }
 
     def routes(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]]:

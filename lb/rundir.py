@@ -7,12 +7,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 from lb.errors import LbctlError, NotRunningError, UsageError
 from lb.model import Cluster
@@ -38,22 +39,28 @@ def state_path(node: str) -> Path:
     return RUN_DIR / f"{node}.state.json"
 
 
-def lock(node: str) -> TextIO:
-    """Claim to be this director; held until the returned file is closed or the process dies.
+@contextlib.contextmanager
+def lock(node: str) -> Iterator[None]:
+    """Be the only process of this director; the claim ends with the process, however that dies.
 
-    Raises LbctlError if another process holds the claim.
+    Raises LbctlError if another process holds it.
     """
     RUN_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
-    file = (RUN_DIR / f"{node}.lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise LbctlError(
-            f"{node} runs already on this machine; 'lbctl status --node {node}' shows it, "
-            "'lbctl reload' applies a changed file"
-        ) from None
-    return file
+    path = RUN_DIR / f"{node}.lock"
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+                raise BlockingIOError  # the one before us removed it just now: somebody else may hold its successor
+        except (BlockingIOError, FileNotFoundError):
+            raise LbctlError(
+                f"{node} runs already on this machine; 'lbctl status --node {node}' shows it, "
+                "'lbctl reload' applies a changed file"
+            ) from None
+        try:
+            yield
+        finally:
+            path.unlink()
 
 
 def find_director(asked: str | None) -> str:

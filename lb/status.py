@@ -9,6 +9,7 @@ from lb.datapath.view import HeldService
 from lb.health import Health
 from lb.model import Cluster, Real, Virtual
 from lb.plan import Overrides, Target, ordered_weight, service_key
+from lb.rates import Rates
 
 
 def virtuals(
@@ -16,16 +17,21 @@ def virtuals(
     healths: Mapping[Target, Health],
     overrides: Overrides,
     held: Sequence[HeldService],
+    rates: Rates,
 ) -> list[dict[str, Any]]:
     """One document a virtual, in the file's order; counters come from the data plane, health from the checks."""
     by_key = {service.key: service for service in held}
     return [
-        _virtual(virtual, healths, overrides, by_key.get(service_key(virtual))) for virtual in cluster.virtuals
+        _virtual(virtual, healths, overrides, by_key.get(service_key(virtual)), rates) for virtual in cluster.virtuals
     ]
 
 
 def _virtual(
-    virtual: Virtual, healths: Mapping[Target, Health], overrides: Overrides, held: HeldService | None
+    virtual: Virtual,
+    healths: Mapping[Target, Health],
+    overrides: Overrides,
+    held: HeldService | None,
+    rates: Rates,
 ) -> dict[str, Any]:
     return {
         "name": virtual.name,
@@ -35,7 +41,7 @@ def _virtual(
         "scheduler": virtual.scheduler,
         "fallback": str(virtual.fallback) if virtual.fallback else None,
         "fallback_active": held.fallback_active if held else False,
-        "reals": [_real(virtual, real, healths, overrides, held) for real in virtual.reals],
+        "reals": [_real(virtual, real, healths, overrides, held, rates) for real in virtual.reals],
     }
 
 
@@ -45,6 +51,7 @@ def _real(
     healths: Mapping[Target, Health],
     overrides: Overrides,
     held: HeldService | None,
+    rates: Rates,
 ) -> dict[str, Any]:
     target = (service_key(virtual), real.address)
     health = healths.get(target)
@@ -65,4 +72,5 @@ def _real(
         "packets": counts.packets if counts else 0,
         "bytes": counts.bytes if counts else 0,
         "connections": counts.connections if counts else 0,
+        "rates": dict(zip(("connections", "packets", "bytes"), rates.of(target), strict=True)),
     }

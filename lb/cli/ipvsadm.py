@@ -4,7 +4,6 @@ their columns. Pure: documents in, text out."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -131,7 +130,7 @@ def _lines(
     service_line: Callable[[dict[str, Any]], str],
     real_columns: Callable[[dict[str, Any]], str],
 ) -> str:
-    lines = [f"lbctl {version('lbctl')} in ipvsadm's columns", *heads]
+    lines = ["lbctl data plane", *heads]
     for service in document:
         lines.append(service_line(service))
         for real in service["reals"]:

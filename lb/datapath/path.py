@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 
 import structlog
 
@@ -17,16 +18,13 @@ from lb.datapath.lasting import Lasting, Sweep
 from lb.datapath.load import load
 from lb.datapath.program import Program
 from lb.datapath.source import Configuration
-from lb.datapath.view import LASTING, HeldService, View, typed_maps
+from lb.datapath.view import LASTING, HeldService, Totals, View, typed_maps
 from lb.errors import DataPathError
 from lb.model import Connections
 from lb.ring import Ring
-from lb.service import Service
+from lb.service import Service, ServiceKey
 
 log = structlog.get_logger(__name__)
-
-_KTIME_GET_COARSE_NS = 160
-"""A helper's number; Linux 5.11."""
 
 _LRU_RESERVE = 512
 """Entries a CPU below which an LRU map throws out what it should keep: it frees 128 at a time, on each CPU."""
@@ -47,7 +45,6 @@ class DataPath:
         self._attachment = attachment
         self._size = max(settings.max, _LRU_RESERVE * bpf.possible_cpus())
         self._directory = pins.home(node) / source.schema(self._size)
-        self._coarse_clock = bpf.has_helper(_KTIME_GET_COARSE_NS)
         self._configuration: Configuration | None = None
         self._program: Program | None = None
         self._lasting: Lasting | None = None
@@ -103,7 +100,6 @@ class DataPath:
             mac=interface_mac(self._interface),
             connections=self._size,
             timeouts_s=tuple(abi.timeouts_s(self.settings).items()),
-            coarse_clock=self._coarse_clock,
         )
 
     def _swap(self, configuration: Configuration, services: tuple[Service, ...]) -> None:
@@ -221,6 +217,10 @@ class DataPath:
     def counters(self) -> dict[str, int]:
         """See `View.counters`."""
         return self._maps().counters()
+
+    def totals(self) -> dict[tuple[ServiceKey, IPv4Address], Totals]:
+        """See `View.totals`."""
+        return self._maps().totals()
 
     def install(self, rows: Rows) -> tuple[int, int]:
         """See `Lasting.install`."""

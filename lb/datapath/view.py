@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,14 @@ find_pinned = pins.find_node
 
 _STATES = 256
 """Of a byte."""
+
+
+class Totals(NamedTuple):
+    """Connections ever scheduled, packets, and bytes of IP."""
+
+    connections: int
+    packets: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +172,15 @@ class View:
         counted = {name: int(column.sum()) for name, column in _columns(self.maps["counters"].read())}
         received = sum(count for name, count in counted.items() if name != "events_lost")
         return {"rx_packets": received, **counted}
+
+    def totals(self) -> dict[tuple[ServiceKey, IPv4Address], Totals]:
+        """What each real got since it was added, by service and address. Cheap: the connections are not read."""
+        reals = self.maps["reals"].read()
+        used = np.flatnonzero(reals["flags"])
+        stats = self.maps["real_stats"].read()
+        columns = [stats[name][used].sum(axis=1).tolist() for name in Totals._fields]
+        keys = [(key_of(row), IPv4Address(int(row["address"]))) for row in reals[used]]
+        return dict(zip(keys, map(Totals, *columns), strict=True))
 
     def count(self) -> Count:
         """Connections by real, read in batches and without an object for each."""

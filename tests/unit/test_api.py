@@ -97,7 +97,11 @@ def test_commands_find_the_only_director(node: str) -> None:
     assert rundir.find_director(node) == node
 
 
-def test_two_of_one_name_are_refused(node: str) -> None:
-    with rundir.lock(node), pytest.raises(LbctlError, match="runs already"):
-        rundir.lock(node)
-    rundir.lock(node).close()
+def test_two_of_one_name_are_refused(node: str, tmp_path: Path) -> None:
+    with rundir.lock(node):
+        with pytest.raises(LbctlError, match="runs already"), rundir.lock(node):
+            pass
+        assert (tmp_path / "lb1.lock").exists()
+    assert not (tmp_path / "lb1.lock").exists()
+    with rundir.lock(node):
+        pass
