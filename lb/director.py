@@ -59,6 +59,7 @@ class Director:
         self._applying = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._rates = Rates()
+        self._owns = False
         self._orderly = False
         self.stopping = asyncio.Event()
 
@@ -135,7 +136,7 @@ class Director:
             log.info("the interface is up", interface=self._interface)
 
     def _on_address_lost(self, address: IPv4Interface) -> None:
-        if self._failover.role == "active" and address.ip in self.cluster.addresses:
+        if self._owns and address.ip in self.cluster.addresses:
             log.warning("somebody removed a virtual address: putting it back", address=str(address.ip))
             add_address(self._interface, address.ip)
             self.announce()
@@ -149,6 +150,7 @@ class Director:
 
     async def take(self) -> None:
         """Own the virtual addresses: answer for them and say so."""
+        self._owns = True
         self._data.renew_lease(self.cluster.ha.deadtime)
         for address in self.cluster.addresses:
             add_address(self._interface, address)
@@ -156,6 +158,7 @@ class Director:
 
     async def release(self) -> None:
         """Answer for no virtual address any more."""
+        self._owns = False
         self._announcer.cancel()
         self._data.renew_lease(0.0)
         for address in self.cluster.addresses:
@@ -227,7 +230,7 @@ class Director:
     async def _lease(self) -> None:
         """Renew the permission to answer for the addresses; a director that hangs loses it (DESIGN 6)."""
         while True:
-            if self._failover.role == "active":
+            if self._owns:
                 self._data.renew_lease(self.cluster.ha.deadtime)
             await asyncio.sleep(self.cluster.ha.keepalive)
 
@@ -251,7 +254,7 @@ class Director:
             self._checker.configure(self._probe_targets())
             self._neighbours.want(plan.neighbours(old))
             raise
-        if self._failover.role == "active":
+        if self._owns:
             for address in set(old.addresses) - set(new.addresses):
                 remove_address(self._interface, address)
             await self.take()

@@ -42,7 +42,7 @@ class _File(BaseModel):
 
 
 def save(path: Path, overrides: dict[Target, Override], health: dict[Target, HealthWord]) -> None:
-    """Replace the file. Raises OSError."""
+    """Replace the file; remove it where there is nothing to remember. Raises OSError."""
     records = []
     for target in dict.fromkeys([*overrides, *health]):
         (address, port, protocol), real = target
@@ -53,6 +53,9 @@ def save(path: Path, overrides: dict[Target, Override], health: dict[Target, Hea
                 weight=override.weight, drained=override.drained, health=health.get(target, "unknown"),
             )
         )  # fmt: skip
+    if not records:
+        path.unlink(missing_ok=True)
+        return
     new = path.with_suffix(".new")
     new.touch(mode=0o600)
     with new.open("w") as file:

@@ -34,5 +34,12 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: bytes) -> None:
     path.write_bytes(damage)
     assert state.load(path) == ({}, {})
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [damage]
+    state.save(path, {}, {ONE: "up"})
+    assert state.load(path) == ({}, {ONE: "up"})
+
+
+def test_nothing_to_remember_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "lb1.state.json"
+    state.save(path, {ONE: Override(drained=True)}, {})
     state.save(path, {}, {})
-    assert state.load(path) == ({}, {})
+    assert not path.exists()
