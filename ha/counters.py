@@ -24,6 +24,7 @@ MEANINGS: Final[dict[str, str]] = {
     "sync_cluster": "a greeting from another cluster",
     "sync_stranger": "a connection from an address or a name that is not a peer's, or from the wrong side",
     "sync_oversized": "a frame that says it is longer than allowed",
+    "sync_refused": "greetings that the other end closed on; its own counters say why",
     "sync_timeout": "a connection that did not finish its greeting in time",
     "sync_crowded": "a connection refused because too many were greeting",
     "sync_overflow": "times when a peer was too slow and gets everything again",

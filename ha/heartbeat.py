@@ -34,6 +34,9 @@ _DRIFT: Final = 1e-3
 """Two clocks may differ by so much per second; far above what oscillators do."""
 
 
+_FOR_GOOD: Final = float("inf")
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds, as the file says."""
@@ -86,6 +89,11 @@ class PeerLife:
     config: str = ""
     candidates: dict[int, _Candidate] = field(default_factory=dict)
 
+    @property
+    def left(self) -> bool:
+        """Did it say goodbye?"""
+        return self.over == _FOR_GOOD
+
 
 class Heartbeats:
     """This node's heartbeats and what it hears of its peers.
@@ -131,6 +139,10 @@ class Heartbeats:
             self._report, self._voided = report, voided
             self._beat_s = min(self._beat_s, now_s)
 
+    def repeat(self, now_s: float) -> None:
+        """Say it once more now."""
+        self._beat_s = now_s
+
     def datagrams_to_send(self, now_s: float) -> list[tuple[str, bytes]]:
         """(peer, datagram), when it is time."""
         if now_s < self._beat_s:
@@ -156,8 +168,8 @@ class Heartbeats:
 
     # -------------------------------------------------------------------------------------------------- inward
 
-    def receive_datagram(self, data: bytes, now_s: float) -> None:
-        """Something arrived at the heartbeat port."""
+    def receive_datagram(self, data: bytes, now_s: float) -> bool:
+        """Something arrived at the heartbeat port. False: it was rejected, and at most there is something to log."""
         self._notice_lateness(now_s)
         try:
             heartbeat = wire.decode(data, self.keys)
@@ -165,6 +177,8 @@ class Heartbeats:
             self._place(heartbeat, peer, seen, now_s)
         except wire.Rejected as rejected:
             self._reject(rejected.kind, now_s)
+            return False
+        return True
 
     def _addressed(self, heartbeat: wire.Heartbeat) -> tuple[PeerLife, wire.Seen]:
         if heartbeat.cluster != self._cluster:
@@ -243,7 +257,7 @@ class Heartbeats:
     def _reject(self, kind: str, now_s: float) -> None:
         name = f"heartbeat_{kind}"
         self._counters.add(name)
-        if self._counters.worth_logging(name, now_s):
+        if kind != "posthumous" and self._counters.worth_logging(name, now_s):
             self._note("heartbeat ignored", kind=kind, count=self._counters.values[name])
 
     # ---------------------------------------------------------------------------------------------------- time
@@ -289,7 +303,7 @@ class Heartbeats:
         peer = self.peers.get(name)
         if peer is None or not peer.alive:
             return
-        peer.over = float("inf") if cause == "left" else self._sequence
+        peer.over = _FOR_GOOD if cause == "left" else self._sequence
         self._lose(name, cause)
 
     def _lose(self, name: str, cause: Cause) -> None:

@@ -38,10 +38,11 @@ class Member:
         self._actions: deque[Action] = deque()
         self._notes: deque[Note] = deque()
 
-    def receive_datagram(self, data: bytes, now_s: float) -> None:
-        """Something arrived at the heartbeat port."""
-        self.heartbeats.receive_datagram(data, now_s)
+    def receive_datagram(self, data: bytes, now_s: float) -> bool:
+        """Something arrived at the heartbeat port. Did it mean anything?"""
+        meant = self.heartbeats.receive_datagram(data, now_s)
         self._follow(now_s)
+        return meant
 
     def handle_timer(self, now_s: float) -> None:
         """Time has passed."""

@@ -1,0 +1,403 @@
+"""Failover on real sockets and clocks: `ha.member` decides, `ha.links` syncs, the hooks act. Edge.
+
+Orders of effects: heartbeats say active only after `take` has returned; `take` and `release` never overlap and run in
+the order in which they were decided. A hook that raises is logged and leads to the safe side: an address that could not
+be taken is released and not claimed; one that could not be released is tried again until that works or it is ours anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from ha import status as views
+from ha.channel import Channel
+from ha.counters import Counters
+from ha.link import Link
+from ha.links import Callbacks, Links, cannot_listen
+from ha.member import Member
+from ha.role import HANDOVER_S, RETRY_S
+from ha.state import (
+    SERVING,
+    Action,
+    Announce,
+    Ask,
+    Event,
+    Finished,
+    GiveUp,
+    Leave,
+    Phase,
+    Release,
+    Role,
+    Settings,
+    Synced,
+    Take,
+    TakeFailed,
+    Taken,
+    Witnessed,
+)
+from ha.status import HaStatus
+from ha.wire import Keys
+from ha.witness import Witnesses
+from lb.connections import Rows
+from lb.errors import FailoverError, NetworkError
+from lb.model import Cluster
+
+log = structlog.get_logger(__name__)
+
+_GOODBYES = 3
+_GOODBYE_PAUSE_S = 0.005
+
+
+class Hooks(Protocol):
+    """What failover asks of the data plane and the network."""
+
+    async def take(self) -> None:
+        """Return when the virtual addresses are up and announced."""
+
+    async def release(self) -> None:
+        """Return when they are gone; nothing to do if they are not there."""
+
+    def announce(self) -> None:
+        """Say again where the addresses are."""
+
+    def snapshot(self) -> Rows:
+        """All connections; called in a thread."""
+
+    def install(self, rows: Rows) -> None:
+        """Put a peer's connections into the table, `ha.rows.MAX_ROWS` at most: heartbeats wait meanwhile."""
+
+
+def now() -> float:
+    """Monotonic seconds that also pass while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def digest(cluster: Cluster) -> str:
+    """The same on two nodes whose files say the same."""
+    return hashlib.sha256(cluster.model_dump_json(exclude={"path"}).encode()).hexdigest()[:16]
+
+
+def settings(cluster: Cluster, me: str) -> Settings:
+    """The file, as the role machine wants it."""
+    ha = cluster.ha
+    names = tuple(node.name for node in cluster.nodes)
+    return Settings(me, names, ha.keepalive, ha.deadtime, ha.initdead, ha.preferred, ha.auto_failback)
+
+
+class Failover:
+    """This node's part in the cluster, from `run` until `leave` or cancellation.
+
+    Everything but the snapshot hook happens in the loop of `run`.
+    """
+
+    def __init__(self, cluster: Cluster, me: str, keys: Keys, hooks: Hooks) -> None:
+        self._cluster, self._me, self._keys, self._hooks = cluster, cluster.node(me), keys, hooks
+        self._counters = Counters()
+        life = secrets.randbits(63) | 1
+        mine = settings(cluster, me)
+        self._member = Member(
+            cluster.cluster.name, mine, cluster.ha.late_s, keys, life, self._counters, now()
+        )
+        self._member.heartbeats.config = digest(cluster)
+        callbacks = Callbacks(self._link, self._on_sync, self._on_crash)
+        self._links = Links(cluster, me, keys, life, self._counters, callbacks)
+        self._witnesses = Witnesses(self._me.address, now, lambda count: self._happen(Witnessed(count)))
+        self._witnesses.configure(cluster.ha.ping, cluster.ha.deadtime)
+        self._orders: asyncio.Queue[Take | Release] = asyncio.Queue()
+        self._since = datetime.now(UTC)
+        self._role: Role = "init"
+        self._heard: dict[str, tuple[bool, int]] = {}
+        self._owing: set[str] = set()
+        self._handover: asyncio.Future[str] | None = None
+        self._udp: asyncio.DatagramTransport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._left = asyncio.Event()
+
+    # ----------------------------------------------------------------------------------------------------- life
+
+    async def run(self) -> None:
+        """Take part until `leave` has come to its end. Raises NetworkError if a port cannot be had."""
+        async with self._sockets(), asyncio.TaskGroup() as tasks:
+            working = [tasks.create_task(work) for work in (self._carry_out(), self._ask_witnesses())]
+            self._member.heartbeats.repeat(now())
+            self._pump()
+            await self._left.wait()
+            for task in working:
+                task.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _sockets(self) -> AsyncIterator[None]:
+        host, port = str(self._me.address), self._cluster.ha.port
+        loop = asyncio.get_running_loop()
+        try:
+            self._udp, _ = await loop.create_datagram_endpoint(lambda: _Ear(self), local_addr=(host, port))
+        except OSError as error:
+            raise NetworkError(cannot_listen(host, "UDP", port, error)) from None
+        try:
+            await self._links.start()
+            yield
+        finally:
+            if self._timer:
+                self._timer.cancel()
+            self._udp.close()
+            await self._links.close(orderly=self._left.is_set())
+            if self._handover and not self._handover.done():
+                self._handover.set_result("lbctl is ending")
+
+    async def leave(self) -> bool:
+        """Hand over if a peer is able, say goodbye, release, and end `run`. Was it handed over to a peer?"""
+        handed = False
+        if self._udp is None or self._left.is_set():
+            self._left.set()
+            return handed
+        if self._handover:
+            await asyncio.wait([self._handover])
+        if self._member.state.phase in SERVING and self._member.state.ables:
+            try:
+                await self.standby()
+                handed = True
+            except FailoverError as error:
+                log.warning("leaving without a handover", reason=str(error))
+        if self._member.state.phase is not Phase.LEFT:
+            self._happen(Leave())
+        self._links.rest()
+        for _ in range(_GOODBYES):
+            self._member.heartbeats.repeat(now())
+            self._pump()
+            await asyncio.sleep(_GOODBYE_PAUSE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HANDOVER_S):
+                await self._orders.join()
+        self._left.set()
+        return handed
+
+    # ------------------------------------------------------------------------------------------------- commands
+
+    @property
+    def role(self) -> Role:
+        """init, standby or active."""
+        return self._member.state.role
+
+    async def standby(self) -> None:
+        """Hand over to a peer; returns when it is active and our address is gone. Raises FailoverError."""
+        if self._member.state.phase is Phase.STANDBY:
+            return
+        await self._command(GiveUp(), f"{self._me.name} stays active")
+
+    async def takeover(self) -> None:
+        """Be handed over to; returns when we are active. Raises FailoverError."""
+        if self._member.state.phase is Phase.ACTIVE:
+            return
+        await self._command(Ask(), f"{self._me.name} stays standby")
+
+    async def _command(self, event: GiveUp | Ask, otherwise: str) -> None:
+        if self._handover:
+            raise FailoverError("another handover by command is under way; wait for its end")
+        handover = self._handover = asyncio.get_running_loop().create_future()
+        try:
+            self._happen(event)
+            error = await handover
+        finally:
+            self._handover = None
+        if error:
+            raise FailoverError(f"{otherwise}: {error}")
+        try:
+            async with asyncio.timeout(HANDOVER_S):
+                await self._orders.join()
+        except TimeoutError:
+            raise FailoverError("the role has moved, but the address could not be removed here; see the log") from None
+
+    def push(self, rows: Rows) -> None:
+        """Connections that the data plane opened or changed."""
+        rows, now_s = rows.copy(), now()
+        for link in self._links.links.values():
+            link.sync.push(rows, now_s)
+            link.wake()
+
+    def resync(self) -> None:
+        """The data plane lost events: peers get everything again."""
+        for link in self._links.links.values():
+            link.sync.resync(now())
+            link.wake()
+
+    def reconfigure(self, cluster: Cluster, keys: Keys | None = None) -> None:
+        """Timings, peers, ping nodes and keys change live. Raises FailoverError for what needs a restart."""
+        me, old = cluster.node(self._me.name), self._cluster
+        fixed = (me.address, cluster.ha.port, cluster.cluster.name)
+        if fixed != (self._me.address, old.ha.port, old.cluster.name):
+            raise FailoverError("a director's address, [ha] port and [cluster] name need `lbctl down` and `lbctl up`")
+        self._cluster, self._keys = cluster, keys or self._keys
+        self._member.reconfigure(settings(cluster, me.name), cluster.ha.late_s, self._keys, digest(cluster))
+        self._links.reconfigure(cluster, self._keys)
+        self._witnesses.configure(cluster.ha.ping, cluster.ha.deadtime)
+        self._pump()
+
+    def status(self) -> HaStatus:
+        """What there is to see."""
+        state, now_s = self._member.state, now()
+        lives = self._member.heartbeats.peers
+        sessions = {name: link.sync for name, link in self._links.links.items()}
+        return HaStatus(
+            state.role,
+            self._since.isoformat(timespec="milliseconds"),
+            views.peers(self._cluster, state, lives, now_s),
+            views.sync(state, sessions, now_s),
+            dict(self._counters.values),
+            views.warnings(
+                self._cluster, state, lives, sessions, self._member.heartbeats.config, self._witnesses.silent
+            ),
+        )
+
+    # ----------------------------------------------------------------------------------------------- what happens
+
+    def received(self, data: bytes) -> None:
+        """A datagram arrived."""
+        if self._member.receive_datagram(data, now()):
+            self._pump()
+
+    async def _ask_witnesses(self) -> None:
+        try:
+            await self._witnesses.run()
+        except NetworkError as error:  # better without witnesses than not at all
+            log.error("no ping node can be asked", reason=str(error))
+
+    def _on_timer(self) -> None:
+        self._member.handle_timer(now())
+        self._pump()
+
+    def _on_crash(self, peer: str) -> None:
+        self._member.declare(peer, "crashed", now())
+        self._pump()
+
+    def _on_sync(self) -> None:
+        self._owing -= {name for name, link in self._links.links.items() if link.sync.delivered}
+        held = frozenset(name for name, link in self._links.links.items() if link.sync.complete)
+        if held != self._member.state.synced_with:
+            self._happen(Synced(held))
+        else:
+            self._lead()
+
+    def _happen(self, event: Event) -> None:
+        """Raises IllegalTransition, Refused."""
+        self._member.happened(event, now())
+        self._pump()
+
+    def _pump(self) -> None:
+        """Carry what the member wants to the outside."""
+        if self._udp is None or self._udp.is_closing():
+            return
+        while action := self._member.next_action():
+            self._act(action)
+        for peer, data in self._member.datagrams_to_send(now()):
+            self._udp.sendto(data, (str(self._cluster.node(peer).address), self._cluster.ha.port))
+        while note := self._member.next_note():
+            (log.warning if note.warning else log.info)(note.text, **note.fields)
+        self._follow_role()
+        self._follow_peers()
+        self._lead()
+        if self._timer:
+            self._timer.cancel()
+        delay_s = max(self._member.timer() - now(), 0.0)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _follow_role(self) -> None:
+        state = self._member.state
+        if state.role == self._role:
+            return
+        if self._role == "active" and state.phase is Phase.INIT:
+            self._owing = set(state.settings.peers)  # connections made here while another was active, too
+        if state.phase in SERVING:
+            self._owing = set()
+        self._role, self._since = state.role, datetime.now(UTC)
+
+    def _follow_peers(self) -> None:
+        """Sessions follow the heartbeats: none with a dead or former process, a new one as soon as one is heard."""
+        for name, life in self._member.heartbeats.peers.items():
+            before, is_now = self._heard.get(name, (False, 0)), (life.alive, life.life)
+            if before != is_now:
+                self._heard[name] = is_now
+                link = self._links.links.get(name)
+                if link and not life.left and (not life.alive or link.peer.life != life.life):
+                    self._links.drop(name)  # who left says goodbye there, too
+                if life.alive:
+                    self._links.knock(name)
+
+    def _lead(self) -> None:
+        serves = self._member.state.phase in SERVING
+        for name, link in self._links.links.items():
+            link.sync.lead(serves or name in self._owing)
+            link.wake()
+
+    def _link(self, channel: Channel) -> Link:
+        return Link(channel, self._hooks.snapshot, self._hooks.install, now, self._on_sync)
+
+    # ------------------------------------------------------------------------------------------------------ hooks
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case Take() | Release():
+                self._orders.put_nowait(action)
+            case Announce():
+                try:
+                    self._hooks.announce()
+                except Exception:
+                    log.exception("the address could not be announced again")
+            case Finished(error=error):
+                if error:
+                    log.warning("handover failed", reason=error)
+                if self._handover and not self._handover.done():
+                    self._handover.set_result(error)
+
+    async def _carry_out(self) -> None:
+        while True:
+            order = await self._orders.get()
+            try:
+                if isinstance(order, Take):
+                    self._happen(await self._take())
+                else:
+                    await self._release()
+            finally:
+                self._orders.task_done()
+
+    async def _take(self) -> Event:
+        try:
+            async with asyncio.timeout(HANDOVER_S):
+                await self._hooks.take()
+        except Exception:
+            log.exception("the address could not be taken", next_try_s=RETRY_S)
+            with contextlib.suppress(Exception):
+                await self._hooks.release()
+            return TakeFailed()
+        return Taken(time.time_ns())
+
+    async def _release(self) -> None:
+        while True:
+            try:
+                await self._hooks.release()
+            except Exception:
+                log.exception("the address could not be released", next_try_s=RETRY_S)
+            else:
+                return
+            if not self._orders.empty():
+                return
+            await asyncio.sleep(RETRY_S)
+
+
+class _Ear(asyncio.DatagramProtocol):
+    """Listens at the heartbeat port."""
+
+    def __init__(self, failover: Failover) -> None:
+        self._failover = failover
+
+    def datagram_received(self, data: bytes, addr: tuple[object, ...]) -> None:  # noqa: ARG002
+        """Called by the loop."""
+        self._failover.received(data)

@@ -1,0 +1,114 @@
+"""One peer's sync over one channel: reads, installs and acknowledges, makes snapshots in a thread, and writes. Edge."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from ha.channel import Channel
+from ha.sync import Sync
+from lb.connections import Rows
+
+log = structlog.get_logger(__name__)
+
+
+class Link:
+    """Runs from `run` until the stream ends. changed: called when what we hold or the peer holds may have changed.
+
+    snapshot is called in a thread; install in the loop, with at most `ha.rows.MAX_ROWS` rows at a time.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        snapshot: Callable[[], Rows],
+        install: Callable[[Rows], None],
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+    ) -> None:
+        self.peer = channel.peer
+        self.sync = Sync()
+        self._channel = channel
+        self._snapshot, self._install = snapshot, install
+        self._clock, self._changed = clock, changed
+        self._wake = asyncio.Event()
+        self._making: asyncio.Task[None] | None = None
+        self._dropped = False
+
+    async def run(self) -> bool:
+        """Returns when the stream has ended: was that in order, by either side's wish? Raises Broken."""
+        writing = asyncio.create_task(self._write())
+        try:
+            with contextlib.suppress(OSError):
+                await self._read()
+        finally:
+            self._channel.abort()
+            for task in (writing, self._making):
+                if task:
+                    task.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+        return self.sync.farewell or self._dropped
+
+    def wake(self) -> None:
+        """Something was given to `sync`."""
+        self._wake.set()
+
+    def drop(self) -> None:
+        """End it now, by our wish."""
+        self._dropped = True
+        self._channel.abort()
+
+    async def goodbye(self) -> None:
+        """Tell the peer that this end is in order, and end it."""
+        self._dropped = True
+        with contextlib.suppress(OSError):
+            for message in self.sync.goodbye():
+                await self._channel.send(message)
+        await self._channel.close()
+
+    async def _read(self) -> None:
+        while payloads := await self._channel.receive():
+            for payload in payloads:
+                rows = self.sync.receive(payload, self._clock())
+                if rows is not None:
+                    self._put(rows)
+                    await asyncio.sleep(0)  # heartbeats do not wait behind a heap of rows
+            self.wake()
+            self._changed()
+
+    def _put(self, rows: Rows) -> None:
+        try:
+            self._install(rows)
+        except Exception:
+            log.exception("connections of a peer could not be installed", peer=self.peer.node, rows=len(rows))
+            self.sync.failed()
+        else:
+            self.sync.installed()
+
+    async def _write(self) -> None:
+        with contextlib.suppress(OSError):  # the reading side sees the end of the stream, too
+            while True:
+                self._wake.clear()
+                if self.sync.snapshot_due(self._clock()):
+                    self._making = asyncio.create_task(self._make())
+                while (message := self.sync.next_message(self._clock())) is not None:
+                    await self._channel.send(message)
+                    await asyncio.sleep(0)
+                timer = self.sync.snapshot_timer
+                wait_s = None if timer is None else max(timer - self._clock(), 0.001)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._wake.wait()
+
+    async def _make(self) -> None:
+        try:
+            rows = await asyncio.to_thread(self._snapshot)
+        except Exception:
+            log.exception("no snapshot of the connections could be made", peer=self.peer.node)
+            self.sync.resync(self._clock())
+        else:
+            self.sync.snapshot(rows)
+        self.wake()

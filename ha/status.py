@@ -1,0 +1,121 @@
+"""What `lbctl status` shows of failover, computed from what the parts know. Pure.
+
+The documents are plain dictionaries, as they go out as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from ha.heartbeat import PeerLife
+from ha.state import ROLES, Phase, Role, State
+from ha.sync import Sync
+from lb.model import Cluster
+
+
+class PeerStatus(TypedDict):
+    """state: up (heard within deadtime), down (not any more), left (said goodbye), unknown (never heard).
+
+    role: its last known. heard_ms: how long ago it was heard, None if never. hears_us, in_sync, witnesses: as it says.
+    """
+
+    name: str
+    address: str
+    state: Literal["up", "down", "left", "unknown"]
+    role: Role
+    heard_ms: float | None
+    hears_us: bool
+    in_sync: bool
+    witnesses: int
+
+
+class SyncStatus(TypedDict):
+    """state: in-sync (the standby holds what the active has), syncing (not yet all), no-peer (no session).
+
+    connections: rows sent and received in the present sessions. lag_ms: how far the slowest peer is behind.
+    """
+
+    state: Literal["in-sync", "syncing", "no-peer"]
+    connections: int
+    lag_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class HaStatus:
+    """since: when this role began, by the clock on the wall, ISO 8601. warnings: what an operator should mend."""
+
+    role: Role
+    since: str
+    peers: list[PeerStatus]
+    sync: SyncStatus
+    counters: dict[str, int]
+    warnings: list[str]
+
+
+def peers(cluster: Cluster, state: State, lives: Mapping[str, PeerLife], now_s: float) -> list[PeerStatus]:
+    """One entry a peer, in the file's order."""
+    found: list[PeerStatus] = []
+    for node in cluster.peers_of(state.settings.me):
+        peer, life = state.peers.get(node.name), lives.get(node.name, PeerLife())
+        found.append(
+            {
+                "name": node.name,
+                "address": str(node.address),
+                "state": _state(life),
+                "role": ROLES[peer.report.phase] if peer else "init",
+                "heard_ms": round((now_s - life.heard_s) * 1000, 1) if life.life else None,
+                "hears_us": bool(peer and peer.alive and peer.hears_me),
+                "in_sync": bool(peer and peer.alive and peer.report.synced),
+                "witnesses": peer.report.witnesses if peer and peer.alive else 0,
+            }
+        )
+    return found
+
+
+def _state(life: PeerLife) -> Literal["up", "down", "left", "unknown"]:
+    if not life.life:
+        return "unknown"
+    if life.alive:
+        return "up"
+    return "left" if life.left else "down"
+
+
+def sync(state: State, sessions: Mapping[str, Sync], now_s: float) -> SyncStatus:
+    """Of all sessions together: an active looks at what its peers hold, the others at what they hold themselves."""
+    serves = state.phase in (Phase.ACTIVE, Phase.HANDING)
+    done = all(s.delivered for s in sessions.values()) if serves else state.synced
+    return {
+        "state": "no-peer" if not sessions else "in-sync" if done else "syncing",
+        "connections": sum(s.moved for s in sessions.values()),
+        "lag_ms": round(max([s.lag_s(now_s) for s in sessions.values()], default=0.0) * 1000, 1),
+    }
+
+
+def warnings(
+    cluster: Cluster,
+    state: State,
+    lives: Mapping[str, PeerLife],
+    sessions: Iterable[str],
+    config: str,
+    silent: Iterable[object],
+) -> list[str]:
+    """What is not as it should be. config: our digest; silent: ping nodes that do not answer."""
+    port = cluster.ha.port
+    found = [f"ping node {address} does not answer" for address in silent]
+    if state.unfit_s is not None:
+        found.append("the virtual address could not be added; the log says why, and it is tried again")
+    for name, life in lives.items():
+        peer = state.peers.get(name)
+        if not life.alive or peer is None:
+            continue
+        if life.config != config:
+            found.append(f"the configuration of {name} differs from ours; copy the file and `lbctl reload` on both")
+        if not peer.hears_me:
+            found.append(f"{name} does not hear us; let UDP port {port} from us to it through")
+        if name not in sessions:
+            found.append(f"no sync session with {name}; let TCP port {port} through in both directions")
+        if name in state.mutual and state.phase is Phase.ACTIVE:
+            found.append(f"{name} is active too")
+    return found

@@ -1,0 +1,247 @@
+"""Keeping a peer's connection table like ours: a snapshot, then increments, over one session. Sans-I/O.
+
+Both directions are alike and independent, so nothing is turned round when the roles change. A node *leads* from
+when it is active: it sends everything (`begin`, `rows`..., `end`) and then what changes (`rows`). If all it has came
+from this very peer in this very session it sends `same` instead: the new active after a handover has nothing to tell.
+Who leads no more sends what still happens, but never its whole table: that would be older than the peer's.
+
+    begin N           forget that you were in sync: a snapshot comes
+    rows N COLUMNS    connections as of now (a row replaces what is known of that connection)
+    end N             that was all; from here on you are in sync
+    same N            you have all I have
+    ack N             everything up to N is installed
+    again             I could not install what you sent; send everything again
+    bye               this end is in order; nobody crashed
+
+Memory is bounded: at most WINDOW messages are under way unacknowledged, and at most MAX_QUEUED rows wait behind them.
+What does not fit, or what the data plane lost, is made good by a new snapshot once the peer has caught up. Increments
+that happen while a snapshot is made go behind it, so an older row never replaces a newer one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import Any, Final
+
+import msgpack
+import numpy as np
+
+from ha import rows as codec
+from ha.session import Broken
+from lb.connections import Rows, empty
+
+WINDOW: Final = 32
+MAX_QUEUED: Final = 1 << 18
+PAUSE_S: Final = 1.0
+"""Snapshots begin at least so far apart."""
+
+
+class Stream(Enum):
+    """How far our sending is."""
+
+    IDLE = "idle"
+    WANTED = "wanted"
+    MAKING = "making"
+    LIVE = "live"
+
+
+class Sync:
+    """One side of one session.
+
+    Sending: `lead`, `push`, `resync`; ask `snapshot_due` and answer it with `snapshot`; send every `next_message`.
+    Receiving: `receive` gives rows to install, and `installed` or `failed` says how that went.
+
+    complete: we hold all that the peer has. delivered: the peer holds all that we have, as far as it said.
+    moved: rows sent and received.
+    """
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.farewell = False
+        self.moved = 0
+        self.overflows = 0
+        self._leads = False
+        self._stream = Stream.IDLE
+        self._not_before_s = 0.0
+        self._snapshot = empty()
+        self._controls: deque[str] = deque()
+        self._queue: deque[tuple[Rows, float]] = deque()
+        self._queued = 0
+        self._number = 0
+        self._end_number: int | None = None
+        self._unacked: deque[tuple[int, float]] = deque()
+        self._acked = 0
+        self._lag_s = 0.0
+        self._received = 0
+        self._answers: deque[list[Any]] = deque()
+
+    # ------------------------------------------------------------------------------------------------- sending
+
+    def lead(self, leads: bool = True) -> None:
+        """We are active: begin our stream, unless it runs already. leads False: we are not any more."""
+        self._leads = leads
+        if not leads and self._stream in (Stream.WANTED, Stream.MAKING):
+            self._stream = Stream.IDLE
+        if not leads or self._stream is not Stream.IDLE:
+            return
+        if self.complete:
+            self._stream = Stream.LIVE
+            self._controls.append("same")
+        else:
+            self._stream = Stream.WANTED
+
+    def push(self, rows: Rows, now_s: float) -> None:
+        """Connections that changed. The array must not change any more."""
+        if self._stream not in (Stream.MAKING, Stream.LIVE) or not len(rows):
+            return  # nobody is told yet, or the snapshot that comes will have them
+        self._queue.append((rows, now_s))
+        self._queued += len(rows)
+        if self._queued > MAX_QUEUED:
+            self.overflows += 1
+            self.resync(now_s)
+
+    def resync(self, now_s: float) -> None:
+        """Increments are missing: send everything again."""
+        self._queue.clear()
+        self._queued = 0
+        if not self._leads:
+            return
+        self._stream = Stream.WANTED
+        self._not_before_s = max(self._not_before_s, now_s)
+        self._end_number = None
+        self._snapshot = empty()
+        self._controls.clear()
+
+    @property
+    def snapshot_timer(self) -> float | None:
+        """When to ask `snapshot_due`; None: not before something else happens."""
+        return self._not_before_s if self._stream is Stream.WANTED and not self._unacked else None
+
+    def snapshot_due(self, now_s: float) -> bool:
+        """Should a snapshot be made now? Says so once; `snapshot` is the answer."""
+        due_s = self.snapshot_timer
+        if due_s is None or now_s < due_s:
+            return False
+        self._stream = Stream.MAKING
+        self._not_before_s = now_s + PAUSE_S
+        return True
+
+    def snapshot(self, rows: Rows) -> None:
+        """Everything we hold, as of some moment after `snapshot_due`."""
+        if self._stream is Stream.MAKING:  # else a resync has come between, and another one is due
+            self._stream = Stream.LIVE
+            self._snapshot = rows
+            self._controls.append("begin")
+
+    def goodbye(self) -> list[bytes]:
+        """The last messages of a session that is closed in order."""
+        answers, self._answers = [*self._answers, ["bye"]], deque()
+        return [_pack(answer) for answer in answers]
+
+    def next_message(self, now_s: float) -> bytes | None:
+        """The next payload; None: nothing to send now."""
+        if self._answers:
+            return _pack(self._answers.popleft())
+        if self._stream is not Stream.LIVE or len(self._unacked) >= WINDOW:
+            return None
+        if self._controls:
+            control = self._controls.popleft()
+            if control != "begin":
+                self._end_number = self._number + 1
+            return self._numbered(now_s, control)
+        if self._end_number is None:
+            part, self._snapshot = self._snapshot[: codec.MAX_ROWS], self._snapshot[codec.MAX_ROWS :]
+            if not len(self._snapshot):
+                self._snapshot = empty()
+                self._controls.append("end")
+            return self._rows(part, now_s)
+        if self._queue:
+            pushed_s = self._queue[0][1]
+            return self._rows(self._gather(), pushed_s)
+        return None
+
+    def _gather(self) -> Rows:
+        """Increments from the head of the queue, as many as fit into one message."""
+        parts, room = [], codec.MAX_ROWS
+        while self._queue and room:
+            rows, pushed_s = self._queue.popleft()
+            parts.append(rows[:room])
+            if len(rows) > room:
+                self._queue.appendleft((rows[room:], pushed_s))
+            room -= len(parts[-1])
+        self._queued -= codec.MAX_ROWS - room
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _rows(self, rows: Rows, since_s: float) -> bytes:
+        self.moved += len(rows)
+        return self._numbered(since_s, "rows", codec.encode(rows))
+
+    def _numbered(self, since_s: float, kind: str, *rest: object) -> bytes:
+        self._number += 1
+        self._unacked.append((self._number, since_s))
+        return _pack([kind, self._number, *rest])
+
+    @property
+    def delivered(self) -> bool:
+        """Did the peer say that it has the snapshot, and is none wanted?"""
+        return self._stream is Stream.LIVE and self._end_number is not None and self._acked >= self._end_number
+
+    def lag_s(self, now_s: float) -> float:
+        """How long ago what the peer last said to hold was handed to us; longer if something older waits."""
+        waiting_s = [since_s for _, since_s in [*list(self._unacked)[:1], *list(self._queue)[:1]]]
+        return max([self._lag_s, *(now_s - since_s for since_s in waiting_s)])
+
+    # ----------------------------------------------------------------------------------------------- receiving
+
+    def receive(self, payload: bytes, now_s: float) -> Rows | None:
+        """Take a message. Returns rows to install, for which `installed` or `failed` must be called next.
+
+        Raises Broken for what is no message. Kinds that a newer version may bring are passed over.
+        """
+        try:
+            kind, *rest = msgpack.unpackb(payload)
+            match kind, rest:
+                case ("rows", [int(number), columns]):
+                    rows = codec.decode(columns)
+                    self._received = number
+                    self.moved += len(rows)
+                    return rows
+                case ("begin" | "end" | "same", [int(number)]):
+                    self.complete = kind != "begin"
+                    self._received = number
+                    self.installed()
+                case ("ack", [int(number)]):
+                    self._acknowledge(number, now_s)
+                case ("again", []):
+                    self.resync(now_s)
+                case ("bye", []):
+                    self.farewell = True
+                case (str(), _):
+                    pass
+                case _:
+                    raise Broken("malformed")
+        except (ValueError, TypeError, msgpack.UnpackException):
+            raise Broken("malformed") from None
+        return None
+
+    def installed(self) -> None:
+        """What `receive` returned is in the table."""
+        if self._answers and self._answers[-1][0] == "ack":
+            self._answers.pop()
+        self._answers.append(["ack", self._received])
+
+    def failed(self) -> None:
+        """What `receive` returned could not be put into the table: ask for everything again."""
+        self.complete = False
+        self.installed()
+        self._answers.append(["again"])
+
+    def _acknowledge(self, number: int, now_s: float) -> None:
+        self._acked = max(self._acked, number)
+        while self._unacked and self._unacked[0][0] <= number:
+            self._lag_s = now_s - self._unacked.popleft()[1]
+
+
+def _pack(message: list[Any]) -> bytes:
+    return bytes(msgpack.packb(message))
