@@ -93,19 +93,18 @@ def _virtual_head(virtual: dict[str, Any]) -> str:
 
 
 def _reals(reals: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="dim")
-    table.add_column("  real")
-    table.add_column("health")
-    for name in ("weight", "active", "inactive", "connections", "packets", "bytes", "conns/s", "packets/s"):
-        table.add_column(name, justify="right")
-    table.add_column("last check")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("  real", no_wrap=True)
+    table.add_column("health", no_wrap=True)
+    for name in ("weight", "active", "inactive", "total", "conns/s", "packets/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
     for real in reals:
-        label = f"{real['address']} ({real['name']})" if real["name"] else real["address"]
-        counts = [real[k] for k in ("weight", "active", "inactive", "connections", "packets")]
-        rates = [f"{real['rates'][k]:.0f}" for k in ("connections", "packets")]
-        table.add_row(
-            f"  {label}", state(real["health"]), *map(str, counts), _big(real["bytes"]), *rates, real["reason"]
-        )
+        counts = [real[name] for name in ("weight", "active", "inactive", "connections")]
+        rates = [round(real["rates"][name]) for name in ("connections", "packets")]
+        label = f"  {real['name'] or real['address']}"
+        remark = real["reason"] if real["check"] != "up" else ""
+        table.add_row(label, state(real["health"]), *map(str, (*counts, *rates)), remark)
     return table
 
 
@@ -120,13 +119,6 @@ def _span(delta: Any) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
-
-
-def _big(count: int) -> str:
-    for size, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if count >= 10 * size:
-            return f"{count // size} {unit}"
-    return str(count)
 
 
 @click.command(name="list")
