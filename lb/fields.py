@@ -12,6 +12,7 @@ from decimal import Decimal
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Annotated
 
+import regex
 from pydantic import AfterValidator, BeforeValidator
 
 from lb import catalog
@@ -165,8 +166,8 @@ def _refuse_host_header(value: str) -> str:
 
 def _check_pattern(value: str) -> str:
     try:
-        re.compile(value)
-    except (re.error, OverflowError, RecursionError) as error:
+        regex.compile(value)
+    except (regex.error, RecursionError) as error:
         raise ValueError(
             f"{show(value)} is not a regular expression: {error}; write \\ before a character that is meant literally"
         ) from None
@@ -191,7 +192,7 @@ Name = Annotated[str, _text(_NAME, _refuse_name)]
 Interface = Annotated[str, _text(_INTERFACE, _refuse_interface)]
 FilePath = Annotated[str, AfterValidator(_check_file_path)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
-"""A regular expression in Python's `re` syntax."""
+"""A regular expression as `lb.probes.match` searches it: the `regex` module's, close to Perl's."""
 RequestPath = Annotated[str, _text(_REQUEST, _refuse_request)]
 HostHeader = Annotated[str, _text(_HOST_HEADER, _refuse_host_header)]
 Scheduler = Annotated[str, _word("a scheduler", catalog.SCHEDULERS)]

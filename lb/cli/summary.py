@@ -44,7 +44,8 @@ def _failover(cluster: Cluster) -> Iterator[str]:
     ha = cluster.ha
     yield (
         f"failover: heartbeat every {format_duration(ha.keepalive)}, late after {format_duration(ha.late_s)}, "
-        f"dead after {format_duration(ha.deadtime)} ({format_duration(ha.initdead)} after a start), UDP port {ha.port}"
+        f"dead after {format_duration(ha.deadtime)} ({format_duration(ha.initdead)} after a start), "
+        f"UDP and TCP port {ha.port}"
     )
     back = f"goes back to {ha.preferred} when it returns" if ha.auto_failback else "stays where it is"
     yield f"  after a failover the service {back}"

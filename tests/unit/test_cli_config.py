@@ -41,7 +41,7 @@ def test_check_says_what_would_run(conf: Path) -> None:
 cluster lbctl: XDP on eth0, native where the driver can, else generic
 director lb1  192.168.1.103  eth0  preferred
 director lb2  192.168.1.104  eth0
-failover: heartbeat every 100ms, late after 250ms, dead after 500ms (3s after a start), UDP port 694
+failover: heartbeat every 100ms, late after 250ms, dead after 500ms (3s after a start), UDP and TCP port 694
   after a failover the service stays where it is
   witnesses: 192.168.1.1; keys: {conf.parent}/authkeys
 connections: up to 65536, forgotten after 15m of silence, 2m when closing, 5m for udp
