@@ -83,6 +83,12 @@ def find_director(asked: str | None) -> str:
     return candidates[0]
 
 
+def runs_here(node: str) -> bool:
+    """Does the director of that name run in this network namespace? One in a lab host does not."""
+    pid = _pid_behind(node)
+    return pid is not None and _net_namespace(pid) == _net_namespace(None)
+
+
 def _names() -> list[str]:
     return sorted(path.stem for path in RUN_DIR.glob("*.sock"))
 

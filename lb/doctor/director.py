@@ -14,7 +14,7 @@ from lb import plan, rundir
 from lb.doctor.drivers import NATIVE, driver_of
 from lb.doctor.listeners import listens
 from lb.doctor.verdict import Verdict, fail, ok, warn
-from lb.errors import ConfigError, NotRunningError
+from lb.errors import ConfigError
 from lb.model import Cluster, Node
 from lb.netif import Link, addresses, link
 
@@ -137,7 +137,7 @@ def judge_segment(
 
 def look_at_virtuals(site: Site) -> Iterator[Verdict]:
     """Are the virtual addresses where they may be?"""
-    running = director_runs(site.node.name)
+    running = rundir.runs_here(site.node.name)
     yield from judge_virtuals(site.interface, site.cluster.addresses, addresses(), running)
 
 
@@ -179,7 +179,7 @@ def look_at_fallbacks(site: Site) -> Iterator[Verdict]:
 def look_at_ha_port(site: Site) -> Iterator[Verdict]:
     """Can heartbeats be received?"""
     port = site.cluster.ha.port
-    if director_runs(site.node.name):
+    if rundir.runs_here(site.node.name):
         yield ok(f"port {port} is used by {site.node.name}, which runs")
         return
     for kind, word in ((socket.SOCK_DGRAM, "UDP"), (socket.SOCK_STREAM, "TCP")):
@@ -250,12 +250,3 @@ def judge_files(soft: int, hard: int, checks: int) -> Verdict:
         return ok(f"{soft} allowed, at most {needed} needed")
     mend = f"ulimit -n {needed}" if hard >= needed else f"LimitNOFILE={needed} in the systemd unit"
     return fail(f"{soft} allowed, up to {needed} needed when {checks} reals hang together", mend)
-
-
-def director_runs(name: str) -> bool:
-    """Does this machine's director of that name answer?"""
-    try:
-        rundir.find_director(name)
-    except NotRunningError:
-        return False
-    return True

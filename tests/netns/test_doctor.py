@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lb import rundir
 from lb.doctor import DIRECTOR, MACHINE, REAL, examine_machine
 from lb.netif import namespaces
 
@@ -46,9 +47,9 @@ class Host:
         """Output of an lbctl command in this host."""
         return self.run(sys.executable, "-m", "lb", *words, status=status)
 
-    def doctor(self, *words: str, status: int = 0) -> dict[str, list[tuple[str, str]]]:
+    def doctor(self, *words: str, conf: Path = CONF, status: int = 0) -> dict[str, list[tuple[str, str]]]:
         """Look → its (level, seen)."""
-        document: dict[str, Any] = json.loads(self.lbctl("doctor", str(CONF), "--json", *words, status=status))
+        document: dict[str, Any] = json.loads(self.lbctl("doctor", str(conf), "--json", *words, status=status))
         assert document["ok"] is (status == 0)
         found: dict[str, list[tuple[str, str]]] = {}
         for finding in document["findings"]:
@@ -120,21 +121,43 @@ def test_a_director(hosts: tuple[Host, Host], tmp_path: Path) -> None:
     assert seen(gone, "address", "fail") == ["lb1's address 192.168.1.103 is not on this host"]
 
 
+def holding(made: str, address: str, then: str = "pass") -> ExitStack:
+    """A process that holds a socket until the stack is left; it holds it when this returns."""
+    program = f"import socket; s = {made}; s.bind({address}); {then}; print('held', flush=True); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    stack = ExitStack()
+    stack.callback(process.communicate, "\n")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return stack
+
+
 def test_a_director_whose_port_is_taken(hosts: tuple[Host, Host]) -> None:
     director, _ = hosts
-    taker = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 694)); print('bound', flush=True)"
     with namespaces.inside(director.name, director.name):
-        process = subprocess.Popen(
-            [sys.executable, "-c", f"{taker}; input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "bound\n"
+        taker = holding("socket.socket(type=socket.SOCK_DGRAM)", "('', 694)")
+    with taker:
         found = director.doctor(status=1)
-    finally:
-        process.communicate("\n")
     assert seen(found, "heartbeat port", "fail") == ["UDP port 694 is taken by another program"]
     assert seen(found, "heartbeat port", "ok") == ["TCP port 694 is free"]
+
+
+def test_a_director_of_the_same_name_elsewhere_is_not_this_one(hosts: tuple[Host, Host], tmp_path: Path) -> None:
+    """A lab may run another lb1 on this machine."""
+    director, _ = hosts
+    name = f"doctor-{os.getpid()}"
+    conf = tmp_path / "cluster.toml"
+    conf.write_text(CONF.read_text().replace('"lb1"', f'"{name}"'))
+    path = rundir.socket_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with holding("socket.socket(socket.AF_UNIX)", repr(str(path)), then="s.listen()"):
+            found = director.doctor(conf=conf)
+    finally:
+        path.unlink(missing_ok=True)
+    assert seen(found, "heartbeat port", "ok") == ["UDP port 694 is free", "TCP port 694 is free"]
 
 
 def test_a_real_before_and_after_it_is_prepared(hosts: tuple[Host, Host]) -> None:
