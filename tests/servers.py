@@ -10,8 +10,10 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cache
 from pathlib import Path
 
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -168,8 +170,14 @@ async def close_at_once(_reader: asyncio.StreamReader, writer: asyncio.StreamWri
     writer.close()
 
 
+@cache
+def _let_uvloop_open_what_it_keeps() -> None:
+    uvloop.run(asyncio.sleep(0))
+
+
 def open_files() -> int:
-    """How many descriptors this process holds."""
+    """How many descriptors this process holds. Outside of a loop."""
+    _let_uvloop_open_what_it_keeps()
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 

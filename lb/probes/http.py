@@ -36,7 +36,7 @@ def session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=tls),
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        timeout=aiohttp.ClientTimeout(),
         auto_decompress=False,
         headers={"User-Agent": "lbctl", "Accept": "*/*", "Accept-Encoding": "identity"},
     )
@@ -45,7 +45,7 @@ def session() -> aiohttp.ClientSession:
 async def probe(target: Target, tools: Tools) -> str:
     """Ask for the page and judge the answer."""
     check = target.check
-    url = _first_url(check, target.address, target.port)
+    url = first = _first_url(check, target.address, target.port)
     try:
         for _ in range(REDIRECT_LIMIT + 1):
             async with tools.web.request(
@@ -58,7 +58,7 @@ async def probe(target: Target, tools: Tools) -> str:
                 location = answer.headers.get("Location")
                 if answer.status not in REDIRECTS or location is None or answer.status in check.status:
                     return await _judge(answer, check)
-            url = _redirected(url, location, target)
+            url = _redirected(url, location, first, target)
     except aiohttp.ClientConnectorError as error:
         raise error.os_error from error
     except aiohttp.ClientOSError:
@@ -75,12 +75,12 @@ def _first_url(check: Check, address: IPv4Address, port: int) -> URL:
     return URL(f"{check.service}://{name}{check.request}")
 
 
-def _redirected(url: URL, location: str, target: Target) -> URL:
-    """Where a redirect leads. Raises Failed if that is not this real."""
+def _redirected(url: URL, location: str, first: URL, target: Target) -> URL:
+    """Where a redirect from `url` leads; `first` began the chain. Raises Failed if that is not this real."""
     try:
         new = url.join(URL(location))
-        names = {url.host, str(target.address), str(target.service.address)}
-        ports = {url.port, target.port, target.service.port}
+        names = {first.host, str(target.address), str(target.service.address)}
+        ports = {first.port, target.port, target.service.port}
         if new.scheme == url.scheme and new.host in names and new.port in ports:
             return new
     except ValueError:

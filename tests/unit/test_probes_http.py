@@ -92,6 +92,8 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
         location = /to-virtual {{ return 302 $scheme://192.168.1.105/ldirector.html; }}
         location = /to-https {{ return 302 https://$host:{ports.https}/ldirector.html; }}
         location = /loop {{ return 302 /loop; }}
+        location = /hop {{ return 302 $scheme://192.168.1.105/hop-back; }}
+        location = /hop-back {{ return 302 $scheme://www.example.com/only-here; }}
     """
     http = f"""
         server {{ server_name _; {pages} }}
@@ -167,6 +169,12 @@ class TestRedirects:
     def test_under_the_virtualhost_this_real_is_asked(self, web: Nginx) -> None:
         name = f"www.example.com:{web.http}"
         assert judge(web.http, request="/moved", virtualhost=name, receive="Test Page") == (True, "status 200")
+
+    def test_from_name_to_name_and_back(self, web: Nginx) -> None:
+        verdict = judge(web.http, request="/hop", virtualhost="www.example.com", receive="named")
+        assert verdict == (True, "status 200")
+        ok, reason = judge(web.http, request="/hop")
+        assert (ok, reason[:40]) == (False, "redirected to 'http://www.example.com/on")
 
     @pytest.mark.parametrize("page", ["/away", "/to-https"])
     def test_elsewhere_is_a_failure_and_is_not_asked(self, web: Nginx, page: str) -> None:
