@@ -24,6 +24,8 @@ from lb.netif import sysctl
 
 KERNEL_AT_LEAST = (5, 9)
 """XDP links; `lb.bpf` uses nothing newer."""
+MACHINES = ("x86_64", "aarch64")
+"""Those whose bpf(2) and headers we know."""
 
 _NEEDED_RIGHTS = (("CAP_NET_ADMIN", (12, 21)), ("CAP_NET_RAW", (13,)), ("CAP_BPF", (39, 21)))
 """Name, and the bits of which one is enough; 21 is CAP_SYS_ADMIN."""
@@ -99,11 +101,15 @@ def judge_kernel(release: str, machine: str) -> Verdict:
     match = re.match(r"(\d+)\.(\d+)", release)
     if match and (int(match[1]), int(match[2])) < KERNEL_AT_LEAST:
         return fail(f"Linux {release} is older than {wanted}", "upgrade: Debian 12 has 6.1")
+    if machine not in MACHINES:
+        return fail(f"Linux {release} on {machine}", f"use a machine of another kind: {', '.join(MACHINES)}")
     return ok(f"Linux {release} on {machine}")
 
 
 def look_at_bpf() -> Iterator[Verdict]:
     """Does the kernel take what the packet path is made of? Tried out, on nothing that carries packets."""
+    if platform.machine() not in MACHINES:
+        return
     tries: dict[str, Callable[[], int]] = {
         "XDP program": lambda: bpf.load_xdp(_RETURN_PASS),
         "LRU hash": lambda: bpf.create_map(_LRU_HASH, 4, 4, 1024),

@@ -84,6 +84,9 @@ class TestMachine:
     def test_kernel(self, release: str, level: str) -> None:
         check(machine.judge_kernel(release, "x86_64"), level, release)
 
+    def test_a_machine_of_another_kind(self) -> None:
+        check(machine.judge_kernel("6.1.0", "riscv64"), "fail", "riscv64")
+
     @pytest.mark.parametrize(
         ("mounts", "level"),
         [
