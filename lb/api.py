@@ -90,7 +90,7 @@ class RefusedError(LbctlError):
         self.exit_status = exit_status
 
 
-def call(node: str, method: str, path: str, timeout_s: float = 30.0, **parameters: Any) -> Any:
+def call(node: str, method: str, path: str, timeout_s: float = 30.0, /, **parameters: Any) -> Any:
     """Give an order to a running director and return its answer.
 
     Raises NotRunningError if nobody answers, RefusedError if it refuses.

@@ -14,8 +14,8 @@ from lb.cli.output import json_option, out, print_json
 ROLE_TIMEOUT_S = 30.0
 
 
-def _order(node: str | None, path: str, as_json: bool, **parameters: object) -> None:
-    answer = call(rundir.find_director(node), "POST", path, ROLE_TIMEOUT_S, **parameters)
+def _order(node: str | None, order: str, as_json: bool, **parameters: object) -> None:
+    answer = call(rundir.find_director(node), "POST", order, ROLE_TIMEOUT_S, **parameters)
     if as_json:
         print_json(answer)
     else:

@@ -79,7 +79,7 @@ def test_a_socket_that_a_dead_process_left() -> None:
 
 def test_a_director_that_hangs(node: str) -> None:
     with pytest.raises(LbctlError, match="did not answer within"):
-        call(node, "GET", "/hang", timeout_s=0.2)
+        call(node, "GET", "/hang", 0.2)
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"null", b'"x"'])
