@@ -21,9 +21,9 @@ from lb.netif import namespaces
 _CLONE_NEWNS = 0x00020000
 
 
-def ip(*words: str) -> str:
+def ip(*words: str, stdin: str = "") -> str:
     """`ip` as a second opinion on what our netlink did."""
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(["ip", *words], input=stdin, capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
     return done.stdout
 

@@ -204,7 +204,6 @@ def test_who_comes_later_is_found(segment: tuple[str, str]) -> None:
 
 def test_events_that_were_lost_are_made_up_for(segment: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest buffer, and a loop that does not read while the kernel says more than fits."""
-    batch = Path("/run/lbctl-test-batch")
 
     async def main() -> None:
         monkeypatch.setattr(rtnl, "_EVENT_BUFFER_BYTES", 1)
@@ -213,8 +212,7 @@ def test_events_that_were_lost_are_made_up_for(segment: tuple[str, str], monkeyp
         await until(lambda: found.mac(PEER))
         lines = [f"neigh add 10.77.0.{n} lladdr 02:00:00:00:01:{n:02x} dev eth0\n" for n in range(100, 200)]
         last = f"neigh replace {PEER} lladdr 02:00:00:00:00:bb dev eth0 nud permanent\n"
-        batch.write_text("".join([*lines, last]))
-        ip("-n", segment[0], "-batch", str(batch))
+        ip("-n", segment[0], "-batch", "-", stdin="".join([*lines, last]))
         await until(lambda: found.mac(PEER) == bytes.fromhex("0200000000bb"))
         found.close()
 

@@ -1,0 +1,217 @@
+"""Preparing a real and undoing it, in a namespace that has a real's address."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from lb import config, realserver
+from lb.errors import UsageError
+from lb.model import Cluster
+from lb.netif import add_address, namespaces, own_addresses, sysctl
+from tests.netns.conftest import ip
+
+CONF = """
+[cluster]
+name = "t"
+interface = "eth0"
+[[node]]
+name = "lb1"
+address = "10.77.0.9"
+[[virtual]]
+name = "web"
+address = "10.77.0.100"
+port = 80
+real = [{ address = "10.77.0.1" }, { address = "10.77.0.3" }]
+[[virtual]]
+name = "mail"
+address = "10.77.0.101"
+port = 25
+real = [{ address = "10.77.0.3" }]
+fallback = "10.77.0.1"
+[[virtual]]
+name = "other"
+address = "10.77.0.102"
+port = 26
+real = [{ address = "10.77.0.3" }]
+"""
+VIPS = {IPv4Address("10.77.0.100"), IPv4Address("10.77.0.101")}
+SETTINGS = tuple(
+    f"net/ipv4/conf/{scope}/{name}" for scope in ("all", "eth0") for name in ("arp_ignore", "arp_announce", "rp_filter")
+)
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return config.parse(CONF, "/etc/lbctl/cluster.toml")
+
+
+@pytest.fixture
+def real(segment: tuple[str, str]) -> Iterator[str]:
+    """Inside a host with a real's address and settings of its own."""
+    with namespaces.inside(segment[0], "real"):
+        sysctl.write("net/ipv4/conf/all/arp_ignore", "0")
+        sysctl.write("net/ipv4/conf/eth0/arp_announce", "1")
+        sysctl.write("net/ipv4/conf/all/rp_filter", "0")
+        sysctl.write("net/ipv4/conf/eth0/rp_filter", "1")
+        yield segment[0]
+        realserver.down()
+
+
+def settings() -> dict[str, str]:
+    return {name: sysctl.read(name) for name in SETTINGS}
+
+
+def test_up_prepares_all_it_serves_and_down_restores(real: str, cluster: Cluster) -> None:
+    before, addresses = settings(), own_addresses()
+    assert not all(item.ok for item in realserver.status(cluster))
+
+    realserver.up(cluster)
+    assert own_addresses() - addresses == VIPS, "as a real of web and the fallback of mail"
+    assert settings() == {
+        "net/ipv4/conf/all/arp_ignore": "1",
+        "net/ipv4/conf/all/arp_announce": "2",
+        "net/ipv4/conf/all/rp_filter": "0",
+        "net/ipv4/conf/eth0/arp_ignore": "1",
+        "net/ipv4/conf/eth0/arp_announce": "2",
+        "net/ipv4/conf/eth0/rp_filter": "0",
+    }
+    assert all(item.ok for item in realserver.status(cluster))
+
+    realserver.down()
+    assert (settings(), own_addresses()) == (before, addresses)
+    assert not realserver.record_path(real).exists()
+
+
+def test_the_second_time_there_is_nothing_to_do(real: str, cluster: Cluster) -> None:
+    before = settings()
+    assert realserver.up(cluster) != []
+    assert realserver.up(cluster) == []
+    assert realserver.down() != []
+    assert realserver.down() == []
+    assert settings() == before
+    assert real == namespaces.current()
+
+
+def test_loose_reverse_path_is_left_alone(real: str, cluster: Cluster) -> None:
+    sysctl.write("net/ipv4/conf/all/rp_filter", "2")
+    realserver.up(cluster)
+    assert (sysctl.read("net/ipv4/conf/all/rp_filter"), sysctl.read("net/ipv4/conf/eth0/rp_filter")) == ("2", "1")
+    assert all(item.ok for item in realserver.status(cluster)), real
+
+
+class CrashError(Exception):
+    """Where `up` ended."""
+
+
+def up_until(changes: int, cluster: Cluster) -> None:
+    """`up` that ends before the change after so many, as a crash would."""
+    real_write, left = sysctl.write, iter(range(changes))
+
+    def die_in_time() -> None:
+        if next(left, None) is None:
+            raise CrashError
+
+    def write(name: str, value: str) -> None:
+        die_in_time()
+        real_write(name, value)
+
+    def add(name: str, address: IPv4Address) -> None:
+        die_in_time()
+        add_address(name, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sysctl, "write", write)
+        patch.setattr(realserver, "add_address", add)
+        realserver.up(cluster)
+
+
+@pytest.mark.parametrize("changes", range(7))
+@pytest.mark.parametrize("again", [False, True], ids=["down", "up-down"])
+def test_after_a_crash_anywhere_in_up_down_restores(real: str, cluster: Cluster, changes: int, again: bool) -> None:
+    before, addresses = settings(), own_addresses()
+    with pytest.raises(CrashError):
+        up_until(changes, cluster)
+    if again:
+        realserver.up(cluster)
+        assert all(item.ok for item in realserver.status(cluster))
+    realserver.down()
+    assert (settings(), own_addresses()) == (before, addresses), real
+
+
+def test_seven_changes_are_all(real: str, cluster: Cluster) -> None:
+    """So that the test above stops at each of them."""
+    up_until(7, cluster)
+    assert all(item.ok for item in realserver.status(cluster)), real
+
+
+def test_addresses_never_stand_without_the_settings(
+    real: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def look(name: str, address: IPv4Address) -> None:
+        seen.append((str(address), settings()["net/ipv4/conf/all/arp_ignore"] == "1"))
+        add_address(name, address)
+
+    monkeypatch.setattr(realserver, "add_address", look)
+    realserver.up(cluster)
+    assert seen == [("10.77.0.100", True), ("10.77.0.101", True)], real
+
+
+def test_what_was_there_before_stays(real: str, cluster: Cluster) -> None:
+    add_address("lo", IPv4Address("10.77.0.100"))
+    realserver.up(cluster)
+    realserver.down()
+    assert IPv4Address("10.77.0.100") in own_addresses(), real
+
+
+def test_an_address_that_left_the_file_leaves_lo(real: str, cluster: Cluster) -> None:
+    realserver.up(cluster)
+    fewer = config.parse(CONF.replace('fallback = "10.77.0.1"', ""), "/etc/lbctl/cluster.toml")
+    assert realserver.up(fewer) == ["10.77.0.101/32 removed from lo"]
+    assert IPv4Address("10.77.0.101") not in own_addresses(), real
+
+
+def test_a_host_that_is_no_real_is_told_who_is(segment: tuple[str, str], cluster: Cluster) -> None:
+    with namespaces.inside(segment[1], "no-real"):
+        with pytest.raises(UsageError, match=r"this host \(10\.77\.0\.2\) is no real .*10\.77\.0\.1, 10\.77\.0\.3"):
+            realserver.up(cluster)
+        assert not realserver.record_path(segment[1]).exists()
+
+
+def test_the_virtual_address_is_not_told_by_arp(real: str, segment: tuple[str, str], cluster: Cluster) -> None:
+    realserver.up(cluster)
+    for address in ("10.77.0.1", "10.77.0.100"):
+        subprocess.run(
+            ["ip", "netns", "exec", segment[1], "ping", "-c1", "-W1", address], capture_output=True, check=False
+        )
+    table = ip("-n", segment[1], "neigh")
+    assert "10.77.0.1 dev eth0 lladdr" in table, real
+    assert "10.77.0.100 dev eth0 lladdr" not in table
+
+
+def test_the_command(real: str, tmp_path: Path) -> None:
+    conf = tmp_path / "cluster.toml"
+    conf.write_text(CONF)
+
+    def lbctl(action: str, *options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "lb", "realserver", action, str(conf), *options]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    missing = lbctl("status", "--json")
+    assert missing.returncode == 1
+    assert json.loads(missing.stdout)["ready"] is False
+    assert "10.77.0.100/32 added to lo" in lbctl("up").stdout
+    assert lbctl("up").stdout == "nothing to do: this host is ready\n"
+    ready = lbctl("status")
+    assert (ready.returncode, "failed" in ready.stdout) == (0, False)
+    assert "10.77.0.100/32 removed from lo" in json.loads(lbctl("down", "--json").stdout)["changes"]
+    assert lbctl("down").returncode == 0
+    assert lbctl("status").returncode == 1, real
