@@ -5,6 +5,17 @@
  * Generated from lb.tcp: TCP_ON_RST, TCP_ON_SYN, TCP_ON_FIN, TCP_ON_ACK, TCP_ON_NONE (a row of IPVS's INPUT-ONLY table each: four
  * bits a state hold the next one), STATE_NONE, STATE_UDP, REUSABLE_STATES (bits), TIMEOUTS(_) with _(state, ticks).
  */
+
+/* A key is written as two words: the kernel hashes and compares it by four and eight bytes, and a load that spans several
+ * smaller stores has to wait for all of them. */
+static __always_inline void write_key(struct connection_key *key, const struct packet *packet)
+{
+	__u64 *words = (__u64 *)key;
+
+	words[0] = (__u64)packet->virtual << 32 | packet->client;
+	words[1] = (__u64)packet->protocol << 32 | packet->ports;
+}
+
 static __always_inline __u8 next_state(__u8 state, __u8 flags)
 {
 	__u64 row = flags & TCP_RST ? TCP_ON_RST :
@@ -31,20 +42,21 @@ static __always_inline __s32 timeout_t(__u8 state)
 /* Can this packet open a connection? Any datagram, and a SYN that does not reset at once. */
 static __always_inline bool may_open(const struct packet *packet)
 {
-	return packet->key.protocol != IPPROTO_TCP || (packet->tcp_flags & (TCP_SYN | TCP_RST)) == TCP_SYN;
+	return packet->protocol != IPPROTO_TCP || (packet->tcp_flags & (TCP_SYN | TCP_RST)) == TCP_SYN;
 }
 
 /* The packet's entry, or NULL: there is none, it ran out, or a client begins anew on the port of a finished one. */
-static __always_inline struct connection *find_connection(const struct packet *packet, __u32 now_t)
+static __always_inline struct connection *find_connection(struct connection_key *key, const struct packet *packet,
+							  __u32 now_t)
 {
-	struct connection *found = connections.lookup((struct connection_key *)&packet->key);
+	struct connection *found = connections.lookup(key);
 
 	if (!found)
 		return NULL;
-	/* Signed: user space's clock may be a tick ahead of the coarse one. */
+	/* Signed: user space's clock is a little ahead of ours. */
 	if (found->last_seen_t != now_t && (__s32)(now_t - found->last_seen_t) > timeout_t(found->state))
 		return NULL;
-	if (packet->key.protocol == IPPROTO_TCP && may_open(packet) && 1u << found->state & REUSABLE_STATES)
+	if (packet->protocol == IPPROTO_TCP && may_open(packet) && 1u << found->state & REUSABLE_STATES)
 		return NULL;
 	return found;
 }
@@ -55,7 +67,7 @@ static __always_inline bool touch(struct connection *known, const struct packet 
 {
 	bool tell = false;
 
-	if (packet->key.protocol == IPPROTO_TCP) {
+	if (packet->protocol == IPPROTO_TCP) {
 		__u8 state = next_state(known->state, packet->tcp_flags);
 
 		if (state != known->state) {
@@ -74,10 +86,10 @@ static __always_inline bool touch(struct connection *known, const struct packet 
 
 static __always_inline __u8 first_state(const struct packet *packet)
 {
-	return packet->key.protocol == IPPROTO_TCP ? next_state(STATE_NONE, packet->tcp_flags) : STATE_UDP;
+	return packet->protocol == IPPROTO_TCP ? next_state(STATE_NONE, packet->tcp_flags) : STATE_UDP;
 }
 
-static __always_inline enum outcome insert_connection(const struct packet *packet, __u32 real, __u8 state, __u32 now_t)
+static __always_inline enum outcome insert_connection(struct connection_key *key, __u32 real, __u8 state, __u32 now_t)
 {
 	struct connection fresh = {
 		.real = real,
@@ -86,16 +98,17 @@ static __always_inline enum outcome insert_connection(const struct packet *packe
 		.state = state,
 	};
 
-	if (connections.update((struct connection_key *)&packet->key, &fresh))
+	if (connections.update(key, &fresh))
 		return OUTCOME_drop_table_full;
 	return OURS;
 }
 
 /* Tell user space, which tells the other directors. A full ring is counted, and repaired by the next refresh. */
-static __always_inline void tell_event(const struct packet *packet, const struct real *real, __u8 state, __u32 now_t)
+static __always_inline void tell_event(const struct connection_key *key, const struct real *real, __u8 state,
+				       __u32 now_t)
 {
 	struct event event = {
-		.key = packet->key,
+		.key = *key,
 		.address = real->address,
 		.last_seen_t = now_t,
 		.state = state,

@@ -15,6 +15,7 @@
 #include "byteorder.h"
 #include "abi.h"
 #include "maps.h"
+#include "clock.h"
 #include "stats.h"
 #include "service.h"
 #include "parse.h"
@@ -41,7 +42,8 @@ static __always_inline enum outcome parse(struct packet *packet, void *at, const
 static __always_inline enum outcome balance(struct packet *packet, __u64 now_ns)
 {
 	__u32 now_t = now_ns >> TICK_SHIFT, index;
-	int service = match_service(&packet->key);
+	int service = match_service(packet->virtual, packet->ports >> 16, packet->protocol);
+	struct connection_key key;
 	struct connection *known;
 	struct real_stats *stats;
 	enum outcome outcome;
@@ -52,17 +54,18 @@ static __always_inline enum outcome balance(struct packet *packet, __u64 now_ns)
 	if (service == NO_SERVICE)
 		return OUTCOME_passed;
 
-	known = find_connection(packet, now_t);
+	write_key(&key, packet);
+	known = find_connection(&key, packet, now_t);
 	if (known) {
 		tell = touch(known, packet, now_t);
 		index = known->real;
 		state = known->state;
 	} else if (may_open(packet)) {
-		outcome = schedule_connection(service, packet->key.client, &index);
+		outcome = schedule_connection(service, packet->client, &index);
 		if (outcome != OURS)
 			return outcome;
 		state = first_state(packet);
-		outcome = insert_connection(packet, index, state, now_t);
+		outcome = insert_connection(&key, index, state, now_t);
 		if (outcome != OURS)
 			return outcome;
 	} else {	/* the kernel answers with a reset, unless another director may own the address by now */
@@ -76,7 +79,7 @@ static __always_inline enum outcome balance(struct packet *packet, __u64 now_ns)
 	if (!known)
 		stats->connections++;
 	if (tell)
-		tell_event(packet, real, state, now_t);
+		tell_event(&key, real, state, now_t);
 	return forward(packet, real, stats);
 }
 
@@ -86,8 +89,8 @@ int lb(struct xdp_md *ctx)
 	enum outcome outcome = parse(&packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
 
 	if (outcome == OURS)
-		outcome = balance(&packet, NOW_NS());
+		outcome = balance(&packet, read_clock());
 	else if (outcome == QUESTION)
-		outcome = answer_arp(NOW_NS());
+		outcome = answer_arp(read_clock());
 	return leave(outcome);
 }

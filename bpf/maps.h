@@ -22,6 +22,12 @@ struct events_table {
 __attribute__((section("maps/ringbuf:" PINS "/events")))
 struct events_table events = { .max_entries = EVENTS_BYTES };
 
+struct clock {
+	__u64 jiffies;
+	__u64 now_ns;
+};
+BPF_TABLE("percpu_array", __u32, struct clock, clocks, 1);
+
 /* User space writes these two through mmap: a table first, then the one store that makes it current. */
 BPF_F_TABLE("array", __u32, struct schedule, schedules, SERVICES_MAX, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, __u64, slots, SLOTS_MAX, BPF_F_MMAPABLE);

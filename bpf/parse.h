@@ -11,9 +11,12 @@ struct ethernet {
 
 struct packet {
 	struct ethernet *ethernet;
-	struct connection_key key;
-	__u16 length;		/* IPv4's total length */
+	__be32 client;
+	__be32 virtual;
+	__u32 ports;		/* the client's and the virtual's, as they lie side by side on the wire */
+	__u8 protocol;
 	__u8 tcp_flags;
+	__u16 length;		/* IPv4's total length */
 };
 
 #define TCP_FIN 0x01
@@ -39,8 +42,7 @@ static __always_inline enum outcome parse_tcp(struct packet *packet, const void 
 	header = (((const __u8 *)tcp)[12] >> 4) * 4;
 	if (header < sizeof(*tcp) || header > room)
 		return OUTCOME_drop_malformed;
-	packet->key.client_port = tcp->source;
-	packet->key.virtual_port = tcp->dest;
+	packet->ports = *(const __u32 *)tcp;
 	packet->tcp_flags = ((const __u8 *)tcp)[13];
 	return OURS;
 }
@@ -56,8 +58,7 @@ static __always_inline enum outcome parse_udp(struct packet *packet, const void 
 	length = host16(udp->len);
 	if (length < sizeof(*udp) || length > room)
 		return OUTCOME_drop_malformed;
-	packet->key.client_port = udp->source;
-	packet->key.virtual_port = udp->dest;
+	packet->ports = *(const __u32 *)udp;
 	return OURS;
 }
 
@@ -79,9 +80,9 @@ static __always_inline enum outcome parse_ipv4(struct packet *packet, const void
 		return OUTCOME_drop_fragment;
 
 	packet->length = length;
-	packet->key.client = ip->saddr;
-	packet->key.virtual = ip->daddr;
-	packet->key.protocol = ip->protocol;
+	packet->client = ip->saddr;
+	packet->virtual = ip->daddr;
+	packet->protocol = ip->protocol;
 	if (ip->protocol == IPPROTO_TCP)
 		return parse_tcp(packet, at + header, end, length - header);
 	return parse_udp(packet, at + header, end, length - header);

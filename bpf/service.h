@@ -48,13 +48,13 @@ static __always_inline int service_at(__be32 address, __be16 port, __u8 protocol
 }
 
 /* The service of exactly this port, else the one of every port, else NO_SERVICE. */
-static __always_inline int match_service(const struct connection_key *key)
+static __always_inline int match_service(__be32 address, __be16 port, __u8 protocol)
 {
-	int service = service_at(key->virtual, key->virtual_port, key->protocol);
+	int service = service_at(address, port, protocol);
 
 #if ANY_PORT_SERVICES
 	if (service == NO_SERVICE)
-		service = service_at(key->virtual, 0, key->protocol);
+		service = service_at(address, 0, protocol);
 #endif
 	return service;
 }

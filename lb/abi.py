@@ -117,7 +117,7 @@ def _rows(keys: Array, addresses: Array, states: Array, last_seen_t: Array, now_
 
 
 def age_t(last_seen_t: Array, now_t: int) -> Array:
-    """Ticks since then; 0 for what the packet program's coarse clock and ours put in the future."""
+    """Ticks since then; 0 for what is in the future, another reader of the clock having been late."""
     return np.maximum(now_t - last_seen_t.astype(np.int64), 0)
 
 

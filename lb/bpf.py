@@ -7,7 +7,6 @@ program descriptors are plain integers, owned by the objects here. Linux 5.9 or 
 from __future__ import annotations
 
 import ctypes
-import errno
 import mmap
 import os
 import platform
@@ -133,18 +132,6 @@ def load_xdp(instructions: bytes) -> int:
         "<IIQQ", PROG_TYPE_XDP, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence)
     )
     return _call(_PROG_LOAD, attr)
-
-
-def has_helper(number: int) -> bool:
-    """Can an XDP program call this helper, given no arguments, on the running kernel?"""
-    call_and_exit = struct.pack("<BBhiBBhi", 0x85, 0, 0, number, 0x95, 0, 0, 0)
-    try:
-        os.close(load_xdp(call_and_exit))
-    except OSError as error:
-        if error.errno == errno.EPERM:
-            raise
-        return False
-    return True
 
 
 def attach_xdp(program_fd: int, interface: int, flags: int) -> int:

@@ -21,7 +21,7 @@ from lb.service import ServiceKey
 from lb.tcp import State
 
 _INCLUDE = re.compile(r'#include "(\w+\.h)"')
-_WIRE_FIELD = re.compile(r"__be(?:16|32)\s+(\w+)")
+_WIRE_FIELD = re.compile(r"^\t__be(?:16|32) (\w+)[;[]", re.MULTILINE)
 _PROTOCOL_BITS = {6: 1, 17: 2}
 
 
@@ -30,14 +30,13 @@ class Configuration:
     """What is compiled in.
 
     services: key and scheduler of each, by index. mac: of the interface. connections: entries of the table.
-    timeouts_s: seconds by state. coarse_clock: does the kernel offer bpf_ktime_get_coarse_ns (5.11)?
+    timeouts_s: seconds by state.
     """
 
     services: tuple[tuple[ServiceKey, str], ...]
     mac: bytes
     connections: int
     timeouts_s: tuple[tuple[State, float], ...]
-    coarse_clock: bool
 
 
 def program_text(configuration: Configuration, pins: Path) -> str:
@@ -84,7 +83,6 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
     for flag in abi.RealFlag:
         yield f"#define REAL_{flag.name} {flag.value}"
     yield f"#define SYNC_REFRESH_T {abi.ticks(abi.SYNC_REFRESH_S)}"
-    yield f"#define NOW_NS {'bpf_ktime_get_coarse_ns' if configuration.coarse_clock else 'bpf_ktime_get_ns'}"
     for position in range(3):
         halfword = int.from_bytes(configuration.mac[2 * position : 2 * position + 2], "little")
         yield f"#define INTERFACE_MAC_{position} {halfword:#06x}"

@@ -1,0 +1,95 @@
+"""The layouts that C and Python share. A change here changes what an adopted map means; it must be meant."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from lb.datapath import source
+from tests.packet.world import World
+
+GOLDEN = """\
+connections.key 16
+  client >u4 at 0
+  virtual >u4 at 4
+  client_port >u2 at 8
+  virtual_port >u2 at 10
+  protocol |u1 at 12
+  zero |u1*3 at 13
+connections.value 16
+  real <u4 at 0
+  last_seen_t <u4 at 4
+  synced_t <u4 at 8
+  state |u1 at 12
+  zero |u1*3 at 13
+reals.value 24
+  address >u4 at 0
+  virtual >u4 at 4
+  virtual_port >u2 at 8
+  protocol |u1 at 10
+  flags |u1 at 11
+  mac |u1*6 at 12
+  weight <u2 at 18
+  zero <u4 at 20
+real_stats.value 24
+  packets <u8 at 0
+  bytes <u8 at 8
+  connections <u8 at 16
+services.value 16
+  virtual >u4 at 0
+  virtual_port >u2 at 4
+  protocol |u1 at 6
+  flags |u1 at 7
+  scheduler |u1*8 at 8
+counters.value 80
+  tx_packets <u8 at 0
+  passed <u8 at 8
+  drop_no_real <u8 at 16
+  drop_no_neighbour <u8 at 24
+  drop_fragment <u8 at 32
+  drop_malformed <u8 at 40
+  drop_no_lease <u8 at 48
+  drop_table_full <u8 at 56
+  arp_no_lease <u8 at 64
+  events_lost <u8 at 72
+lease.value 8
+  until_ns <u8 at 0
+"""
+
+EVENT = """\
+event 32
+  key |V16 at 0
+  address >u4 at 16
+  last_seen_t <u4 at 20
+  state <u4 at 24
+  unused <u4 at 28
+"""
+
+
+def printed(name: str, kind: np.dtype[Any]) -> str:
+    """One line a field."""
+    lines = [f"{name} {kind.itemsize}"]
+    for field, (inner, offset, *_) in (kind.fields or {}).items():
+        count = f"*{inner.shape[0]}" if inner.shape else ""
+        lines.append(f"  {field} {inner.base.str}{count} at {offset}")
+    return "\n".join(lines) + "\n"
+
+
+def test_maps(loaded: World) -> None:
+    kinds = {"connections.key": loaded.maps["connections"].key}
+    kinds |= {f"{name}.value": opened.value for name, opened in loaded.maps.items()}
+    assert "".join(printed(name, kind) for name, kind in kinds.items()) == GOLDEN
+
+
+def test_events(loaded: World) -> None:
+    assert loaded.data._ring is not None
+    assert printed("event", loaded.data._ring.record) == EVENT
+
+
+def test_no_name_is_both_in_wire_and_in_host_order() -> None:
+    text = source._read("abi.h")
+    hosts = set(re.findall(r"^\t__u(?:16|32|64) (\w+)", text, re.MULTILINE))
+    assert source.wire_fields() == {"client", "virtual", "client_port", "virtual_port", "address"}
+    assert not source.wire_fields() & hosts

@@ -1,0 +1,211 @@
+"""The real packet program on a veth pair in a namespace of its own, and the frames that tests send through it.
+
+Frames go in by BPF_PROG_TEST_RUN; nothing is on any wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+import numpy as np
+from pyroute2 import IPRoute
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.l2 import Ether
+
+from lb import bpf
+from lb.connections import Rows
+from lb.datapath import DataPath, pins
+from lb.datapath.view import View
+from lb.model import Connections
+from lb.service import LOCAL, Destination, Service, ServiceKey
+
+NODE = f"test-{os.getpid()}"
+INTERFACE = "lbt0"
+OUR_MAC = "02:00:00:00:00:01"
+CLIENT_MAC = "02:00:00:00:00:02"
+CLIENT = "10.0.0.1"
+VIRTUAL = IPv4Address("192.0.2.10")
+TCP_KEY = ServiceKey(VIRTUAL, 80, 6)
+UDP_KEY = ServiceKey(VIRTUAL, 53, 17)
+SETTINGS = Connections(max=65_536)
+
+_CLONE_NEWNET = 0x4000_0000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def network_namespace() -> Iterator[None]:
+    """This thread, and those it starts, in a new namespace with a veth pair; back in the old one afterwards."""
+    before = os.open("/proc/self/ns/net", os.O_RDONLY)
+    try:
+        if _libc.unshare(_CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "unshare")
+        try:
+            add_interface()
+            yield
+        finally:
+            if _libc.setns(before, _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+    finally:
+        os.close(before)
+
+
+def add_interface(name: str = INTERFACE, mac: str = OUR_MAC) -> None:
+    """A veth pair whose one end has this name."""
+    with IPRoute() as ip:
+        ip.link("add", ifname=name, kind="veth", address=mac, peer={"ifname": f"{name}p"})
+        for index in (ip.link_lookup(ifname=name)[0], ip.link_lookup(ifname=f"{name}p")[0]):
+            ip.link("set", index=index, state="up")
+
+
+def remove_interface(name: str = INTERFACE) -> None:
+    """And its peer."""
+    with IPRoute() as ip:
+        ip.link("del", index=ip.link_lookup(ifname=name)[0])
+
+
+def attached_program(name: str = INTERFACE) -> int | None:
+    """What `ip link` shows as prog/xdp id."""
+    with IPRoute() as ip:
+        (link,) = ip.get_links(ip.link_lookup(ifname=name)[0])
+        number: int | None = link.get_nested("IFLA_XDP", "IFLA_XDP_PROG_ID")
+        return number
+
+
+def mac_of(number: int) -> bytes:
+    """The MAC of the real with that number."""
+    return bytes((2, 0, 0, 0, 1, number))
+
+
+def real(number: int, weight: int = 1, resolved: bool = True, share: int | None = None) -> Destination:
+    """192.0.2.(100 + number)."""
+    address = IPv4Address("192.0.2.100") + number
+    return Destination(address, weight, mac_of(number) if resolved else None, share)
+
+
+def tcp(flags: str = "S", port: int = 1000, client: str = CLIENT, virtual: object = VIRTUAL, dport: int = 80) -> bytes:
+    """A segment from a client."""
+    frame = Ether(dst=OUR_MAC, src=CLIENT_MAC) / IP(src=client, dst=str(virtual)) / TCP(sport=port, dport=dport)
+    frame[TCP].flags = flags
+    return bytes(frame / b"payload")
+
+
+def udp(port: int = 1000, client: str = CLIENT, virtual: object = VIRTUAL, dport: int = 53) -> bytes:
+    """A datagram from a client."""
+    ends = IP(src=client, dst=str(virtual)) / UDP(sport=port, dport=dport)
+    return bytes(Ether(dst=OUR_MAC, src=CLIENT_MAC) / ends / b"payload")
+
+
+def gated(frame: bytes, mac: bytes) -> tuple[int, bytes]:
+    """Verdict and bytes of a frame that goes to the real with this MAC: nothing else in it changes."""
+    return bpf.TX, mac + bytes.fromhex(OUR_MAC.replace(":", "")) + frame[12:]
+
+
+def passed(frame: bytes) -> tuple[int, bytes]:
+    """Verdict and bytes of a frame that the kernel gets untouched."""
+    return bpf.PASS, frame
+
+
+def dropped(frame: bytes) -> tuple[int, bytes]:
+    """Verdict and bytes of a frame that goes nowhere, untouched."""
+    return bpf.DROP, frame
+
+
+@dataclass
+class World:
+    """A data path and the node's name."""
+
+    data: DataPath
+    node: str
+
+    @classmethod
+    def open(cls, node: str = NODE, settings: Connections = SETTINGS, attach: str = "auto") -> World:
+        """Nothing is applied yet."""
+        return cls(asyncio.run(DataPath.open(node, INTERFACE, settings, attach)), node)
+
+    def apply(self, *services: Service) -> None:
+        """See DataPath.apply."""
+        asyncio.run(self.data.apply(services))
+
+    def apply_reals(self, *reals: Destination, fallback: Destination | None = None, scheduler: str = "rr") -> None:
+        """One TCP and one UDP service with the same reals."""
+        self.apply(*(Service(key, scheduler, reals, fallback) for key in (TCP_KEY, UDP_KEY)))
+
+    def send(self, frame: bytes) -> tuple[int, bytes]:
+        """The verdict, and the bytes that leave."""
+        verdict, out, _ = bpf.run_program(self.data.program_fd, frame)
+        return verdict, out
+
+    def real_of(self, frame: bytes) -> int:
+        """The number of the real that a frame is sent to."""
+        verdict, out = self.send(frame)
+        assert verdict == bpf.TX
+        assert (verdict, out) == gated(frame, out[:6])
+        return out[5]
+
+    @contextlib.contextmanager
+    def counting(self, **expected: int) -> Iterator[None]:
+        """What is done within moves these counters by so much, and no other (rx_packets is their sum)."""
+        before = self.data.counters()
+        yield
+        after = self.data.counters()
+        moved = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+        if packets := sum(count for name, count in expected.items() if name != "events_lost"):
+            expected = {"rx_packets": packets, **expected}
+        assert moved == expected
+
+    def forget(self) -> None:
+        """No connection, no event, no lease."""
+        for keys, _ in self.maps["connections"].batches():
+            self.maps["connections"].delete(keys.copy())
+        self.data.read_events()
+        self.data.renew_lease(0)
+
+    @property
+    def maps(self) -> dict[str, bpf.Map]:
+        """The lasting maps, by name."""
+        return self.data._maps().maps
+
+    def entries(self) -> list[tuple[Any, Any]]:
+        """Key and value of each connection, as the kernel holds them."""
+        batches = self.maps["connections"].batches()
+        return [pair for keys, values in batches for pair in zip(keys.copy(), values.copy(), strict=True)]
+
+    def entry(self) -> Any:
+        """The value of the only connection."""
+        ((_, value),) = self.entries()
+        return value
+
+    def edit(self, **fields: int) -> None:
+        """Set fields of every connection."""
+        for key, value in self.entries():
+            for name, number in fields.items():
+                value[name] = number
+            self.maps["connections"].update(np.array([key]), np.array([value]))
+
+    def age(self, ticks: int) -> None:
+        """As if so much time had gone by since every connection's last packet."""
+        self.edit(last_seen_t=View.now_t() - ticks)
+
+    def states(self) -> list[int]:
+        """Of all connections, by client port."""
+        rows: Rows = self.data.snapshot()
+        states: list[int] = np.sort(rows, order="client_port")["state"].tolist()
+        return states
+
+    def close(self) -> None:
+        """Leave nothing."""
+        self.data.close(detach=True)
+        pins.remove_node(self.node)
+
+
+def local() -> Destination:
+    """This director itself."""
+    return Destination(LOCAL, 1)
