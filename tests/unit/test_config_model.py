@@ -1,0 +1,60 @@
+"""`lb.model`: the look-ups over a cluster that everybody else relies on."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from lb import config
+from lb.model import Cluster, Endpoint, Ha, Virtual
+from tests.unit.test_config import VALID
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    more = """
+[[virtual]]
+name = "tls"
+address = "192.168.1.105"
+port = 443
+check = {type = "connect", port = 8443}
+real = [{address = "192.168.1.101", name = "web1"}, {address = "192.168.1.107"}]
+"""
+    text = VALID.replace('name = "lb2"', 'name = "lb2"\ninterface = "eth9"')
+    return config.parse(text + more, "/etc/lbctl/cluster.toml")
+
+
+def test_nodes_and_peers(cluster: Cluster) -> None:
+    assert cluster.node("lb2").address == IPv4Address("192.168.1.104")
+    assert [peer.name for peer in cluster.peers_of("lb2")] == ["lb1"]
+    assert [cluster.interface_of(node) for node in cluster.nodes] == ["eth0", "eth9"]
+    with pytest.raises(KeyError):
+        cluster.node("lb3")
+
+
+def test_addresses_and_files(cluster: Cluster) -> None:
+    assert cluster.addresses == (IPv4Address("192.168.1.105"),)
+    assert cluster.authkeys_path == Path("/etc/lbctl/authkeys")
+    elsewhere = cluster.model_copy(update={"ha": Ha(authkeys="/root/keys")})
+    assert elsewhere.authkeys_path == Path("/root/keys")
+
+
+def test_where_reals_are_asked_and_how_they_are_called(cluster: Cluster) -> None:
+    web, tls = cluster.virtuals
+    assert (web.check_port, tls.check_port) == (80, 8443)
+    assert [tls.real_name(real) for real in tls.reals] == ["web1", "tls2"]
+
+
+def test_silence_is_late_after_half_of_deadtime_unless_said_otherwise() -> None:
+    assert Ha().late_s == 0.25
+    assert Ha(warntime=0.3).late_s == 0.3
+
+
+def test_a_fallback_is_its_text_or_a_value() -> None:
+    base = {"name": "v", "address": "10.0.0.1", "port": 80}
+    end = Endpoint(address=IPv4Address("127.0.0.1"), port=80)
+    assert Virtual.model_validate({**base, "fallback": "127.0.0.1:80"}).fallback == end
+    assert Virtual.model_validate({**base, "fallback": end}).fallback == end
+    assert str(Endpoint(address=IPv4Address("10.0.0.9"))) == "10.0.0.9"
