@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 
 from lb import hosts
-from lb.model import Cluster, Virtual, format_duration
+from lb.model import Cluster, format_duration
 from lb.positions import Finding, Path
 from lb.wording import did_you_mean, show
 
@@ -18,13 +18,7 @@ MOST_NODES = 2
 CONTENT_KEYS = ("service", "request", "receive", "virtualhost", "method", "status")
 """Keys of a check that only `negotiate` reads."""
 
-
 Rule = Callable[[Cluster], Iterator[Finding]]
-
-
-def _checks(cluster: Cluster) -> Iterator[tuple[Path, Virtual]]:
-    for v, virtual in enumerate(cluster.virtuals):
-        yield ("virtual", v, "check"), virtual
 
 
 def _nodes(cluster: Cluster) -> Iterator[Finding]:
@@ -137,8 +131,8 @@ def _not_yet(cluster: Cluster) -> Iterator[Finding]:
 
 def _check_keys(cluster: Cluster) -> Iterator[Finding]:
     """Keys that the check's type would ignore, though their author relies on them."""
-    for place, virtual in _checks(cluster):
-        check = virtual.check
+    for v, virtual in enumerate(cluster.virtuals):
+        check, place = virtual.check, ("virtual", v, "check")
         kind = (*place, "type")
         if check.type == "connect":
             for key in CONTENT_KEYS:

@@ -7,6 +7,7 @@ needs them: the value, what is accepted, and where a misplaced key belongs.
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -15,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from lb import model
 from lb.positions import Finding, Path
-from lb.wording import closest, did_you_mean, show
+from lb.wording import BOOLEANS, closest, did_you_mean, show
 
 SECTIONS: dict[Path, tuple[str, type[BaseModel]]] = {
     (): ("the top level", model.Cluster),
@@ -62,6 +63,8 @@ REAL_PORT = (
     "a real has no port of its own: with forward 'gate' only MAC addresses are rewritten, so the real answers on "
     "the virtual's own port; remove this key, and let the server listen on that port"
 )
+
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
 
 _STAND_INS: dict[str, Any] = {
     "cluster": {},
@@ -112,7 +115,7 @@ def _mend(values: Any, detail: ErrorDetails) -> None:
     if isinstance(key, int):
         values[key] = _STAND_IN_ELEMENTS.get(parents[-1], {})
     elif key in _STAND_INS and detail["type"] != "extra_forbidden":
-        values[key] = _STAND_INS[key]
+        values[key] = deepcopy(_STAND_INS[key])
     else:
         del values[key]
 
@@ -129,17 +132,17 @@ def _message(detail: ErrorDetails) -> str:
         case "literal_error":
             return _not_a_choice(value, re.findall(r"'([^']*)'", detail["ctx"]["expected"]))
         case "int_type":
-            hint = f"; write {value} without quotes" if isinstance(value, str) and value.isdecimal() else ""
+            hint = f"; write {value} without quotes" if isinstance(value, str) and _NUMBER.fullmatch(value) else ""
             return f"{show(value)} is not a whole number{hint}"
         case "bool_type":
-            meant = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
-            word = meant.get(value.lower()) if isinstance(value, str) else None
+            word = BOOLEANS.get(value.lower()) if isinstance(value, str) else None
             return f"{show(value)} is not true or false" + (f"; write {word} without quotes" if word else "")
         case "tuple_type" | "model_type":
             return _wrong_table(place, value)
         case _:
-            hint = f': "{value}"' if isinstance(value, (int, float)) else ""
-            return f"{show(value)} is not text; write it in quotes{hint}"
+            text = show(value)
+            hint = f': "{text}"' if isinstance(value, (int, float)) and " " not in text else ""
+            return f"{text} is not text; write it in quotes{hint}"
 
 
 def _not_a_choice(value: object, choices: list[str]) -> str:

@@ -8,13 +8,12 @@ import tomllib
 from typing import Any
 
 from lb.errors import Problem
-from lb.wording import show
+from lb.wording import BOOLEANS, show
 
 _PLACE = re.compile(r"(?P<what>.*) \((?:at line (?P<line>\d+), column \d+|at end of document)\)", re.DOTALL)
 _KEY_VALUE = re.compile(r"\s*(?P<key>[A-Za-z0-9_.-]+)\s*(?P<equals>=?)\s*(?P<value>.*?)\s*(?:#.*)?", re.DOTALL)
 _TYPOGRAPHIC = dict.fromkeys("“”„«»", '"') | dict.fromkeys("‘’‚", "'") | dict.fromkeys("–—−", "-")  # noqa: RUF001
 """What word processors and web pages make of quotes and hyphens."""
-_BOOLEANS = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
 
 class SyntaxProblem(Exception):  # noqa: N818
@@ -64,7 +63,7 @@ def _explain_pair(key: str, equals: str, value: str) -> str:
     if value[0] in "\"'[{":
         return f"the value of {key} is not TOML; compare quotes, commas and brackets"
     fact = f"{show(value)} is not a value" if equals else "there is no '=' between key and value"
-    return f"{fact}; write {key} = {_BOOLEANS.get(value.lower(), quoted(value))}"
+    return f"{fact}; write {key} = {BOOLEANS.get(value.lower(), quoted(value))}"
 
 
 def quoted(text: str) -> str:

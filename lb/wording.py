@@ -13,6 +13,9 @@ from lb.catalog import Word, available
 LONGEST = 60
 """Characters of a value that a message quotes before it is cut."""
 
+BOOLEANS = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
+"""What people write for TOML's two words."""
+
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 

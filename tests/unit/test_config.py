@@ -83,9 +83,11 @@ def test_a_broken_configuration(breakage: Breakage) -> None:
 
 
 def test_an_absurd_number_is_not_printed() -> None:
-    text = VALID.replace("max = 65536", f"max = 0x{'f' * 5000}")
+    absurd = f"0x{'f' * 5000}"
+    text = VALID.replace("max = 65536", f"max = {absurd}").replace('"eth0"', absurd)
     assert problems(text) == [
-        "13: connections.max: a number of more than 60 digits is out of range; accepted: 1024 to 16777216"
+        "2: cluster.interface: a number of more than 60 digits is not text; write it in quotes",
+        "13: connections.max: a number of more than 60 digits is out of range; accepted: 1024 to 16777216",
     ]
 
 
