@@ -18,6 +18,7 @@ from lb.cli.summary import summary
 from lb.errors import ConfigError, LbctlError, Problem, UsageError
 from lb.model import Cluster
 from lb.positions import Finding
+from lb.rundir import authkeys_path
 
 
 @click.command()
@@ -55,14 +56,14 @@ def _authkeys_advice(cluster: Cluster) -> Iterator[Finding]:
     """What `lbctl up` would say about the keys; no error here: a file may be checked where it will not run."""
     if len(cluster.nodes) < 2:
         return
-    place = ("ha", "authkeys")
+    place, path = ("ha", "authkeys"), authkeys_path(cluster)
     try:
-        short = keys.load(cluster.authkeys_path).short
+        short = keys.load(path).short
     except ConfigError as error:
         yield from (Finding((place,), line) for line in error.lines())
         return
     for key_id in short:
-        message = f"{cluster.authkeys_path}: key {key_id} is shorter than {keys.SHORT_KEY} characters; {keys.MEND}"
+        message = f"{path}: key {key_id} is shorter than {keys.SHORT_KEY} characters; {keys.MEND}"
         yield Finding((place,), message)
 
 
