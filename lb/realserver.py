@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from lb import namespaces
 from lb.errors import UsageError
 from lb.model import Cluster, Virtual
-from lb.netif import add_address, addresses, namespaces, remove_address, sysctl
+from lb.netif import add_address, addresses, remove_address, sysctl
 from lb.rundir import RUN_DIR
 
 _CONF = "net/ipv4/conf"

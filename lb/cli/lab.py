@@ -14,8 +14,6 @@ import click
 from click.shell_completion import CompletionItem
 from rich.markup import escape
 
-from ha import authkeys
-from lb import config
 from lb.cli.options import conf_argument
 from lb.cli.output import err, json_option, out, print_json, print_table, state
 from lb.errors import NotRunningError, UsageError
@@ -68,6 +66,8 @@ def up(conf: Path, hosts_only: bool, as_json: bool) -> None:
     \b
     lbctl lab up conf/cluster.toml
     """
+    from ha import authkeys
+    from lb import config
     from lb.lab import control
 
     cluster = config.load(conf)
@@ -119,6 +119,8 @@ def down(conf: Path | None, as_json: bool) -> None:
 
 def _name_of(conf: Path) -> str:
     """The cluster whose lab is meant: the one that was raised from this file, which may be broken or gone now."""
+    from lb import config
+
     path = conf.absolute()
     raised = next((known.name for known in labs.labs() if known.conf == path), None)
     return raised or config.load(conf).cluster.name
@@ -180,8 +182,8 @@ def shell(host: str) -> None:
 
 
 def _become(name: str, command: Sequence[str]) -> None:
+    from lb import namespaces
     from lb.lab import services
-    from lb.netif import namespaces
 
     owner, host = labs.running_host(name)
     namespaces.enter(host.namespace, host.name)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lb import api, config, rundir
+from lb import config, rundir
 from lb.errors import LabError, LbctlError, NotRunningError
 from lb.lab import machines, services, state, topology, webserver
 from lb.lab.examples import example
@@ -141,6 +141,8 @@ def _unready(lab: Lab, directors: Iterable[Host]) -> str | None:
 
 
 def _status(node: str) -> dict[str, Any]:
+    from lb import api
+
     try:
         document: dict[str, Any] = api.call(node, "GET", "/status", timeout_s=2.0)
     except LbctlError:
@@ -179,8 +181,6 @@ def down(cluster: str | None) -> list[str]:
         found = [lab for lab in state.labs() if cluster in (None, lab.name)]
         for lab in found:
             _remove(lab)
-        with contextlib.suppress(OSError):  # it is not empty, or not there
-            state.LAB_DIR.rmdir()
         return [lab.name for lab in found]
 
 
@@ -194,6 +194,8 @@ def _remove(lab: Lab) -> None:
         elif path.name != "lab.json":
             path.unlink()
     shutil.rmtree(lab.directory)
+    with contextlib.suppress(OSError):  # another lab is there
+        state.LAB_DIR.rmdir()
 
 
 def status(lab: Lab) -> dict[str, Any]:

@@ -18,20 +18,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lb import bpf, realserver
+from lb import namespaces, realserver
 from lb.errors import LabError
 from lb.lab import services
 from lb.lab.state import Lab
 from lb.lab.topology import Host, Topology
 from lb.model import Cluster
-from lb.netif import add_address, namespaces, wiring
+from lb.netif import add_address, names, wiring
 from lb.rundir import RUN_DIR
 
 BRIDGE = "switch"
 PIN_DIR = Path("/sys/fs/bpf/lbctl")
 KILL_TIMEOUT_S = 10.0
 
-_XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, bpf.PASS, 0x95, 0, 0, 0)
+_XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
 """r0 = XDP_PASS; exit. Frames that a veth's other end sends with XDP_TX vanish unless this end runs a program, too."""
 
 
@@ -64,7 +64,7 @@ def start_switch(topology: Topology) -> None:
     """Raise the switch if it is not there."""
     if namespaces.exists(topology.switch):
         return
-    namespaces.create(topology.switch)
+    names.create(topology.switch)
     with namespaces.inside(topology.switch, "switch"):
         wiring.add_bridge(BRIDGE)
         wiring.set_up(BRIDGE)
@@ -74,7 +74,7 @@ def boot(lab: Lab, cluster: Cluster, host: Host) -> None:
     """Switch a host on, without its services. What an unfinished start left behind goes first."""
     cut_power(lab, host)
     lab.disk(host).mkdir(parents=True, exist_ok=True)
-    namespaces.create(host.namespace)
+    names.create(host.namespace)
     _plug_in(lab.topology, host)
     with namespaces.inside(host.namespace, host.name):
         wiring.set_up("lo")
@@ -102,11 +102,17 @@ def _plug_in(topology: Topology, host: Host) -> None:
         with namespaces.inside(topology.switch, "switch"):
             wiring.add_cable(BRIDGE, port, fd, host.interface, host.mac)
             if host.kind == "director":
-                program = bpf.load_xdp(_XDP_PASS)
-                wiring.attach_xdp(port, program)
-                os.close(program)
+                _run_pass_program(port)
     finally:
         os.close(fd)
+
+
+def _run_pass_program(port: str) -> None:
+    from lb import bpf
+
+    program = bpf.load_xdp(_XDP_PASS)
+    wiring.attach_xdp(port, program)
+    os.close(program)
 
 
 def cut_power(lab: Lab, host: Host) -> None:
@@ -127,7 +133,7 @@ def halt(lab: Lab, hosts: Iterable[Host]) -> None:
         realserver.record_path(host.namespace).unlink(missing_ok=True)
         if host.kind == "director":
             _forget_director(host.name)
-        namespaces.remove(host.namespace)
+        names.remove(host.namespace)
 
 
 def _forget_director(node: str) -> None:
@@ -142,7 +148,7 @@ def remove_switch(topology: Topology) -> None:
     """End the switch, and with it all cables."""
     if number := namespaces.inode(topology.switch):
         _kill_all({number})
-    namespaces.remove(topology.switch)
+    names.remove(topology.switch)
 
 
 def _kill_all(inodes: set[int]) -> None:

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from lb import namespaces
 from lb.lab import udp_echo, webserver
 from lb.lab.state import Lab
 from lb.lab.topology import Host
-from lb.netif import namespaces
 
 Process = subprocess.Popen[bytes]
 

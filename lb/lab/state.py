@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from lb import namespaces
 from lb.errors import LabError, NotRunningError
 from lb.lab.topology import Host, Topology
-from lb.netif import namespaces
 from lb.rundir import RUN_DIR
 
 LAB_DIR = RUN_DIR / "lab"

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from lb.netif import namespaces
+from lb import namespaces
+from lb.netif import names
 
 _CLONE_NEWNS = 0x00020000
 
@@ -68,4 +69,4 @@ def segment() -> Iterator[tuple[str, str]]:
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
         for name in (here, there):
-            namespaces.remove(name)
+            names.remove(name)

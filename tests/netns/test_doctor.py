@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from lb import rundir
+from lb import namespaces, rundir
 from lb.doctor import DIRECTOR, MACHINE, REAL, examine_machine
-from lb.netif import namespaces
+from lb.netif import names
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf" / "cluster.toml"
@@ -66,8 +66,8 @@ def hosts(tmp_path: Path) -> Iterator[tuple[Host, Host]]:
         made = []
         for role, address in (("lb1", "192.168.1.103"), ("web1", "192.168.1.101")):
             name = f"lbctl-doctor-{role}-{os.getpid()}"
-            namespaces.create(name)
-            undo.callback(namespaces.remove, name)
+            names.create(name)
+            undo.callback(names.remove, name)
             made.append(Host(name, address, keys))
         keys.write_text("1 sha256 " + "0123456789abcdef" * 4 + "\n")
         keys.chmod(0o600)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from lb import netif
+from lb import namespaces, netif
 from lb.errors import NetworkError
-from lb.netif import InterfaceWatch, Link, Neighbours, namespaces, rtnl, sysctl, wiring
+from lb.netif import InterfaceWatch, Link, Neighbours, rtnl, sysctl, wiring
 from tests.netns.conftest import ip
 
 PEER = IPv4Address("10.77.0.2")

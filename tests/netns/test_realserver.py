@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from lb import config, realserver
+from lb import config, namespaces, realserver
 from lb.errors import UsageError
 from lb.model import Cluster
-from lb.netif import add_address, namespaces, own_addresses, sysctl
+from lb.netif import add_address, own_addresses, sysctl
 from tests.netns.conftest import ip
 
 CONF = """

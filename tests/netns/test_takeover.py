@@ -12,8 +12,8 @@ import uvloop
 
 from ha import takeover
 from ha.takeover import Announcer, announcement_frames
+from lb import namespaces
 from lb.errors import NetworkError
-from lb.netif import namespaces
 from tests.netns.conftest import ip, wait_for
 
 VIP = IPv4Address("10.77.0.100")
