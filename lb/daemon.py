@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 
 import structlog
 import uvloop
 
-from ha import authkeys
 from lb import rundir
 from lb.api import Server
 from lb.director import Director
@@ -21,9 +21,11 @@ log = structlog.get_logger(__name__)
 
 def run(cluster: Cluster, node: str) -> None:
     """Be the director `node` until SIGTERM, Ctrl-C or `lbctl down`. Raises LbctlError."""
-    keys = authkeys.load(rundir.authkeys_path(cluster))
+    director = Director(cluster, node)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each check under way has a socket
     with rundir.lock(node):
-        uvloop.run(_run(Director(cluster, node, keys)))
+        uvloop.run(_run(director))
 
 
 async def _run(director: Director) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import structlog
 
-from ha.authkeys import AuthKeys
+from ha import authkeys
 from ha.failover import Failover
 from ha.takeover import Announcer
 from lb import plan, state, status
@@ -37,7 +37,7 @@ from lb.netif import InterfaceWatch, Link, Neighbours, add_address, remove_addre
 from lb.plan import Override, Target
 from lb.probes import Target as ProbeTarget
 from lb.rates import SAMPLE_INTERVAL_S, Rates
-from lb.rundir import state_path
+from lb.rundir import authkeys_path, state_path
 
 log = structlog.get_logger(__name__)
 
@@ -49,10 +49,11 @@ HANDOVER_LINGER_S = 0.3
 class Director:
     """This node's director, from `start` to `stop`."""
 
-    def __init__(self, cluster: Cluster, name: str, keys: AuthKeys) -> None:
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        """Raises ConfigError if the shared keys are not as they should be."""
         self.cluster = cluster
         self.node = cluster.node(name)
-        self._keys = keys
+        self._keys = _keys(cluster)
         self._interface = cluster.interface_of(self.node)
         self._overrides, self._remembered = state.load(state_path(name))
         self._changed = asyncio.Event()
@@ -242,6 +243,7 @@ class Director:
         Raises ConfigError, UsageError.
         """
         new = load(path or self.cluster.path)
+        keys = _keys(new)
         self._refuse_restart_only(new)
         old, self.cluster = self.cluster, new
         self.node = new.node(self.node.name)
@@ -258,7 +260,7 @@ class Director:
             for address in set(old.addresses) - set(new.addresses):
                 remove_address(self._interface, address)
             await self.take()
-        self._failover.reconfigure(new)
+        self._failover.reconfigure(new, keys)
         self._remember()
         log.info("configuration reloaded", file=str(new.path))
         return {"message": f"{self.node.name}: {new.path} applied"}
@@ -387,3 +389,10 @@ class Director:
         checked = {target: h.state for target, h in self._checker.snapshot().items()} if health else {}
         with contextlib.suppress(OSError):
             state.save(state_path(self.node.name), dict(self._overrides), checked)
+
+
+def _keys(cluster: Cluster) -> authkeys.AuthKeys:
+    """The keys that the directors share; one alone has nobody to share with, and uses its own. Raises ConfigError."""
+    if len(cluster.nodes) == 1:
+        return authkeys.parse(authkeys.generate())
+    return authkeys.load(authkeys_path(cluster))
