@@ -18,13 +18,15 @@ from lb.model import Cluster
 class PeerStatus(TypedDict):
     """state: up (heard within deadtime), down (not any more), left (said goodbye), unknown (never heard).
 
-    role: its last known. heard_ms: how long ago it was heard, None if never. hears_us, in_sync, witnesses: as it says.
+    role: its last known. able: could be handed over to now. heard_ms: how long ago it was heard, None if never.
+    hears_us, in_sync, witnesses: as it says.
     """
 
     name: str
     address: str
     state: Literal["up", "down", "left", "unknown"]
     role: Role
+    able: bool
     heard_ms: float | None
     hears_us: bool
     in_sync: bool
@@ -65,6 +67,7 @@ def peers(cluster: Cluster, state: State, lives: Mapping[str, PeerLife], now_s: 
                 "address": str(node.address),
                 "state": _state(life),
                 "role": ROLES[peer.report.phase] if peer else "init",
+                "able": state.able(node.name),
                 "heard_ms": round((now_s - life.heard_s) * 1000, 1) if life.life else None,
                 "hears_us": bool(peer and peer.alive and peer.hears_me),
                 "in_sync": bool(peer and peer.alive and peer.report.synced),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -225,7 +226,7 @@ def test_the_last_one_leaves_and_the_other_takes_over_at_once() -> None:
     assert world.phases()["b"] == "active"
 
 
-FAULTS = {
+FAULTS: dict[str, Callable[[World, str], object]] = {
     "crash": lambda w, n: w.crash(n),
     "unnoticed crash": lambda w, n: w.crash(n, noticed=False),
     "start": lambda w, n: w.start(n),

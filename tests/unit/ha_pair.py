@@ -1,0 +1,202 @@
+"""Real directors' failover on loopback: a pair in one loop, and `python -m tests.unit.ha_pair` as a process of its own.
+
+A process prints one JSON line a change: what its hooks were told to do, and its role.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ha.authkeys import AuthKeys
+from ha.failover import Failover
+from lb.connections import CONNECTION, Rows, empty
+from lb.model import Cluster, ClusterSettings, Ha, Node
+from tests.unit.test_ha_sync import some_rows
+
+KEYS = AuthKeys(1, {1: b"0123456789abcdef0123456789abcdef"})
+PATIENCE_S = 20.0
+"""How long tests wait for what must happen; nothing is asserted on how long it took."""
+
+
+def addresses() -> tuple[str, str, str]:
+    """Loopback addresses that no other test process uses: two directors and a stranger."""
+    pid = os.getpid()
+    network = f"127.{100 + (pid >> 14) % 100}.{pid >> 7 & 127}"
+    low = (pid & 127) * 2
+    return f"{network}.{low % 250 + 1}", f"{network}.{low % 250 + 2}", "127.99.99.99"
+
+
+def free_port() -> int:
+    """A port of the first address that is free for TCP and UDP."""
+    host = addresses()[0]
+    with socket.socket() as tcp:
+        tcp.bind((host, 0))
+        return int(tcp.getsockname()[1])
+
+
+def a_cluster(port: int, pair: tuple[str, str], **ha: Any) -> Cluster:
+    """lb1 and lb2 at these addresses, fast enough for tests, slow enough for a busy machine."""
+    nodes = tuple(Node(name=f"lb{n}", address=IPv4Address(a)) for n, a in enumerate(pair, 1))
+    timing = {"keepalive": 0.05, "deadtime": 0.6, "initdead": 1.5, "preferred": "lb1", **ha}
+    return Cluster(
+        path=Path("/etc/lbctl/cluster.toml"),
+        cluster=ClusterSettings(name="test", interface="lo"),
+        node=nodes,
+        ha=Ha(port=port, **timing),
+    )
+
+
+class Recorder:
+    """Hooks that write down what they are told. table: what a snapshot has. fails: names of hooks that raise."""
+
+    def __init__(self, table: Rows | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
+        self.calls: list[str] = []
+        self.table = empty() if table is None else table
+        self.installed: list[Rows] = []
+        self.fails: set[str] = set()
+        self._tell = tell
+
+    def _note(self, name: str) -> None:
+        self.calls.append(name)
+        self._tell(name)
+        if name in self.fails:
+            raise OSError(f"{name} does not work today")
+
+    async def take(self) -> None:
+        """As of `Hooks`."""
+        self._note("take")
+
+    async def release(self) -> None:
+        """As of `Hooks`."""
+        self._note("release")
+
+    def announce(self) -> None:
+        """As of `Hooks`."""
+        self._note("announce")
+
+    def snapshot(self) -> Rows:
+        """As of `Hooks`."""
+        return self.table
+
+    def install(self, rows: Rows) -> None:
+        """As of `Hooks`."""
+        if "install" in self.fails:
+            raise OSError("install does not work today")
+        self.installed.append(rows)
+
+    @property
+    def rows(self) -> Rows:
+        """All that was installed, in order."""
+        return np.concatenate([np.empty(0, CONNECTION), *self.installed])
+
+    @property
+    def holds(self) -> bool:
+        """Is the address here?"""
+        return [call for call in self.calls if call != "announce"][-1:] == ["take"]
+
+
+class Running:
+    """A director's failover that runs."""
+
+    def __init__(self, cluster: Cluster, name: str, hooks: Recorder, keys: AuthKeys) -> None:
+        self.hooks = hooks
+        self.failover = Failover(cluster, name, keys, hooks)
+        self.task = asyncio.create_task(self.failover.run())
+
+    @property
+    def role(self) -> str:
+        """Its role."""
+        return self.failover.role
+
+    def count(self, name: str) -> int:
+        """One of its counters."""
+        return self.failover.status().counters[name]
+
+    async def stop(self) -> None:
+        """As a crash does it: without a word."""
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for it."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for is anybody's
+            await asyncio.sleep(0.005)
+
+
+class Pair:
+    """lb1 and lb2 with a port of their own."""
+
+    def __init__(self, **ha: Any) -> None:
+        one, two, self.stranger = addresses()
+        self.hosts = (one, two)
+        self.cluster = a_cluster(free_port(), self.hosts, **ha)
+        self.port = self.cluster.ha.port
+        self.running: list[Running] = []
+
+    def start(
+        self, name: str, table: Rows | None = None, cluster: Cluster | None = None, keys: AuthKeys = KEYS
+    ) -> Running:
+        """A process begins."""
+        running = Running(cluster or self.cluster, name, Recorder(table), keys)
+        self.running.append(running)
+        return running
+
+
+@contextlib.asynccontextmanager
+async def a_pair(**ha: Any) -> AsyncIterator[Pair]:
+    """Nothing runs yet; what does at the end is stopped."""
+    pair = Pair(**ha)
+    try:
+        yield pair
+    finally:
+        for running in pair.running:
+            await running.stop()
+
+
+@contextlib.asynccontextmanager
+async def both(table: Rows | None = None, **ha: Any) -> AsyncIterator[tuple[Pair, Running, Running]]:
+    """lb1 active and lb2 standby in sync with it."""
+    async with a_pair(**ha) as pair:
+        one, two = pair.start("lb1", table), pair.start("lb2")
+        await until(lambda: (one.role, two.role) == ("active", "standby"))
+        await until(lambda: one.failover.status().peers[0]["in_sync"])
+        yield pair, one, two
+
+
+async def _process(name: str, port: int, pair: tuple[str, str]) -> None:
+    """Run until killed; a table of 1,000 connections."""
+
+    def tell(word: str) -> None:
+        print(json.dumps({"at": time.clock_gettime(time.CLOCK_MONOTONIC), "word": word}), flush=True)
+
+    cluster = a_cluster(port, pair)
+    failover = Failover(cluster, name, KEYS, Recorder(some_rows(1000), tell))
+    running = asyncio.create_task(failover.run())
+    word = ""
+    while not running.done():
+        status = failover.status()
+        peer = status.peers[0]
+        new = f"{status.role} beside {peer['state']} {peer['role']}{' in sync' if peer['in_sync'] else ''}"
+        if new != word:
+            word = new
+            tell(word)
+        await asyncio.sleep(0.002)
+    await running
+
+
+if __name__ == "__main__":
+    asyncio.run(_process(sys.argv[1], int(sys.argv[2]), (sys.argv[3], sys.argv[4])))

@@ -1,0 +1,362 @@
+"""Two real directors' failover in one loop: real UDP and TCP on loopback, under both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+import uvloop
+
+from ha.authkeys import AuthKeys
+from ha.links import MAX_GREETING
+from ha.rows import MAX_ROWS
+from lb.errors import FailoverError, NetworkError
+from tests.unit.ha_pair import KEYS, Pair, Running, a_pair, both, until
+from tests.unit.test_ha_sync import some_rows
+
+Scenario = Callable[[], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Runs a scenario to its end."""
+    return request.param  # type: ignore[no-any-return]
+
+
+def test_a_pair_comes_up_and_the_standby_gets_200_000_connections(run: Callable[[Any], None]) -> None:
+    table = some_rows(200_000)
+
+    async def scenario() -> None:
+        async with both(table) as (_, one, two):
+            assert len(two.hooks.rows) == len(table)
+            assert (two.hooks.rows == table).all()
+            assert max(len(rows) for rows in two.hooks.installed) <= MAX_ROWS
+            assert (one.hooks.calls, two.hooks.holds) == (["take"], False)
+            status = one.failover.status()
+            assert status.role == "active"
+            assert status.peers[0]["state"] == "up"
+            assert status.sync["state"] == two.failover.status().sync["state"] == "in-sync"
+            assert status.sync["connections"] == 200_000
+            assert status.warnings == []
+
+    run(scenario())
+
+
+def test_increments_arrive(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both() as (_, one, two):
+            rows = some_rows(10_000)
+            for piece in np.array_split(rows, 100):
+                one.failover.push(piece)
+            await until(lambda: len(two.hooks.rows) == len(rows))
+            assert (two.hooks.rows == rows).all()
+
+    run(scenario())
+
+
+def test_lost_events_are_made_good_by_a_snapshot(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both(some_rows(10)) as (_, one, two):
+            one.hooks.table = some_rows(20, seed=1)
+            one.failover.resync()
+            await until(lambda: len(two.hooks.rows) == 30)
+            await until(lambda: two.role == "standby" and one.failover.status().sync["state"] == "in-sync")
+
+    run(scenario())
+
+
+def test_a_table_that_cannot_take_rows_is_not_in_sync(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both() as (_, one, two):
+            two.hooks.fails.add("install")
+            one.failover.push(some_rows(1))
+            await until(lambda: two.failover.status().sync["state"] == "syncing")
+            await until(lambda: not one.failover.status().peers[0]["in_sync"])
+            with pytest.raises(FailoverError, match="lb2 is not in sync"):
+                await one.failover.standby()
+            two.hooks.fails.clear()
+            one.hooks.table = some_rows(3)
+            await until(lambda: len(two.hooks.rows) == 3)
+
+    run(scenario())
+
+
+def test_standby_and_takeover_move_the_address_and_the_sync_turns_round(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both(some_rows(10)) as (_, one, two):
+            await one.failover.standby()
+            assert (one.role, two.role) == ("standby", "active")
+            assert (one.hooks.holds, two.hooks.holds) == (False, True)
+            two.failover.push(some_rows(5))
+            await until(lambda: len(one.hooks.rows) == 5)
+            await until(lambda: two.failover.status().peers[0]["in_sync"])
+            await one.failover.takeover()
+            assert one.role == "active"
+            await until(lambda: two.role == "standby" and not two.hooks.holds)
+            await one.failover.takeover()  # is active already
+
+    run(scenario())
+
+
+def test_standby_is_refused_with_nobody_there(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with a_pair() as pair:
+            one = pair.start("lb1")
+            await until(lambda: one.role == "active")
+            with pytest.raises(FailoverError, match=r"lb1: lb2 is not heard"):
+                await one.failover.standby()
+            assert one.role == "active"
+
+    run(scenario())
+
+
+def test_leaving_hands_over_first(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both() as (_, one, two):
+            assert await one.failover.leave()
+            await one.task
+            assert (two.role, two.hooks.holds, one.hooks.holds) == ("active", True, False)
+            await until(lambda: two.failover.status().peers[0]["state"] == "left")
+            assert not await two.failover.leave(), "nobody is left to hand over to"
+            await two.task
+            assert not two.hooks.holds
+
+    run(scenario())
+
+
+def test_a_process_that_ends_without_a_word_is_missed_at_once(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both(deadtime=30.0, initdead=60.0) as (pair, one, two):  # silence cannot be what is noticed
+            await one.stop()
+            await until(lambda: two.role == "active" and two.hooks.holds)
+            new = pair.start("lb1")
+            await until(lambda: new.role == "standby")
+            assert new.hooks.calls == ["release"], "what the kernel kept of the first life"
+
+    run(scenario())
+
+
+def test_the_other_side_misses_it_at_once_too(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both(deadtime=30.0, initdead=60.0) as (_, one, two):
+            await one.failover.standby()
+            await two.stop()
+            await until(lambda: one.role == "active" and one.hooks.holds)
+
+    run(scenario())
+
+
+def test_an_address_that_cannot_be_taken_is_not_claimed(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both() as (_, one, two):
+            two.hooks.fails.add("take")
+            with pytest.raises(FailoverError, match="lb1 stays active: lb2"):
+                await one.failover.standby()
+            assert (one.role, one.hooks.holds) == ("active", True)
+            assert two.hooks.calls[-1] == "release"
+            two.hooks.fails.clear()
+            await until(lambda: one.failover.status().peers[0]["able"])
+            await one.failover.standby()
+            assert two.hooks.holds
+
+    run(scenario())
+
+
+def test_an_address_that_cannot_be_released_is_tried_again(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both() as (_, one, two):
+            one.hooks.fails.add("release")
+            handing = asyncio.create_task(one.failover.standby())
+            await until(lambda: one.hooks.calls.count("release") == 2)
+            assert two.role == "active"
+            one.hooks.fails.clear()
+            await handing
+
+    run(scenario())
+
+
+def test_auto_failback(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both(auto_failback=True) as (pair, one, two):
+            await one.stop()
+            await until(lambda: two.role == "active")
+            new = pair.start("lb1")
+            await until(lambda: new.role == "active")
+            await until(lambda: two.role == "standby" and not two.hooks.holds)
+
+    run(scenario())
+
+
+def test_reload(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both() as (pair, one, two):
+            slower = pair.cluster.model_copy(update={"ha": pair.cluster.ha.model_copy(update={"deadtime": 5.0})})
+            one.failover.reconfigure(slower)
+            await until(lambda: any("differs" in warning for warning in two.failover.status().warnings))
+            two.failover.reconfigure(slower, AuthKeys(2, {**KEYS.keys, 2: b"another key, another day"}))
+            await until(lambda: one.failover.status().counters["heartbeat_key"] > 0)
+            one.failover.reconfigure(slower, AuthKeys(2, {**KEYS.keys, 2: b"another key, another day"}))
+            await until(lambda: one.failover.status().warnings == two.failover.status().warnings == [])
+            assert (one.role, two.role) == ("active", "standby")
+            moved = slower.model_copy(update={"ha": slower.ha.model_copy(update={"port": 1})})
+            with pytest.raises(FailoverError, match="lbctl down"):
+                one.failover.reconfigure(moved)
+
+    run(scenario())
+
+
+def test_a_port_that_is_taken(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both() as (pair, _, _):
+            again = pair.start("lb1")
+            with pytest.raises(NetworkError, match=f"port {pair.port}"):
+                await again.task
+
+    run(scenario())
+
+
+# ----------------------------------------------------------------------------------------------------- attacks
+
+
+def udp(pair: Pair, target: int, *datagrams: bytes) -> None:
+    """Send them from the stranger to lb1 (0) or lb2 (1)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for datagram in datagrams:
+            sock.sendto(datagram, (pair.hosts[target], pair.port))
+
+
+async def tcp(pair: Pair, source: int | None, *pieces: bytes) -> None:
+    """Connect to lb1 from the stranger or from a peer's address, send, and wait for the other end to close."""
+    host = pair.stranger if source is None else pair.hosts[source]
+    reader, writer = await asyncio.open_connection(pair.hosts[0], pair.port, local_addr=(host, 0))
+    with contextlib.suppress(OSError):
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        while await reader.read(1000):
+            pass
+    writer.transport.abort()
+
+
+async def unshaken(one: Running, two: Running) -> None:
+    """They are what they were, and still talk."""
+    assert (one.role, two.role) == ("active", "standby")
+    assert (one.hooks.calls.count("take"), two.hooks.calls.count("take")) == (1, 0)
+    rows = some_rows(3)
+    before = len(two.hooks.rows)
+    one.failover.push(rows)
+    await until(lambda: len(two.hooks.rows) == before + 3)
+
+
+def test_wrong_key(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with a_pair() as pair:
+            one = pair.start("lb1")
+            two = pair.start("lb2", keys=AuthKeys(1, {1: b"this is not the cluster's key"}))
+            await until(lambda: one.count("heartbeat_key") > 3 and two.count("heartbeat_key") > 3)
+            await until(lambda: one.count("sync_key") > 0)
+            await until(lambda: one.role == two.role == "active")  # they are not one cluster
+            assert one.failover.status().peers[0]["state"] == "unknown"
+
+    run(scenario())
+
+
+def test_replayed_heartbeats(run: Callable[[Any], None]) -> None:
+    """A wiretap in front of lb1 records what lb2 says; then it is said again, in this life and to the next one."""
+
+    async def scenario() -> None:
+        async with both() as (pair, one, two):
+            recorded: list[bytes] = []
+            hear = one.failover.received
+
+            def tapped(data: bytes) -> None:
+                recorded.append(data)
+                hear(data)
+
+            one.failover.received = tapped  # type: ignore[method-assign]
+            await until(lambda: len(recorded) >= 5)
+            udp(pair, 0, *recorded[:5])
+            await until(lambda: one.count("heartbeat_replayed") >= 5)
+            await unshaken(one, two)
+            await two.stop()
+            await one.stop()
+            again = pair.start("lb1")
+            await until(lambda: again.count("heartbeat_sent") > 0)
+            udp(pair, 0, *recorded)
+            await until(lambda: again.role == "active")
+            await until(lambda: again.count("heartbeat_replayed") >= len(recorded))
+            assert again.failover.status().peers[0]["state"] == "unknown"
+
+    run(scenario())
+
+
+def test_random_bytes_at_the_heartbeat_port(run: Callable[[Any], None]) -> None:
+    async def scenario() -> None:
+        async with both() as (pair, one, two):
+            chance = random.Random(5)
+            junk = [chance.randbytes(chance.randrange(1, 1500)) for _ in range(100)]
+            udp(pair, 0, b"", *junk)
+            udp(pair, 1, *junk)
+            await until(lambda: one.count("heartbeat_malformed") == 101 and two.count("heartbeat_malformed") == 100)
+            await unshaken(one, two)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("source", "data", "counter"),
+    [
+        (None, b"", "sync_stranger"),
+        (1, b"GET / HTTP/1.0\r\n\r\n", "sync_malformed"),
+        (1, b"LBSY\x09\x00\x10", "sync_version"),
+        (1, b"LBSY\x01\xff\xff", "sync_oversized"),
+        (1, b"LBSY\x01\x00\x04junk", "sync_malformed"),
+        (1, b"LBSY\x01", "sync_timeout"),
+    ],
+    ids=["stranger", "http", "version", "oversized", "junk", "slow"],
+)
+def test_garbage_at_the_sync_port(
+    run: Callable[[Any], None], source: int | None, data: bytes, counter: str
+) -> None:
+    async def scenario() -> None:
+        async with both() as (pair, one, two):
+            await tcp(pair, source, data)
+            await until(lambda: one.count(counter) == 1)
+            await unshaken(one, two)
+
+    run(scenario())
+
+
+def test_many_slow_connections_from_the_peers_address(run: Callable[[Any], None]) -> None:
+    """Slow-loris: the session that exists goes on, no more than a few are kept waiting, and all are counted."""
+
+    async def scenario() -> None:
+        async with both() as (pair, one, two):
+            crowd = [asyncio.create_task(tcp(pair, 1, b"L", b"B")) for _ in range(MAX_GREETING + 10)]
+            await until(lambda: one.count("sync_crowded") == 10)
+            await unshaken(one, two)
+            await asyncio.gather(*crowd)
+            assert one.count("sync_timeout") == MAX_GREETING
+
+    run(scenario())
+
+
+def test_an_oversized_frame_in_an_open_session(run: Callable[[Any], None]) -> None:
+    """A peer whose stream goes wrong is closed on, counted, and synced anew."""
+
+    async def scenario() -> None:
+        async with both(some_rows(10)) as (_, one, two):
+            channel = next(iter(two.failover._links.links.values()))._channel
+            channel._writer.write(b"\xff" * 100)
+            await until(lambda: one.count("sync_oversized") == 1)
+            await until(lambda: one.count("sync_opened") == 2 and two.role == "standby")
+            await until(lambda: one.failover.status().sync["state"] == "in-sync")
+            await unshaken(one, two)
+
+    run(scenario())

@@ -1,0 +1,238 @@
+"""Who is alive, with time as literals: first contact, silence, replays, lives and lateness."""
+
+from __future__ import annotations
+
+import pytest
+
+from ha.authkeys import AuthKeys
+from ha.counters import Counters
+from ha.heartbeat import MAX_CANDIDATES, Heartbeats, Timing
+from ha.state import Heard, Lost, Phase, Report, Stalled
+
+KEYS = AuthKeys(1, {1: b"shared"})
+TIMING = Timing(keepalive_s=0.1, warntime_s=0.3, deadtime_s=0.5)
+
+
+class Node:
+    """A `Heartbeats` with its counters; datagrams are carried by hand."""
+
+    def __init__(self, name: str, life: int, cluster: str = "demo", keys: AuthKeys = KEYS, now_s: float = 0.0) -> None:
+        self.counters = Counters()
+        peers = tuple(peer for peer in ("a", "b") if peer != name)
+        self.core = Heartbeats(cluster, name, peers, TIMING, keys, life, self.counters, now_s)
+
+    def beat(self, now_s: float) -> bytes:
+        """Its heartbeat at that time."""
+        self.core.repeat(now_s)
+        return self.core.datagrams_to_send(now_s)[0][1]
+
+    def hear(self, data: bytes, now_s: float) -> list[Heard | Lost | Stalled]:
+        """What it makes of a datagram."""
+        self.core.receive_datagram(data, now_s)
+        return self.events()
+
+    def tick(self, now_s: float) -> list[Heard | Lost | Stalled]:
+        """What it makes of the time."""
+        self.core.handle_timer(now_s)
+        self.core.datagrams_to_send(now_s)
+        return self.events()
+
+    def events(self) -> list[Heard | Lost | Stalled]:
+        """All that are waiting."""
+        return list(iter(self.core.next_event, None))
+
+    def rejected(self) -> dict[str, int]:
+        """The counters of what was ignored that are not zero."""
+        kinds = ("malformed", "version", "key", "cluster", "stranger", "misdirected", "replayed", "posthumous")
+        return {kind: n for kind in kinds if (n := self.counters.values[f"heartbeat_{kind}"])}
+
+
+def acquainted() -> tuple[Node, Node]:
+    """a and b, which have just proved their lives to each other at time 0.01."""
+    a, b = Node("a", 11), Node("b", 22)
+    assert b.hear(a.beat(0.0), 0.0) == [], "nothing is proven by a first word"
+    assert a.hear(b.beat(0.0), 0.0) == [Heard("b", Report(Phase.INIT), hears_me=False)]
+    assert b.hear(a.beat(0.01), 0.01) == [Heard("a", Report(Phase.INIT))]
+    assert a.hear(b.beat(0.01), 0.01) == [Heard("b", Report(Phase.INIT))]
+    return a, b
+
+
+def test_two_nodes_know_each_other_after_three_datagrams() -> None:
+    a, b = acquainted()
+    assert a.rejected() == b.rejected() == {}
+
+
+def test_first_contact_is_answered_at_once() -> None:
+    a, b = Node("a", 11), Node("b", 22)
+    first = a.beat(0.0)
+    b.beat(0.0)
+    b.hear(first, 0.01)
+    assert b.core.timer() == pytest.approx(0.025), "a quarter of keepalive after its last one"
+
+
+def test_silence_for_deadtime() -> None:
+    a, _ = acquainted()
+    for tenths in range(1, 6):
+        assert a.tick(tenths / 10) == []
+    assert a.core.timer() == pytest.approx(0.51)
+    assert a.tick(0.51) == [Lost("b", "silent")]
+    assert a.tick(0.6) == []
+
+
+def test_a_repeated_datagram_is_a_replay() -> None:
+    a, b = acquainted()
+    data = b.beat(0.1)
+    assert len(a.hear(data, 0.1)) == 1
+    assert a.hear(data, 0.11) == []
+    assert a.rejected() == {"replayed": 1}
+
+
+def test_a_reordered_datagram_is_a_replay() -> None:
+    a, b = acquainted()
+    first, second = b.beat(0.1), b.beat(0.11)
+    assert len(a.hear(second, 0.12)) == 1
+    assert a.hear(first, 0.12) == []
+    assert a.rejected() == {"replayed": 1}
+
+
+def test_replays_to_a_restarted_node_do_not_raise_the_dead() -> None:
+    """All that b ever said to an earlier a is played to the new one, and b is not there any more."""
+    _, b = acquainted()
+    recorded = [b.beat(n / 10) for n in range(1, 30)]
+    new = Node("a", 12, now_s=3.0)
+    new.tick(3.0)
+    for n, data in enumerate(recorded):
+        new.tick(3.0 + n / 100)
+        assert new.hear(data, 3.0 + n / 100) == []
+    for tenths in range(33, 45):
+        assert new.tick(tenths / 10) == []
+    assert new.rejected() == {"replayed": len(recorded)}
+
+
+def test_a_restarted_peer_is_seen_at_once_and_its_old_life_cannot_come_back() -> None:
+    a, b = acquainted()
+    old = [b.beat(n / 100) for n in range(10, 20)]  # recorded, and kept from a
+    new = Node("b", 23, now_s=0.2)
+    assert a.hear(new.beat(0.2), 0.2) == []
+    new.hear(a.beat(0.21), 0.21)
+    assert a.hear(new.beat(0.21), 0.21) == [Lost("b", "restarted"), Heard("b", Report(Phase.INIT))]
+    for data in old:
+        assert a.hear(data, 0.22) == []
+    assert len(a.hear(new.beat(0.23), 0.23)) == 1
+    for tenths in range(3, 9):
+        a.tick(tenths / 10)
+    assert a.rejected() == {"replayed": len(old)}
+
+
+def test_replays_of_many_lives_do_not_push_out_the_true_peer() -> None:
+    a, b = acquainted()
+    for life in range(100, 100 + 3 * MAX_CANDIDATES):
+        a.hear(Node("b", life).beat(0.02), 0.02)
+    assert len(a.core.peers["b"].candidates) == MAX_CANDIDATES
+    heard = b.hear(a.beat(0.1), 0.1)
+    assert heard == [Heard("a", Report(Phase.INIT))]
+
+
+@pytest.mark.parametrize(
+    ("sender", "kind"),
+    [
+        (Node("b", 5, keys=AuthKeys(1, {1: b"wrong"})), "key"),
+        (Node("b", 5, cluster="other"), "cluster"),
+        (Node("c", 5), "stranger"),
+        (Node("a", 5), "stranger"),
+    ],
+    ids=["key", "cluster", "unknown", "myself"],
+)
+def test_what_is_ignored_is_counted(sender: Node, kind: str) -> None:
+    a = Node("a", 11)
+    assert a.hear(sender.beat(0.0), 0.0) == []
+    assert a.rejected() == {kind: 1}
+
+
+def test_a_sender_that_does_not_know_us() -> None:
+    a, b = Node("a", 11), Node("b", 22)
+    b.core.reconfigure(("z",), TIMING, KEYS, "")
+    assert a.hear(b.beat(0.0), 0.0) == []
+    assert a.rejected() == {"misdirected": 1}
+
+
+def test_own_lateness_is_no_silence_of_others() -> None:
+    a, _ = acquainted()
+    a.tick(0.1)
+    (stalled,) = a.tick(60.0)
+    assert isinstance(stalled, Stalled)
+    assert stalled.slept_s == pytest.approx(59.89)
+    for n in range(1, 5):
+        assert a.tick(60.0 + n / 10) == []
+    assert a.tick(60.5) == [Lost("b", "silent")], "but the fresh deadline counts"
+
+
+def test_lateness_is_noticed_by_what_arrives_first() -> None:
+    a, b = acquainted()
+    a.tick(0.1)
+    kept = b.beat(0.11)
+    events = a.hear(kept, 60.0)
+    assert [type(event) for event in events] == [Stalled, Heard]
+    assert a.tick(60.05) == []
+
+
+def test_a_peer_that_slept_is_found_out_even_if_its_clock_stood_still() -> None:
+    a, b = acquainted()
+    for tenths in range(1, 101):
+        a.tick(tenths / 10)
+    late = b.beat(0.11)  # b's clock shows 0.11 when it is 10.0
+    heard = a.hear(late, 10.0)
+    assert isinstance(heard[0], Heard)
+    assert heard[0].slept_s == pytest.approx(9.89, abs=0.02)
+
+
+def test_a_partition_is_no_sleep() -> None:
+    a, b = acquainted()
+    for tenths in range(1, 1001):
+        a.tick(tenths / 10)
+        b.tick(tenths / 10)
+    heard = a.hear(b.beat(100.0), 100.0)
+    assert isinstance(heard[0], Heard)
+    assert heard[0].slept_s == 0.0
+
+
+def test_after_a_crash_what_was_on_its_way_does_not_count() -> None:
+    a, b = acquainted()
+    on_its_way = b.beat(0.1)
+    a.core.declare("b", "crashed")
+    assert a.events() == [Lost("b", "crashed")]
+    assert a.hear(on_its_way, 0.1) == []
+    assert a.rejected() == {"posthumous": 1}
+
+
+def test_a_crash_that_was_none_is_taken_back() -> None:
+    a, b = acquainted()
+    a.core.declare("b", "crashed")
+    b.hear(a.beat(0.1), 0.1)
+    assert a.hear(b.beat(0.11), 0.11)[-1] == Heard("b", Report(Phase.INIT))
+
+
+def test_goodbye() -> None:
+    a, b = acquainted()
+    b.core.say(Report(Phase.LEFT), frozenset(), 0.1)
+    assert a.hear(b.beat(0.1), 0.1) == [Lost("b", "left")]
+    assert a.hear(b.beat(0.11), 0.11) == []
+
+
+def test_a_change_is_said_at_once() -> None:
+    a, b = acquainted()
+    assert a.core.timer() > 0.02
+    a.core.say(Report(Phase.STANDBY), frozenset({"b"}), 0.02)
+    assert a.core.timer() == 0.02
+    (heard,) = b.hear(a.core.datagrams_to_send(0.02)[0][1], 0.02)
+    assert heard == Heard("a", Report(Phase.STANDBY), voids_me=True)
+
+
+def test_late_heartbeats_are_noted_with_their_interval() -> None:
+    a, b = acquainted()
+    for tenths in range(1, 5):
+        a.tick(tenths / 10)
+    a.hear(b.beat(0.42), 0.42)
+    notes = list(iter(a.core.next_note, None))
+    assert [(note.text, note.fields) for note in notes] == [("late heartbeat", {"peer": "b", "interval_ms": 410})]
+    assert a.counters.values["heartbeat_late"] == 1

@@ -1,0 +1,268 @@
+"""Connection rows on the wire, and the stream of snapshot and increments, without a network."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ha import rows as codec
+from ha.session import Broken
+from ha.sync import MAX_QUEUED, PAUSE_S, WINDOW, Sync
+from lb import tcp
+from lb.connections import CONNECTION, Rows
+
+
+def some_rows(count: int, seed: int = 0) -> Rows:
+    """Valid rows, different from each other."""
+    random = np.random.default_rng(seed)
+    rows = np.empty(count, CONNECTION)
+    for name in CONNECTION.names or ():
+        rows[name] = random.integers(0, 1 << 8 * CONNECTION[name].itemsize, count)
+    rows["protocol"] = random.choice(codec.PROTOCOLS, count)
+    rows["state"] = random.integers(0, codec.MAX_STATE + 1, count)
+    return rows
+
+
+class Peer:
+    """A `Sync` with the table that it fills."""
+
+    def __init__(self) -> None:
+        self.sync = Sync()
+        self.table: list[Rows] = []
+
+    def take(self, payload: bytes, now_s: float) -> None:
+        """As `ha.link` does."""
+        rows = self.sync.receive(payload, now_s)
+        if rows is not None:
+            self.table.append(rows)
+            self.sync.installed()
+
+    @property
+    def rows(self) -> Rows:
+        """All that was installed, in order."""
+        return np.concatenate([np.empty(0, CONNECTION), *self.table])
+
+
+def exchange(one: Peer, other: Peer, now_s: float = 0.0) -> None:
+    """Carry messages to and fro until both are quiet."""
+    quiet = False
+    while not quiet:
+        quiet = True
+        for sender, receiver in ((one, other), (other, one)):
+            while (payload := sender.sync.next_message(now_s)) is not None:
+                quiet = False
+                receiver.take(payload, now_s)
+
+
+def in_sync(rows: Rows) -> tuple[Peer, Peer]:
+    """An active that had these rows, and a standby that got them."""
+    active, standby = Peer(), Peer()
+    active.sync.lead()
+    assert active.sync.snapshot_due(0.0)
+    active.sync.snapshot(rows)
+    exchange(active, standby)
+    return active, standby
+
+
+def test_the_states_are_those_of_the_table() -> None:
+    assert max(tcp.State) == codec.MAX_STATE
+
+
+@given(st.integers(0, 300), st.integers(0, 2**32))
+def test_rows_come_back_as_they_were(count: int, seed: int) -> None:
+    rows = some_rows(count, seed)
+    again = codec.decode(msgpack.unpackb(msgpack.packb(codec.encode(rows))))
+    assert again.dtype == CONNECTION
+    assert (again == rows).all()
+
+
+def test_network_byte_order() -> None:
+    rows = np.zeros(1, CONNECTION)
+    rows["client"], rows["client_port"], rows["protocol"] = 0xC0A80101, 0x1234, 6
+    columns = codec.encode(rows)
+    assert (columns["client"], columns["client_port"]) == (b"\xc0\xa8\x01\x01", b"\x12\x34")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"client": b"123"},
+        {"client": b""},
+        {"client": 5},
+        {"state": bytes([codec.MAX_STATE + 1] * 4)},
+        {"protocol": bytes([1] * 4)},
+        {"idle_s": bytes(6)},
+    ],
+)
+def test_columns_that_are_no_rows(change: dict[str, Any]) -> None:
+    columns = {**codec.encode(some_rows(4)), **change}
+    with pytest.raises(codec.BadRows):
+        codec.decode(columns)
+
+
+def test_a_missing_column_and_too_many_rows() -> None:
+    columns = codec.encode(some_rows(4))
+    del columns["real"]
+    with pytest.raises(codec.BadRows, match="real"):
+        codec.decode(columns)
+    half = codec.encode(some_rows(codec.MAX_ROWS))
+    with pytest.raises(codec.BadRows, match=str(codec.MAX_ROWS)):
+        codec.decode({name: column * 2 for name, column in half.items()})
+    with pytest.raises(ValueError, match=str(codec.MAX_ROWS)):
+        codec.encode(some_rows(codec.MAX_ROWS + 1))
+
+
+@pytest.mark.parametrize("count", [0, 1, codec.MAX_ROWS, 3 * codec.MAX_ROWS + 5, (WINDOW + 9) * codec.MAX_ROWS])
+def test_a_snapshot_arrives_whole(count: int) -> None:
+    rows = some_rows(count)
+    active, standby = in_sync(rows)
+    assert (standby.rows == rows).all()
+    assert standby.sync.complete
+    assert active.sync.delivered
+    assert active.sync.moved == standby.sync.moved == count
+
+
+def test_increments_follow_in_order_and_together() -> None:
+    active, standby = in_sync(some_rows(10))
+    pieces = [some_rows(n, seed=n) for n in (3, 5, codec.MAX_ROWS, 1)]
+    for piece in pieces:
+        active.sync.push(piece, 1.0)
+    exchange(active, standby, 1.5)
+    assert (standby.rows[10:] == np.concatenate(pieces)).all()
+    assert len(standby.table) == 1 + 2, "small ones share a message"
+    assert active.sync.lag_s(2.0) == 0.5
+
+
+def test_increments_during_a_snapshot_go_behind_it() -> None:
+    active, standby = Peer(), Peer()
+    early, snapshot, late = some_rows(1, 1), some_rows(2, 2), some_rows(3, 3)
+    active.sync.lead()
+    active.sync.push(early, 0.0)  # the snapshot will have it
+    assert active.sync.snapshot_due(0.0)
+    active.sync.push(late, 0.0)
+    active.sync.snapshot(snapshot)
+    exchange(active, standby)
+    assert (standby.rows == np.concatenate([snapshot, late])).all()
+
+
+def test_in_sync_only_after_the_end() -> None:
+    active, standby = Peer(), Peer()
+    active.sync.lead()
+    assert active.sync.snapshot_due(0.0)
+    active.sync.snapshot(some_rows(2 * codec.MAX_ROWS))
+    while (payload := active.sync.next_message(0.0)) is not None:
+        assert not standby.sync.complete
+        standby.take(payload, 0.0)
+    assert standby.sync.complete
+    assert not active.sync.delivered, "it has not said so yet"
+
+
+def test_who_was_in_sync_and_takes_over_tells_nothing_again() -> None:
+    active, standby = in_sync(some_rows(10))
+    active.sync.lead(False)
+    standby.sync.lead()
+    assert standby.sync.snapshot_timer is None
+    standby.sync.push(some_rows(4), 0.0)
+    active.sync.push(some_rows(2), 0.0)  # what still came in after the handover
+    exchange(active, standby)
+    assert active.sync.complete
+    assert (len(active.rows), len(standby.rows)) == (4, 12)
+
+
+def test_who_leads_no_more_never_sends_its_table() -> None:
+    active, standby = in_sync(some_rows(10))
+    active.sync.lead(False)
+    active.sync.resync(5.0)
+    assert not active.sync.snapshot_due(10.0)
+    active.sync.push(some_rows(MAX_QUEUED + 1), 5.0)
+    assert not active.sync.snapshot_due(10.0)
+    exchange(active, standby)
+    assert len(standby.rows) == 10
+
+
+def test_two_actives_tell_each_other_everything() -> None:
+    one, other = Peer(), Peer()
+    for peer, rows in ((one, some_rows(5, 1)), (other, some_rows(7, 2))):
+        peer.sync.lead()
+        assert peer.sync.snapshot_due(0.0)
+        peer.sync.snapshot(rows)
+    exchange(one, other)
+    assert (len(one.rows), len(other.rows)) == (7, 5)
+
+
+def test_a_peer_that_does_not_answer_costs_bounded_memory_and_then_gets_everything() -> None:
+    active, standby = in_sync(some_rows(1))
+    sent: list[bytes] = []
+    for second in range(200):
+        active.sync.push(some_rows(codec.MAX_ROWS), float(second))
+        while (payload := active.sync.next_message(float(second))) is not None:
+            sent.append(payload)
+    assert len(sent) == WINDOW
+    assert active.sync.overflows == 1
+    assert not active.sync.delivered
+    assert active.sync.snapshot_timer is None, "not while the peer is behind"
+    for payload in sent:
+        standby.take(payload, 200.0)
+    exchange(active, standby, 200.0)
+    assert active.sync.snapshot_due(200.0)
+    active.sync.snapshot(some_rows(9))
+    exchange(active, standby, 200.0)
+    assert active.sync.delivered
+    assert len(standby.rows) == 1 + WINDOW * codec.MAX_ROWS + 9
+
+
+def test_snapshots_are_not_made_one_after_the_other() -> None:
+    active, _ = in_sync(some_rows(1))
+    active.sync.resync(0.1)
+    assert not active.sync.snapshot_due(PAUSE_S - 0.1)
+    assert active.sync.snapshot_timer == PAUSE_S
+    assert active.sync.snapshot_due(PAUSE_S)
+    assert not active.sync.snapshot_due(PAUSE_S), "said once"
+
+
+def test_a_table_that_cannot_take_rows_asks_for_everything_again() -> None:
+    active, standby = in_sync(some_rows(1))
+    active.sync.push(some_rows(5), 2.0)
+    payload = active.sync.next_message(2.0)
+    assert payload is not None
+    assert standby.sync.receive(payload, 2.0) is not None
+    standby.sync.failed()
+    exchange(active, standby, 2.0)
+    assert not standby.sync.complete
+    assert active.sync.snapshot_due(2.0)
+
+
+def test_goodbye() -> None:
+    active, standby = in_sync(some_rows(1))
+    for payload in active.sync.goodbye():
+        standby.take(payload, 0.0)
+    assert standby.sync.farewell
+
+
+def test_a_kind_of_message_that_a_newer_version_brings() -> None:
+    peer = Peer()
+    peer.take(msgpack.packb(["mood", "fine"]), 0.0)
+    assert peer.sync.next_message(0.0) is None
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=100),
+        st.sampled_from(["rows", "end", "ack", "begin"]).flatmap(
+            lambda kind: st.lists(st.one_of(st.text(max_size=3), st.none()), min_size=1, max_size=3).map(
+                lambda rest: bytes(msgpack.packb([kind, *rest]))
+            )
+        ),
+    )
+)
+def test_nonsense_changes_nothing_or_breaks(payload: bytes) -> None:
+    sync = Sync()
+    with contextlib.suppress(Broken):
+        assert sync.receive(payload, 0.0) is None
+    assert not sync.complete

@@ -1,0 +1,91 @@
+"""Heartbeats as datagrams: what goes in comes out, and nothing else is believed."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ha.authkeys import AuthKeys
+from ha.state import Phase, Report
+from ha.wire import MAX_BYTES, VERSION, Heartbeat, Rejected, Seen, decode, encode
+
+KEYS = AuthKeys(2, {1: b"old", 2: b"new"})
+REPORT = Report(Phase.HANDING, 1, 2, "b", True, True, False, 3)
+HEARTBEAT = Heartbeat("demo", "a", 2**63, 7, 1234, "c0ffee", REPORT, {"b": Seen(((5, 6), (7, 8)), True, False)})
+
+
+def test_comes_back_as_it_was() -> None:
+    data = encode(HEARTBEAT, KEYS)
+    assert decode(data, KEYS) == HEARTBEAT
+    assert len(data) < MAX_BYTES / 2
+
+
+def test_a_key_that_does_not_sign_any_more_is_still_accepted() -> None:
+    assert decode(encode(HEARTBEAT, AuthKeys(1, {1: b"old"})), KEYS) == HEARTBEAT
+
+
+@pytest.mark.parametrize("keys", [AuthKeys(2, {2: b"other"}), AuthKeys(9, {9: b"new"})])
+def test_a_key_that_is_not_ours(keys: AuthKeys) -> None:
+    with pytest.raises(Rejected) as rejected:
+        decode(encode(HEARTBEAT, keys), KEYS)
+    assert rejected.value.kind == "key"
+
+
+def test_truncated_anywhere() -> None:
+    data = encode(HEARTBEAT, KEYS)
+    for length in range(len(data)):
+        with pytest.raises(Rejected) as rejected:
+            decode(data[:length], KEYS)
+        assert rejected.value.kind in ("malformed", "key")
+
+
+def test_any_bit_changed() -> None:
+    data = encode(HEARTBEAT, KEYS)
+    for bit in range(len(data) * 8):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(Rejected):
+            decode(bytes(changed), KEYS)
+
+
+@given(st.one_of(st.binary(max_size=2000), st.binary(max_size=200).map(lambda tail: b"LBHB\x01" + tail)))
+@example(b"")
+def test_random_bytes(data: bytes) -> None:
+    with pytest.raises(Rejected):
+        decode(data, KEYS)
+
+
+def sealed(body: bytes, version: int = VERSION) -> bytes:
+    """A datagram with a good signature over anything."""
+    key_id, tag = KEYS.sign(b"lbctl heartbeat" + bytes([version]) + body)
+    return b"LBHB" + bytes([version, key_id]) + tag + body
+
+
+@given(st.one_of(st.binary(max_size=300), st.recursive(st.integers(0, 9), st.lists).map(msgpack.packb)))
+def test_signed_nonsense(body: bytes) -> None:
+    with pytest.raises(Rejected) as rejected:
+        decode(sealed(body), KEYS)
+    assert rejected.value.kind == "malformed"
+
+
+def test_another_version() -> None:
+    with pytest.raises(Rejected) as rejected:
+        decode(sealed(b"whatever comes", VERSION + 1), KEYS)
+    assert rejected.value.kind == "version"
+
+
+def test_a_field_of_a_newer_sender_is_passed_over() -> None:
+    body = msgpack.unpackb(encode(HEARTBEAT, KEYS)[38:])
+    assert decode(sealed(msgpack.packb({**body, "mood": "fine"})), KEYS) == HEARTBEAT
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("life", -1), ("sequence", 0), ("node", 5), ("seen", []), ("report", {"phase": "asleep"})]
+)
+def test_a_value_out_of_range(field: str, value: object) -> None:
+    body = msgpack.unpackb(encode(HEARTBEAT, KEYS)[38:])
+    with pytest.raises(Rejected) as rejected:
+        decode(sealed(msgpack.packb({**body, field: value})), KEYS)
+    assert rejected.value.kind == "malformed"
