@@ -28,7 +28,6 @@ from lb.netif import add_address, names, wiring
 from lb.rundir import RUN_DIR
 
 BRIDGE = "switch"
-PIN_DIR = Path("/sys/fs/bpf/lbctl")
 KILL_TIMEOUT_S = 10.0
 
 _XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
@@ -137,11 +136,15 @@ def halt(lab: Lab, hosts: Iterable[Host]) -> None:
 
 
 def _forget_director(node: str) -> None:
+    from lb.datapath import pins
+
     for pattern in (f"{node}.sock", f"{node}.lock", f"{node}.state.*"):
         for path in RUN_DIR.glob(pattern):
             path.unlink(missing_ok=True)
-    if (PIN_DIR / node).exists():
-        shutil.rmtree(PIN_DIR / node)
+    if pins.home(node).exists():
+        shutil.rmtree(pins.home(node))
+    with contextlib.suppress(OSError):  # another director has something there, or nobody ever had
+        pins.ROOT.rmdir()
 
 
 def remove_switch(topology: Topology) -> None:
