@@ -38,11 +38,11 @@ def layout_of(kind: type[Any]) -> Any:
 def compile_and_load(text: str) -> tuple[list[int], dict[str, Any]]:
     """Descriptors of the program and of its OWN maps, and a document of all maps' layouts. Raises what bcc raises."""
     with tempfile.TemporaryDirectory(prefix="lbctl-headers-") as headers:
-        make_tree(Path(headers))
+        flags = make_tree(Path(headers))
         os.environ["BCC_KERNEL_SOURCE"] = headers
         from bcc import BPF
 
-        module = BPF(text=text)
+        module = BPF(text=text, cflags=list(flags))
         program = module.load_func(FUNCTION, BPF.XDP)
     tables = {name: module.get_table(name) for name in (*SHARED, *OWN)}
     layouts = {name: {"key": layout_of(t.Key), "value": layout_of(_one(t.Leaf))} for name, t in tables.items()}

@@ -1,7 +1,7 @@
 """The kernel headers that bcc wants, made of linux-libc-dev alone.
 
 bcc looks for the headers of the running kernel and stops without them; an XDP program needs the UAPI ones only, which
-are the same for every kernel. BCC_KERNEL_SOURCE points it at this tree instead.
+are the same for every kernel. BCC_KERNEL_SOURCE points it at this tree instead, and the system's directories come last.
 """
 
 from __future__ import annotations
@@ -44,8 +44,11 @@ _BPF = f"""\
 """bcc brings a copy of its own under this guard, which must not come after the system's."""
 
 
-def make_tree(root: Path) -> None:
-    """Fill an empty directory. Raises DataPathError when linux-libc-dev is not installed or the machine is unknown."""
+def make_tree(root: Path) -> tuple[str, ...]:
+    """Fill an empty directory; returns the compiler's flags for all other headers.
+
+    Raises DataPathError when linux-libc-dev is not installed or the machine is unknown.
+    """
     machine = platform.machine()
     if machine not in _ARCHITECTURES:
         known = ", ".join(_ARCHITECTURES)
@@ -56,18 +59,12 @@ def make_tree(root: Path) -> None:
     files = {
         "include/linux/kconfig.h": _KCONFIG,
         "include/linux/log2.h": "",
-        "include/linux/version.h": (_SYSTEM / "linux/version.h").read_text(),
         "include/uapi/linux/bpf.h": _BPF,
+        "include/uapi/linux/if_packet.h": f'#include "{_SYSTEM}/linux/if_packet.h"\n',
         f"arch/{kernel_name}/include/asm/page.h": "#define PAGE_SIZE 4096\n",
     }
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    uapi = root / "include/uapi"
-    for header in (_SYSTEM / "linux").iterdir():
-        if header.name not in ("bpf.h", "version.h"):
-            (uapi / "linux" / header.name).symlink_to(header)
-    asm = _SYSTEM / debian_name / "asm"
-    (uapi / "asm").symlink_to(asm if asm.is_dir() else _SYSTEM / "asm")
-    (uapi / "asm-generic").symlink_to(_SYSTEM / "asm-generic")
+    return "-idirafter", str(_SYSTEM), "-idirafter", str(_SYSTEM / debian_name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP, IPOption_Router_Alert, fragment
+from scapy.layers.inet import IP, TCP, UDP, IPOption_Router_Alert
 from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
 from tests.packet.world import (
     CLIENT,
@@ -21,6 +22,7 @@ from tests.packet.world import (
     udp,
 )
 
+SEGMENTS: dict[str, Packet] = {"tcp": TCP(sport=1000, dport=80, flags="S"), "udp": UDP(sport=1000, dport=53)}
 IP_AT = 14
 ADDRESS_KNOWN = IP_AT + 20
 """Below this length nobody can say whose packet it is."""
@@ -69,8 +71,8 @@ def test_headers_that_contradict_themselves(world: World, frame: bytes) -> None:
 
 
 @pytest.mark.parametrize("words", range(1, 11))
-@pytest.mark.parametrize("segment", [TCP(sport=1000, dport=80, flags="S"), UDP(sport=1000, dport=53)], ids=["tcp", "udp"])
-def test_ip_options_of_every_length(world: World, words: int, segment: TCP | UDP) -> None:
+@pytest.mark.parametrize("segment", SEGMENTS.values(), ids=SEGMENTS)
+def test_ip_options_of_every_length(world: World, words: int, segment: Packet) -> None:
     world.apply_reals(real(1))
     options = [IPOption_Router_Alert()] * words
     ip = IP(src=CLIENT, dst=str(VIRTUAL), options=options)
@@ -94,9 +96,15 @@ def test_ethernet_padding_is_no_contradiction(world: World) -> None:
 
 
 def test_every_fragment_of_a_virtuals_datagram(world: World) -> None:
-    datagram = IP(src=CLIENT, dst=str(VIRTUAL)) / UDP(sport=1000, dport=53) / bytes(64)
-    pieces = [bytes(Ether(dst=OUR_MAC, src=CLIENT_MAC) / piece) for piece in fragment(datagram, fragsize=24)]
-    assert len(pieces) == 3
+    datagram = bytes(UDP(sport=1000, dport=53) / bytes(64))
+    pieces = [
+        bytes(
+            Ether(dst=OUR_MAC, src=CLIENT_MAC)
+            / IP(src=CLIENT, dst=str(VIRTUAL), proto=17, frag=at // 8, flags="MF" if at < 48 else 0)
+            / datagram[at : at + 24]
+        )
+        for at in (0, 24, 48)
+    ]
     for piece in pieces:
         with world.counting(drop_fragment=1):
             assert world.send(piece) == dropped(piece)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from ipaddress import IPv4Address
+from itertools import pairwise
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_rr_splits_a_hundred_connections_in_halves(every: World) -> None:
     apply(every, "rr", real(1), real(2))
     homes = open_from(every, "rr", ["10.0.0.1"] * 100)
     assert Counter(homes) == {1: 50, 2: 50}
-    assert all(a != b for a, b in zip(homes, homes[1:], strict=False))
+    assert all(a != b for a, b in pairwise(homes))
 
 
 def test_wrr_is_exact_over_each_turn(every: World) -> None:
@@ -94,7 +95,7 @@ def test_a_table_in_use_is_replaced_while_packets_flow(every: World) -> None:
         reals = tuple(real(number) for number in range(1, 1 + count))
         services = [Service(KEYS["rr"], "rr", reals), *(Service(KEYS[n], n, (real(5),)) for n in ("wrr", "sh", "mh"))]
         every.apply(*services)
-        assert Counter(open_from(every, "rr", CLIENTS[: 2 * count])) == {n: 2 for n in range(1, 1 + count)}
+        assert Counter(open_from(every, "rr", CLIENTS[: 2 * count])) == dict.fromkeys(range(1, 1 + count), 2)
         assert set(open_from(every, "sh", CLIENTS[:20])) == {5}
 
 

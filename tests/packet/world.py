@@ -162,9 +162,11 @@ class World:
         assert moved == expected
 
     def forget(self) -> None:
-        """No connection, no event, no lease."""
+        """No connection, no event, no lease, no retired real."""
         for keys, _ in self.maps["connections"].batches():
             self.maps["connections"].delete(keys.copy())
+        for _ in range(2):
+            self.data.sweep()
         self.data.read_events()
         self.data.renew_lease(0)
 
@@ -189,6 +191,13 @@ class World:
             for name, number in fields.items():
                 value[name] = number
             self.maps["connections"].update(np.array([key]), np.array([value]))
+
+    def edit_all(self, **fields: int) -> None:
+        """The same for many connections."""
+        for keys, values in self.maps["connections"].batches():
+            for name, number in fields.items():
+                values[name] = number
+            self.maps["connections"].update(keys, values)
 
     def age(self, ticks: int) -> None:
         """As if so much time had gone by since every connection's last packet."""

@@ -1,0 +1,248 @@
+"""What directors tell each other: events as connections live, snapshots, and rows installed from another one."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+import numpy as np
+import pytest
+
+from lb import abi
+from lb.connections import CONNECTION, Rows
+from lb.datapath.view import View
+from lb.service import LOCAL, Service
+from lb.tcp import State
+from tests.packet.world import (
+    CLIENT,
+    TCP_KEY,
+    UDP_KEY,
+    VIRTUAL,
+    World,
+    gated,
+    local,
+    mac_of,
+    passed,
+    real,
+    tcp,
+    udp,
+)
+
+FIRST = real(1).address
+
+SIZE = 40
+"""Of an event in the ring: a header of 8 bytes and the record."""
+
+
+def row(
+    port: int = 1000,
+    to: IPv4Address = FIRST,
+    protocol: int = 6,
+    state: int = State.ESTABLISHED,
+    idle_s: int = 0,
+    virtual_port: int = 80,
+) -> Rows:
+    """One connection as another director tells it."""
+    address = 0 if to == LOCAL else int(to)
+    fields = (int(IPv4Address(CLIENT)), int(VIRTUAL), address, port, virtual_port, protocol, state, idle_s)
+    return np.array([fields], CONNECTION)
+
+
+def test_every_change_of_state_is_told_once(world: World) -> None:
+    world.apply_reals(real(1))
+    for flags in ("S", "S", "A", "PA", "A", "FA", "A", "R", "R"):
+        world.send(tcp(flags))
+    events = world.data.read_events()
+    assert events["state"].tolist() == [State.SYN_RECV, State.ESTABLISHED, State.FIN_WAIT, State.CLOSE]
+    expected = np.concatenate([row(state=state) for state in events["state"]])
+    assert events.tolist() == expected.tolist()
+    assert len(world.data.read_events()) == 0
+
+
+def test_a_datagrams_connection_is_told_once(world: World) -> None:
+    world.apply_reals(real(1))
+    for _ in range(3):
+        world.send(udp())
+    assert world.data.read_events().tolist() == row(protocol=17, state=State.UDP, virtual_port=53).tolist()
+
+
+def test_a_connection_that_goes_on_is_told_again_each_minute(world: World) -> None:
+    world.apply_reals(real(1))
+    world.send(tcp("S"))
+    world.send(tcp("A"))
+    world.data.read_events()
+    refresh_t = abi.ticks(abi.SYNC_REFRESH_S)
+    for age_t, told in ((refresh_t - 2, 0), (refresh_t, 1)):
+        world.edit(synced_t=View.now_t() - age_t, last_seen_t=View.now_t() - 3)
+        world.send(tcp("A"))
+        world.send(tcp("A"))
+        assert len(world.data.read_events()) == told
+
+
+def test_a_local_connection_is_told_as_real_0(world: World) -> None:
+    world.apply_reals(fallback=local())
+    assert world.send(tcp("S")) == passed(tcp("S"))
+    assert world.data.read_events()["real"].tolist() == [0]
+    assert world.data.snapshot()["real"].tolist() == [0]
+
+
+def test_events_that_find_the_ring_full_are_counted(world: World) -> None:
+    """The reader's position is set back, as if it had not read for long: room for two more events is left."""
+    ring = world.data._ring
+    assert ring is not None
+    position = int(ring._producer[0])
+    ring._consumer[0] = np.uint64((position - abi.EVENTS_BYTES + 2 * SIZE + 8) % 2**64)
+    try:
+        with world.counting(tx_packets=5, events_lost=3):
+            for port in range(5):
+                world.send(tcp("S", port))
+    finally:
+        ring._consumer[0] = position
+    assert world.data.read_events()["client_port"].tolist() == [0, 1]
+    assert world.data.events_lost >= 3
+    world.send(tcp("S", 6))
+    assert world.data.read_events()["client_port"].tolist() == [6]
+
+
+def test_the_ring_goes_round(world: World) -> None:
+    """Records lie across the end of the ring as anywhere else."""
+    ring = world.data._ring
+    assert ring is not None
+    until = int(ring._producer[0]) + abi.EVENTS_BYTES + 3 * SIZE
+    states = [State.SYN_RECV, State.ESTABLISHED, State.FIN_WAIT, State.CLOSE]
+    frames = [tcp(flags) for flags in ("S", "A", "FA", "R")]
+    while int(ring._producer[0]) < until:
+        for _ in range(500):
+            for frame in frames:
+                world.send(frame)
+        events = world.data.read_events()
+        assert len(events) == 2000
+        assert (events["state"].reshape(-1, 4) == states).all()
+        assert (events["client_port"] == 1000).all()
+
+
+def test_a_snapshot_says_what_packets_said(world: World) -> None:
+    world.send(tcp("S", 1))
+    world.send(tcp("A", 1))
+    world.send(udp(2))
+    world.send(tcp("S", 3))
+    world.age(10)
+    rows = np.sort(world.data.snapshot(), order="client_port")
+    assert rows["state"].tolist() == [State.ESTABLISHED, State.UDP, State.SYN_RECV]
+    assert rows["protocol"].tolist() == [6, 17, 6]
+    assert rows["virtual_port"].tolist() == [80, 53, 80]
+    assert set(rows["real"].tolist()) <= {int(real(1).address), int(real(2).address)}
+    assert all(9 <= idle_s <= 11 for idle_s in rows["idle_s"].tolist())
+
+
+def test_what_ran_out_is_not_in_a_snapshot(world: World) -> None:
+    world.send(tcp("S"))
+    world.age(abi.ticks(60) + 1)
+    assert len(world.data.snapshot()) == 0
+
+
+def test_a_snapshot_installed_is_the_same_snapshot(world: World) -> None:
+    homes = {port: world.real_of(tcp("S", port)) for port in range(1000, 1050)}
+    world.age(5)
+    before = np.sort(world.data.snapshot())
+    world.forget()
+    assert world.data.install(before) == (50, 0)
+    after = np.sort(world.data.snapshot())
+    assert np.abs(before["idle_s"].astype(int) - after["idle_s"]).max() <= 2
+    before["idle_s"] = after["idle_s"]
+    assert after.tolist() == before.tolist()
+    assert {port: world.real_of(tcp("A", port)) for port in homes} == homes
+
+
+def test_reals_are_found_by_address_whatever_their_index(own: World) -> None:
+    """Another director numbered them in another order."""
+    own.apply(
+        Service(UDP_KEY, "rr", (real(3), real(2), real(1))),
+        Service(TCP_KEY, "rr", (real(2), real(9), real(1)), real(8)),
+        Service(TCP_KEY._replace(port=0), "rr", (real(5), real(1))),
+    )
+    numbers = {1: 80, 2: 80, 8: 80, 9: 80, 5: 443}
+    rows = [row(1000 + n, real(n).address, virtual_port=port) for n, port in numbers.items()]
+    rows += [row(2000, real(3).address, 17, State.UDP, virtual_port=53), row(3000, real(5).address)]
+    assert own.data.install(np.concatenate(rows)) == (7, 0)
+    for number, port in numbers.items():
+        frame = tcp("A", 1000 + number, dport=port)
+        assert own.send(frame) == gated(frame, mac_of(number))
+    assert own.send(udp(2000)) == gated(udp(2000), mac_of(3))
+    assert own.send(tcp("A", 3000)) == gated(tcp("A", 3000), mac_of(5)), "from before its port had a service of its own"
+
+
+UNKNOWN = {
+    "a real of nobody": row(to=real(77).address),
+    "a virtual of nobody": row(virtual_port=81),
+    "this director, which is no real here": row(to=LOCAL),
+}
+SENSELESS = {
+    "no state": row(state=State.NONE),
+    "a state that is none": row(state=12),
+    "TCP with UDP's state": row(state=State.UDP),
+    "UDP with TCP's state": row(protocol=17, virtual_port=53, state=State.ESTABLISHED),
+    "another protocol": row(protocol=47),
+    "run out": row(state=State.CLOSE, idle_s=60),
+}
+
+
+@pytest.mark.parametrize("rows", UNKNOWN.values(), ids=UNKNOWN)
+def test_rows_of_unknown_reals_are_counted_and_left_out(world: World, rows: Rows) -> None:
+    assert world.data.install(rows) == (0, 1)
+    assert world.entries() == []
+
+
+@pytest.mark.parametrize("rows", SENSELESS.values(), ids=SENSELESS)
+def test_senseless_rows_are_left_out(world: World, rows: Rows) -> None:
+    assert world.data.install(np.concatenate([rows, row(port=7)])) == (1, 0)
+    assert [int(key["client_port"]) for key, _ in world.entries()] == [7]
+
+
+def test_nothing_installed(world: World) -> None:
+    assert world.data.install(np.empty(0, CONNECTION)) == (0, 0)
+
+
+def test_a_retired_real_is_still_known(world: World) -> None:
+    world.apply_reals(real(2))
+    assert world.data.install(row(to=real(1).address)) == (1, 0)
+    assert world.send(tcp("A")) == gated(tcp("A"), mac_of(1))
+
+
+@pytest.mark.parametrize(
+    ("ours_s", "theirs_s", "winner"),
+    [(0, 0, "theirs"), (100, 0, "theirs"), (1, 2, "theirs"), (0, 1, "theirs"), (0, 6, "ours"), (5, 100, "ours")],
+)
+def test_who_saw_the_connection_later_is_right(world: World, ours_s: int, theirs_s: int, winner: str) -> None:
+    """Up to about two seconds, the one that tells is right: its news are younger than ours."""
+    world.apply_reals(real(1), real(2))
+    world.data.install(row(to=real(1).address, state=State.ESTABLISHED, idle_s=ours_s))
+    installed, unknown = world.data.install(row(to=real(2).address, state=State.FIN_WAIT, idle_s=theirs_s))
+    assert (installed, unknown) == ((1, 0) if winner == "theirs" else (0, 0))
+    expected = real(2) if winner == "theirs" else real(1)
+    assert world.data.snapshot()["real"].tolist() == [int(expected.address)]
+
+
+def test_installed_connections_are_not_told_back(world: World) -> None:
+    world.apply_reals(real(1))
+    world.data.install(row())
+    world.send(tcp("A"))
+    assert len(world.data.read_events()) == 0
+
+
+def test_tens_of_thousands(world: World) -> None:
+    """More than one batch, more than one client: nothing is lost, nothing is double."""
+    count = 50_000
+    rows = np.repeat(row(), count)
+    rows["client"] += np.arange(count, dtype="u4") % 7
+    rows["client_port"] = np.arange(count) // 7 + 1024
+    rows["real"][::2] = int(real(2).address)
+    assert world.data.install(rows) == (count, 0)
+    assert np.sort(world.data.snapshot()).tolist() == np.sort(rows).tolist()
+    held = world.data.held()[0]
+    assert [(d.active, d.inactive) for d in held.destinations] == [(count // 2, 0)] * 2
+    sweep = world.data.sweep()
+    assert (sweep.live, sweep.expired) == (count, 0)
+    world.edit_all(last_seen_t=View.now_t() - abi.ticks(900) - 1)
+    sweep = world.data.sweep()
+    assert (sweep.live, sweep.expired) == (0, count)
+    assert world.entries() == []
