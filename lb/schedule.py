@@ -34,7 +34,6 @@ SH_BUCKETS = 256
 MH_SLOTS = 4093
 """IPVS's default, a prime."""
 
-_MH_TURN_BITS = 12
 _MH_KEY = b"lbctl maglev"
 
 
@@ -154,9 +153,9 @@ def maglev(names: tuple[bytes, ...], turns: tuple[int, ...]) -> Table:
     owner = [-1] * MH_SLOTS
     free = MH_SLOTS
     while True:
-        for name, count in enumerate(turns):
+        for name, times in enumerate(turns):
             slot, skip = at[name], skips[name]
-            for _ in range(count):
+            for _ in range(times):
                 while owner[slot] >= 0:
                     slot = (slot + skip) % MH_SLOTS
                 owner[slot] = name
@@ -169,10 +168,15 @@ def maglev(names: tuple[bytes, ...], turns: tuple[int, ...]) -> Table:
 
 
 def _turns(shares: Sequence[int]) -> tuple[int, ...]:
-    """Turns a round: the shares by their divisor, halved until the largest fits the table; at least 1 where not 0."""
+    """Turns a round: the shares by their common divisor, at least 1 where not 0, halved until a round fits the table.
+
+    IPVS stops halving when the largest alone fits; then a real of weight 1 beside one of 65,535 has no slot at all.
+    """
     divisor = gcd(*shares) or 1
-    shift = max(0, (max(shares, default=0) // divisor).bit_length() - _MH_TURN_BITS)
-    return tuple(max(1, share // divisor >> shift) if share else 0 for share in shares)
+    turns = [share // divisor for share in shares]
+    while sum(turns) > max(MH_SLOTS, len(turns)):
+        turns = [max(1, number // 2) if number else 0 for number in turns]
+    return tuple(turns)
 
 
 def _share(destination: Destination) -> int:
