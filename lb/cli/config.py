@@ -78,7 +78,7 @@ def authkeys(path: Path, force: bool) -> None:
     scp -p /etc/lbctl/authkeys lb2:/etc/lbctl/
 
     \b
-    To change the key while the cluster runs, do each step on every node before the next, and restart lbctl after it:
+    To change the key while the cluster runs, do each step on every node before the next, and 'lbctl reload' after it:
     1. add a line from 'lbctl authkeys -' under another id, below the old one
     2. add the line 'auth ID' with the new id
     3. remove the old line

@@ -19,6 +19,12 @@ from lb.cli.options import node_option
 from lb.cli.output import json_option, out, print_json, state
 from lb.errors import UsageError
 
+_HARMLESS = {
+    "heartbeat_sent", "heartbeat_received", "heartbeat_posthumous", "sync_opened",
+    "rx_packets", "tx_packets", "passed",
+}  # fmt: skip
+"""Counters of what is as it should be."""
+
 WATCH_INTERVAL_S = 1.0
 RATE_INTERVAL_S = 1.0
 
@@ -60,7 +66,7 @@ def render(document: dict[str, Any]) -> Group:
         parts += ["", _virtual_head(virtual), _reals(virtual["reals"])]
     refused = {**_refusals(document["heartbeat"]), **_refusals(document["packets"])}
     if refused:
-        parts += ["", "refused: " + ", ".join(f"{name} {count}" for name, count in refused.items())]
+        parts += ["", "noted: " + ", ".join(f"{name} {count}" for name, count in refused.items())]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in document["warnings"]]
     return Group(*parts)
 
@@ -110,7 +116,7 @@ def _reals(reals: list[dict[str, Any]]) -> Table:
 
 def _refusals(counters: dict[str, int]) -> dict[str, int]:
     """What was turned away, of all counters."""
-    return {name: count for name, count in counters.items() if count and name.startswith(("drop_", "bad_", "refused_"))}
+    return {name: count for name, count in counters.items() if count and name not in _HARMLESS}
 
 
 def _span(delta: Any) -> str:

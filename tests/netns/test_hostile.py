@@ -39,7 +39,7 @@ for _ in range(20):
 NOISE = """
 import os, socket, sys
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for size in range(0, 1400, 7):
+for size in range(1, 1400, 14):
     u.sendto(os.urandom(size), (sys.argv[1], 694))
 for _ in range(20):
     with socket.create_connection((sys.argv[1], 694), timeout=5) as t:
@@ -60,36 +60,39 @@ def _lab() -> Iterator[None]:
         lbctl("lab", "down", str(CONF))
 
 
-def refused(node: str) -> int:
-    """How many messages a director turned away, of all kinds."""
-    return sum(status(node)["heartbeat"].values())
+def counted(node: str, *names: str) -> int:
+    """What a director counted under these names."""
+    counters = status(node)["heartbeat"]
+    return sum(counters[name] for name in names)
 
 
 def test_noise_is_counted_and_changes_nothing() -> None:
-    before = {node: (role(node), refused(node)) for node in ("lb1", "lb2")}
-    for address in ("192.168.1.103", "192.168.1.104"):
+    names = ("heartbeat_malformed", "heartbeat_version")
+    for node, address in (("lb1", "192.168.1.103"), ("lb2", "192.168.1.104")):
+        was, datagrams, streams = role(node), counted(node, *names), counted(node, "sync_stranger")
         run_in("client", sys.executable, "-c", NOISE, address)
-    for node, (was, count) in before.items():
-        wait_until(f"{node} counted the noise", lambda node=node, count=count: refused(node) >= count + 200)
+        wait_until("datagrams are counted", lambda: counted(node, *names) >= datagrams + 50)  # noqa: B023
+        wait_until("connections are counted", lambda: counted(node, "sync_stranger") >= streams + 20)  # noqa: B023
         assert role(node) == was
+        assert "heartbeat_malformed" in lbctl("status", "--node", node).stdout
     assert is_settled()
     assert sum(answers(4).values()) == 4
 
 
-def test_a_replayed_heartbeat_is_counted_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_replayed_heartbeat_is_counted_and_keeps_nobody_alive(tmp_path: Path) -> None:
     serving, standby = active(), other(active())
     address = {"lb1": "192.168.1.103", "lb2": "192.168.1.104"}[serving]
     frame = tmp_path / "frame"
     run_in(standby, sys.executable, "-c", CAPTURE, address, str(frame))
-    before = status(standby)["heartbeat"]
+    before = counted(standby, "heartbeat_replayed")
     run_in("client", sys.executable, "-c", REPLAY, str(frame))
-    wait_until("the replay is counted", lambda: status(standby)["heartbeat"] != before)
+    wait_until("the replays are counted", lambda: counted(standby, "heartbeat_replayed") >= before + 20)
     assert is_settled()
     assert role(serving) == "active"
 
     lbctl("lab", "kill", serving)
     run_in("client", sys.executable, "-c", REPLAY, str(frame))
-    wait_until("a replay keeps nobody alive", lambda: role(standby) == "active")
+    wait_until("the standby takes over", lambda: role(standby) == "active")
     lbctl("lab", "up", str(CONF))
     wait_until("the pair is whole", is_settled)
 
@@ -103,11 +106,11 @@ def test_a_wrong_key_is_no_peer(tmp_path: Path) -> None:
     lbctl("authkeys", str(tmp_path / "authkeys"))
     lbctl("down", "--node", standby)
     wait_until("the standby is gone", lambda: not role(standby))
-    before = refused(serving)
+    before = counted(serving, "heartbeat_key")
     environment = f"LBCTL_AUTHKEYS={tmp_path / 'authkeys'}"
     run_in(standby, "env", environment, sys.executable, "-m", "lb", "up", str(conf), "--node", standby, "-d")
     try:
-        wait_until("wrong keys are counted", lambda: refused(serving) > before)
+        wait_until("wrong keys are counted", lambda: counted(serving, "heartbeat_key") > before)
         assert role(serving) == "active"
         assert status(serving)["peers"][0]["state"] != "up"
         assert sum(answers(4).values()) == 4
@@ -115,6 +118,26 @@ def test_a_wrong_key_is_no_peer(tmp_path: Path) -> None:
         lbctl("down", "--node", standby)
         lbctl("lab", "up", str(CONF))
         wait_until("the pair is whole", is_settled)
+
+
+def test_keys_change_while_the_cluster_runs() -> None:
+    """As docs/configuration.md says: the new key beside the old, then it signs, then the old one goes."""
+    path = Path("/run/lbctl/lab/demo/authkeys")
+    old = path.read_text()
+    first = old.splitlines()[-1]
+    second = "2 " + lbctl("authkeys", "-").stdout.splitlines()[-1].partition(" ")[2]
+    for text in (f"{first}\n{second}\n", f"auth 2\n{first}\n{second}\n", f"{second}\n"):
+        path.write_text(text)
+        for node in ("lb1", "lb2"):
+            wrong = counted(node, "heartbeat_key", "sync_key")
+            lbctl("reload", "--node", node)
+            assert counted(node, "heartbeat_key", "sync_key") == wrong
+        wait_until("the pair is whole", is_settled)
+
+    path.write_text("1 md5 broken\n")
+    assert "md5" in lbctl("reload", "--node", "lb1", exit_status=2).stderr
+    path.write_text(f"{second}\n")
+    assert is_settled()
 
 
 def test_the_authkeys_of_the_lab_are_private() -> None:
