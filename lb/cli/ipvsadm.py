@@ -157,7 +157,7 @@ def connections(rows: Rows, timeout_s: Callable[[int, int], int]) -> list[dict[s
             {
                 "protocol": PROTOCOL_NAMES.get(protocol, str(protocol)),
                 "expires_s": max(0, timeout_s(protocol, state) - idle_s),
-                "state": State(state).name if protocol == 6 else "UDP",
+                "state": State(state).name,
                 "client": f"{IPv4Address(client)}:{client_port}",
                 "virtual": f"{IPv4Address(virtual)}:{virtual_port}",
                 "real": f"{IPv4Address(real) if real else '127.0.0.1'}:{virtual_port}",

@@ -1,0 +1,109 @@
+"""ipvsadm's columns, to the character."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+import numpy as np
+import pytest
+
+from lb.cli import ipvsadm
+from lb.connections import CONNECTION
+from lb.datapath.view import HeldDestination, HeldService
+from lb.service import LOCAL, ServiceKey
+from lb.tcp import State
+
+VIRTUAL = IPv4Address("192.168.1.105")
+
+
+def destination(address: str, connections: int = 0, packets: int = 0, size: int = 0) -> HeldDestination:
+    where = IPv4Address(address)
+    return HeldDestination(where, where == LOCAL, bytes(6), 1, 2, 3, packets, size, connections)
+
+
+def service(port: int = 80, protocol: int = 6, fallback_active: bool = False) -> HeldService:
+    reals = (destination("192.168.1.101", 10, 100, 5000), destination("192.168.1.102", 20, 300, 123_456_789))
+    key = ServiceKey(VIRTUAL, port, protocol)
+    return HeldService(key, "rr", fallback_active, reals, destination("127.0.0.1"))
+
+
+def test_services_and_their_reals() -> None:
+    text = ipvsadm.format_services(ipvsadm.services([service()]))
+    assert text.split("\n") == [
+        "lbctl data plane",
+        "Prot LocalAddress:Port Scheduler Flags",
+        "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn",
+        "TCP  192.168.1.105:80 rr",
+        "  -> 192.168.1.101:80             Route   1      2          3         ",
+        "  -> 192.168.1.102:80             Route   1      2          3         ",
+    ]
+
+
+def test_the_fallback_is_shown_while_it_serves() -> None:
+    text = ipvsadm.format_services(ipvsadm.services([service(fallback_active=True)]))
+    assert text.split("\n")[-1] == "  -> 127.0.0.1:80                 Local   1      2          3         "
+
+
+def test_services_are_sorted_as_ipvsadm_sorts_them() -> None:
+    held = [service(53, 17), service(443), service(80)]
+    assert [(s["protocol"], s["port"]) for s in ipvsadm.services(held)] == [("tcp", 80), ("tcp", 443), ("udp", 53)]
+
+
+def test_stats() -> None:
+    text = ipvsadm.format_stats(ipvsadm.services([service()]))
+    assert text.split("\n")[1:] == [
+        "Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes",
+        "  -> RemoteAddress:Port",
+        "TCP  192.168.1.105:80                   30      400        0  123461K        0",
+        "  -> 192.168.1.101:80                   10      100        0     5000        0",
+        "  -> 192.168.1.102:80                   20      300        0  123456K        0",
+    ]
+
+
+def test_rates_are_differences_by_time() -> None:
+    before = [service()]
+    reals = (destination("192.168.1.101", 12, 110, 7000), destination("192.168.1.103", 5, 5, 5))
+    after = [HeldService(before[0].key, "rr", False, reals, None)]
+    document = ipvsadm.rates(before, after, 2.0)
+    assert [(r["connections"], r["packets"], r["bytes"]) for r in document[0]["reals"]] == [(1, 5, 1000), (0, 0, 0)]
+    assert ipvsadm.format_rates(document).split("\n")[1:] == [
+        "Prot LocalAddress:Port                 CPS    InPPS   OutPPS    InBPS   OutBPS",
+        "  -> RemoteAddress:Port",
+        "TCP  192.168.1.105:80                    1        5        0     1000        0",
+        "  -> 192.168.1.101:80                    1        5        0     1000        0",
+        "  -> 192.168.1.103:80                    0        0        0        0        0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "        0"),
+        (99_999_999, " 99999999"),
+        (100_000_000, "  100000K"),
+        (10**9, "    1000M"),
+        (10**11, "     100G"),
+        (10**14, "     100T"),
+    ],
+)
+def test_big_numbers(number: int, text: str) -> None:
+    assert ipvsadm.big(number) == text
+
+
+def test_connections() -> None:
+    client, virtual, real = (int(IPv4Address(a)) for a in ("10.0.0.9", "192.168.1.105", "192.168.1.101"))
+    rows = np.array(
+        [
+            (client, virtual, real, 41000, 80, 6, State.ESTABLISHED, 1),
+            (client, virtual, 0, 41001, 80, 6, State.FIN_WAIT, 500),
+            (client, virtual, real, 5353, 53, 17, State.UDP, 0),
+        ],
+        CONNECTION,
+    )
+    documents = ipvsadm.connections(rows, lambda _, state: {State.ESTABLISHED: 900, State.UDP: 300}.get(state, 120))
+    assert ipvsadm.format_connections(documents).split("\n")[1:] == [
+        "pro expire state       source             virtual            destination",
+        "TCP 14:59  ESTABLISHED 10.0.0.9:41000     192.168.1.105:80   192.168.1.101:80",
+        "TCP 00:00  FIN_WAIT    10.0.0.9:41001     192.168.1.105:80   127.0.0.1:80",
+        "UDP 05:00  UDP         10.0.0.9:5353      192.168.1.105:53   192.168.1.101:53",
+    ]
