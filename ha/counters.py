@@ -6,6 +6,7 @@ from typing import Final
 
 MEANINGS: Final[dict[str, str]] = {
     "heartbeat_sent": "heartbeats sent, one for each peer",
+    "heartbeat_unsent": "heartbeats that the kernel would not send: no link or no route",
     "heartbeat_received": "heartbeats that proved a peer's life",
     "heartbeat_late": "heartbeats that came more than warntime after the one before",
     "heartbeat_malformed": "not a heartbeat: random bytes, truncated or too long",

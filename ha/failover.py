@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -22,8 +22,9 @@ from ha import status as views
 from ha.channel import Channel
 from ha.counters import Counters
 from ha.link import Link
-from ha.links import Callbacks, Links, cannot_listen
+from ha.links import Callbacks, Links
 from ha.member import Member
+from ha.port import Port
 from ha.role import HANDOVER_S, RETRY_S
 from ha.state import (
     SERVING,
@@ -104,13 +105,11 @@ class Failover:
         self._counters = Counters()
         life = secrets.randbits(63) | 1
         mine = settings(cluster, me)
-        self._member = Member(
-            cluster.cluster.name, mine, cluster.ha.late_s, keys, life, self._counters, now()
-        )
+        self._member = Member(cluster.cluster.name, mine, cluster.ha.late_s, keys, life, self._counters, now())
         self._member.heartbeats.config = digest(cluster)
         callbacks = Callbacks(self._link, self._on_sync, self._on_crash)
         self._links = Links(cluster, me, keys, life, self._counters, callbacks)
-        self._witnesses = Witnesses(self._me.address, now, lambda count: self._happen(Witnessed(count)))
+        self._witnesses = Witnesses(self._me.address, now, self._on_witnesses)
         self._witnesses.configure(cluster.ha.ping, cluster.ha.deadtime)
         self._orders: asyncio.Queue[Take | Release] = asyncio.Queue()
         self._since = datetime.now(UTC)
@@ -118,46 +117,44 @@ class Failover:
         self._heard: dict[str, tuple[bool, int]] = {}
         self._owing: set[str] = set()
         self._handover: asyncio.Future[str] | None = None
-        self._udp: asyncio.DatagramTransport | None = None
+        self._port: Port | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._left = asyncio.Event()
+        self._ended: asyncio.Future[None] | None = None
 
     # ----------------------------------------------------------------------------------------------------- life
 
     async def run(self) -> None:
-        """Take part until `leave` has come to its end. Raises NetworkError if a port cannot be had."""
-        async with self._sockets(), asyncio.TaskGroup() as tasks:
-            working = [tasks.create_task(work) for work in (self._carry_out(), self._ask_witnesses())]
-            self._member.heartbeats.repeat(now())
-            self._pump()
-            await self._left.wait()
-            for task in working:
-                task.cancel()
+        """Take part until `leave` has come to its end.
 
-    @contextlib.asynccontextmanager
-    async def _sockets(self) -> AsyncIterator[None]:
-        host, port = str(self._me.address), self._cluster.ha.port
-        loop = asyncio.get_running_loop()
-        try:
-            self._udp, _ = await loop.create_datagram_endpoint(lambda: _Ear(self), local_addr=(host, port))
-        except OSError as error:
-            raise NetworkError(cannot_listen(host, "UDP", port, error)) from None
+        Raises NetworkError if a port cannot be had, and whatever must not happen: better an end that is noticed than
+        a director that holds the address and sends no heartbeats.
+        """
+        self._ended = asyncio.get_running_loop().create_future()
+        self._port = Port(str(self._me.address), self._cluster.ha.port, self.received, self._counters)
+        orderly = False
         try:
             await self._links.start()
-            yield
+            async with asyncio.TaskGroup() as tasks:
+                working = [tasks.create_task(work) for work in (self._carry_out(), self._ask_witnesses())]
+                self._member.heartbeats.repeat(now())
+                self._pump()
+                await self._ended
+                for task in working:
+                    task.cancel()
+            orderly = True
         finally:
             if self._timer:
                 self._timer.cancel()
-            self._udp.close()
-            await self._links.close(orderly=self._left.is_set())
+            self._port.close()
+            self._port = None
+            await self._links.close(orderly)
             if self._handover and not self._handover.done():
                 self._handover.set_result("lbctl is ending")
 
     async def leave(self) -> bool:
         """Hand over if a peer is able, say goodbye, release, and end `run`. Was it handed over to a peer?"""
         handed = False
-        if self._udp is None or self._left.is_set():
-            self._left.set()
+        if self._port is None or self._ended is None or self._ended.done():
             return handed
         if self._handover:
             await asyncio.wait([self._handover])
@@ -177,7 +174,8 @@ class Failover:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HANDOVER_S):
                 await self._orders.join()
-        self._left.set()
+        if not self._ended.done():
+            self._ended.set_result(None)
         return handed
 
     # ------------------------------------------------------------------------------------------------- commands
@@ -189,14 +187,20 @@ class Failover:
 
     async def standby(self) -> None:
         """Hand over to a peer; returns when it is active and our address is gone. Raises FailoverError."""
-        if self._member.state.phase is Phase.STANDBY:
+        if self.role == "standby":
             return
+        if self.role == "init":
+            raise FailoverError(f"{self._me.name} is init: it holds nothing that it could hand over")
         await self._command(GiveUp(), f"{self._me.name} stays active")
 
     async def takeover(self) -> None:
         """Be handed over to; returns when we are active. Raises FailoverError."""
         if self._member.state.phase is Phase.ACTIVE:
             return
+        if self.role == "init":
+            raise FailoverError(
+                f"{self._me.name} is init: it can take over once it is standby; `lbctl status` shows it"
+            )
         await self._command(Ask(), f"{self._me.name} stays standby")
 
     async def _command(self, event: GiveUp | Ask, otherwise: str) -> None:
@@ -246,12 +250,13 @@ class Failover:
         state, now_s = self._member.state, now()
         lives = self._member.heartbeats.peers
         sessions = {name: link.sync for name, link in self._links.links.items()}
+        counted = self._counters.values
         return HaStatus(
             state.role,
             self._since.isoformat(timespec="milliseconds"),
             views.peers(self._cluster, state, lives, now_s),
             views.sync(state, sessions, now_s),
-            dict(self._counters.values),
+            {**counted, "sync_overflow": counted["sync_overflow"] + sum(s.overflows for s in sessions.values())},
             views.warnings(
                 self._cluster, state, lives, sessions, self._member.heartbeats.config, self._witnesses.silent
             ),
@@ -261,30 +266,49 @@ class Failover:
 
     def received(self, data: bytes) -> None:
         """A datagram arrived."""
-        if self._member.receive_datagram(data, now()):
+        with self._watched():
+            if self._member.receive_datagram(data, now()):
+                self._pump()
+
+    def _on_timer(self) -> None:
+        with self._watched():
+            self._member.handle_timer(now())
             self._pump()
+
+    def _on_crash(self, peer: str) -> None:
+        with self._watched():
+            self._member.declare(peer, "crashed", now())
+            self._pump()
+
+    def _on_witnesses(self, count: int) -> None:
+        with self._watched():
+            self._happen(Witnessed(count))
+
+    def _on_sync(self) -> None:
+        with self._watched():
+            self._owing -= {name for name, link in self._links.links.items() if link.sync.delivered}
+            held = frozenset(name for name, link in self._links.links.items() if link.sync.complete)
+            if held != self._member.state.synced_with:
+                self._happen(Synced(held))
+            else:
+                self._lead()
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Callbacks of the loop have nobody to raise to: their errors end `run`."""
+        try:
+            yield
+        except Exception as error:
+            if self._ended and not self._ended.done():
+                self._ended.set_exception(error)
+            else:
+                log.exception("failover failed on its way out")
 
     async def _ask_witnesses(self) -> None:
         try:
             await self._witnesses.run()
         except NetworkError as error:  # better without witnesses than not at all
             log.error("no ping node can be asked", reason=str(error))
-
-    def _on_timer(self) -> None:
-        self._member.handle_timer(now())
-        self._pump()
-
-    def _on_crash(self, peer: str) -> None:
-        self._member.declare(peer, "crashed", now())
-        self._pump()
-
-    def _on_sync(self) -> None:
-        self._owing -= {name for name, link in self._links.links.items() if link.sync.delivered}
-        held = frozenset(name for name, link in self._links.links.items() if link.sync.complete)
-        if held != self._member.state.synced_with:
-            self._happen(Synced(held))
-        else:
-            self._lead()
 
     def _happen(self, event: Event) -> None:
         """Raises IllegalTransition, Refused."""
@@ -293,12 +317,12 @@ class Failover:
 
     def _pump(self) -> None:
         """Carry what the member wants to the outside."""
-        if self._udp is None or self._udp.is_closing():
+        if self._port is None:
             return
         while action := self._member.next_action():
             self._act(action)
         for peer, data in self._member.datagrams_to_send(now()):
-            self._udp.sendto(data, (str(self._cluster.node(peer).address), self._cluster.ha.port))
+            self._port.send(str(self._cluster.node(peer).address), data)
         while note := self._member.next_note():
             (log.warning if note.warning else log.info)(note.text, **note.fields)
         self._follow_role()
@@ -390,14 +414,3 @@ class Failover:
             if not self._orders.empty():
                 return
             await asyncio.sleep(RETRY_S)
-
-
-class _Ear(asyncio.DatagramProtocol):
-    """Listens at the heartbeat port."""
-
-    def __init__(self, failover: Failover) -> None:
-        self._failover = failover
-
-    def datagram_received(self, data: bytes, addr: tuple[object, ...]) -> None:  # noqa: ARG002
-        """Called by the loop."""
-        self._failover.received(data)

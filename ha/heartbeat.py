@@ -212,9 +212,7 @@ class Heartbeats:
         peer.awake_s, peer.our_awake_s = heartbeat.awake_ms / 1000, self._awake_s(now_s)
         self._beat_s = now_s  # let it know at once that it is heard
 
-    def _accept(
-        self, heartbeat: wire.Heartbeat, peer: PeerLife, seen: wire.Seen, echo: int, now_s: float
-    ) -> None:
+    def _accept(self, heartbeat: wire.Heartbeat, peer: PeerLife, seen: wire.Seen, echo: int, now_s: float) -> None:
         interval_s = now_s - peer.heard_s
         if peer.alive and interval_s > self.timing.warntime_s:
             self._counters.add("heartbeat_late")

@@ -40,16 +40,18 @@ class Link:
 
     async def run(self) -> bool:
         """Returns when the stream has ended: was that in order, by either side's wish? Raises Broken."""
-        writing = asyncio.create_task(self._write())
+        tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
         try:
-            with contextlib.suppress(OSError):
-                await self._read()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._channel.abort()
-            for task in (writing, self._making):
+            for task in (*tasks, self._making):
                 if task:
                     task.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Exception) and not isinstance(end, OSError):
+                raise end
         return self.sync.farewell or self._dropped
 
     def wake(self) -> None:
@@ -89,19 +91,18 @@ class Link:
             self.sync.installed()
 
     async def _write(self) -> None:
-        with contextlib.suppress(OSError):  # the reading side sees the end of the stream, too
-            while True:
-                self._wake.clear()
-                if self.sync.snapshot_due(self._clock()):
-                    self._making = asyncio.create_task(self._make())
-                while (message := self.sync.next_message(self._clock())) is not None:
-                    await self._channel.send(message)
-                    await asyncio.sleep(0)
-                timer = self.sync.snapshot_timer
-                wait_s = None if timer is None else max(timer - self._clock(), 0.001)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait_s):
-                        await self._wake.wait()
+        while True:
+            self._wake.clear()
+            if self.sync.snapshot_due(self._clock()):
+                self._making = asyncio.create_task(self._make())
+            while (message := self.sync.next_message(self._clock())) is not None:
+                await self._channel.send(message)
+                await asyncio.sleep(0)
+            timer = self.sync.snapshot_timer
+            wait_s = None if timer is None else max(timer - self._clock(), 0.001)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
 
     async def _make(self) -> None:
         try:

@@ -19,9 +19,9 @@ import structlog
 from ha.channel import Channel, Verdict, greet, probe
 from ha.counters import Counters
 from ha.link import Link
+from ha.port import cannot_listen
 from ha.session import NONCE_BYTES, Broken, Greeting, Session
 from ha.wire import Keys
-from lb.errors import NetworkError
 from lb.model import Cluster
 
 log = structlog.get_logger(__name__)
@@ -40,14 +40,6 @@ class Callbacks:
     link: Callable[[Channel], Link]
     changed: Callable[[], None]
     crashed: Callable[[str], None]
-
-
-def cannot_listen(host: str, protocol: str, port: int, error: OSError) -> str:
-    """What to tell about a port that could not be bound."""
-    return (
-        f"cannot listen on {host} {protocol} port {port}: {error.strerror}; "
-        f"the address must be this host's and the port free: `ss -lnp` shows who has it"
-    )
 
 
 class Links:
@@ -76,7 +68,7 @@ class Links:
         try:
             self._server = await asyncio.start_server(self._accepted, host, port)
         except OSError as error:
-            raise NetworkError(cannot_listen(host, "TCP", port, error)) from None
+            raise cannot_listen(host, "TCP", port, error) from None
         self._start_connectors()
 
     def reconfigure(self, cluster: Cluster, keys: Keys) -> None:
@@ -143,10 +135,12 @@ class Links:
         while not self._resting:
             knock = self._knock[name]
             knock.clear()
-            channel = await self._connect(name)
-            if channel:
-                pause_s = RETRY_S[0]
-                await self._serve(channel)
+            try:
+                if channel := await self._connect(name):
+                    pause_s = RETRY_S[0]
+                    await self._serve(channel)
+            except Exception:  # sync may fail, but must be tried again
+                log.exception("sync session failed", peer=name)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await knock.wait()

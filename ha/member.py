@@ -32,9 +32,7 @@ class Member:
     ) -> None:
         timing = Timing(settings.keepalive_s, warntime_s, settings.deadtime_s)
         self.state = State.initial(settings, now_s)
-        self.heartbeats = Heartbeats(
-            cluster, settings.me, settings.peers, timing, keys, life, counters, now_s
-        )
+        self.heartbeats = Heartbeats(cluster, settings.me, settings.peers, timing, keys, life, counters, now_s)
         self._actions: deque[Action] = deque()
         self._notes: deque[Note] = deque()
 
@@ -109,5 +107,3 @@ class Member:
         if rivals:
             stays = self.state.phase is Phase.ACTIVE
             self._notes.append(Note("another director is active", {"peers": sorted(rivals), "we_stay": stays}))
-
-

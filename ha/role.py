@@ -137,7 +137,7 @@ def _watch(state: State, now_s: float) -> State:
     settled = state.settled_s is not None or now_s >= state.started_s + s.initdead_s
     outweighed = any(state.peers[name].report.witnesses > state.witnesses for name in state.ables)
     open_s = since(state.open_s, not state.serving)
-    if state.open_s is None and open_s is not None and now_s > state.started_s:
+    if state.open_s is None and open_s is not None:
         open_s += 2 * s.keepalive_s
     return replace(
         state,
@@ -281,9 +281,7 @@ def _claim(state: State, event: Event, now_s: float) -> tuple[State, Action | No
     """begin a claim"""
     assert isinstance(event, Taken)
     asked = state.asked_s is not None
-    state = replace(
-        state, claimed_ns=event.wall_ns, claimed_s=now_s, replaced_ns=state.heard_claim_ns, asked_s=None
-    )
+    state = replace(state, claimed_ns=event.wall_ns, claimed_s=now_s, replaced_ns=state.heard_claim_ns, asked_s=None)
     return state, Finished() if asked else None
 
 

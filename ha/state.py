@@ -141,7 +141,7 @@ class State:
     @classmethod
     def initial(cls, settings: Settings, now_s: float) -> State:
         """A node that has just started."""
-        return cls(settings, started_s=now_s, entered_s=now_s)
+        return cls(settings, started_s=now_s, entered_s=now_s, open_s=now_s)
 
     @property
     def role(self) -> Role:

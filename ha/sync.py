@@ -36,6 +36,9 @@ MAX_QUEUED: Final = 1 << 18
 PAUSE_S: Final = 1.0
 """Snapshots begin at least so far apart."""
 
+LAG_SHOWN_S: Final = 1.0
+"""For how long the lag of what came last is shown while nothing new comes."""
+
 
 class Stream(Enum):
     """How far our sending is."""
@@ -73,6 +76,7 @@ class Sync:
         self._unacked: deque[tuple[int, float]] = deque()
         self._acked = 0
         self._lag_s = 0.0
+        self._acked_s = 0.0
         self._received = 0
         self._answers: deque[list[Any]] = deque()
 
@@ -188,9 +192,10 @@ class Sync:
         return self._stream is Stream.LIVE and self._end_number is not None and self._acked >= self._end_number
 
     def lag_s(self, now_s: float) -> float:
-        """How long ago what the peer last said to hold was handed to us; longer if something older waits."""
+        """How far the peer is behind: the age of the oldest that it does not hold, or how late the last was."""
         waiting_s = [since_s for _, since_s in [*list(self._unacked)[:1], *list(self._queue)[:1]]]
-        return max([self._lag_s, *(now_s - since_s for since_s in waiting_s)])
+        last_s = self._lag_s if now_s < self._acked_s + LAG_SHOWN_S else 0.0
+        return max([last_s, *(now_s - since_s for since_s in waiting_s)])
 
     # ----------------------------------------------------------------------------------------------- receiving
 
@@ -240,7 +245,7 @@ class Sync:
     def _acknowledge(self, number: int, now_s: float) -> None:
         self._acked = max(self._acked, number)
         while self._unacked and self._unacked[0][0] <= number:
-            self._lag_s = now_s - self._unacked.popleft()[1]
+            self._lag_s, self._acked_s = now_s - self._unacked.popleft()[1], now_s
 
 
 def _pack(message: list[Any]) -> bytes:

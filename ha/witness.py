@@ -53,9 +53,7 @@ class Witnesses:
     changed: called with the number of those that count, whenever it changes. clock: monotonic seconds.
     """
 
-    def __init__(
-        self, source: IPv4Address, clock: Callable[[], float], changed: Callable[[int], None]
-    ) -> None:
+    def __init__(self, source: IPv4Address, clock: Callable[[], float], changed: Callable[[int], None]) -> None:
         self._source = source
         self._clock = clock
         self._changed = changed

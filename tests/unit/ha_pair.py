@@ -49,7 +49,7 @@ def free_port() -> int:
 def a_cluster(port: int, pair: tuple[str, str], **ha: Any) -> Cluster:
     """lb1 and lb2 at these addresses, fast enough for tests, slow enough for a busy machine."""
     nodes = tuple(Node(name=f"lb{n}", address=IPv4Address(a)) for n, a in enumerate(pair, 1))
-    timing = {"keepalive": 0.05, "deadtime": 0.6, "initdead": 1.5, "preferred": "lb1", **ha}
+    timing = {"keepalive": 0.05, "deadtime": 0.6, "initdead": 0.8, "preferred": "lb1", **ha}
     return Cluster(
         path=Path("/etc/lbctl/cluster.toml"),
         cluster=ClusterSettings(name="test", interface="lo"),
@@ -173,7 +173,8 @@ async def both(table: Rows | None = None, **ha: Any) -> AsyncIterator[tuple[Pair
     async with a_pair(**ha) as pair:
         one, two = pair.start("lb1", table), pair.start("lb2")
         await until(lambda: (one.role, two.role) == ("active", "standby"))
-        await until(lambda: one.failover.status().peers[0]["in_sync"])
+        await until(lambda: one.failover.status().peers[0]["able"])
+        await until(lambda: one.failover.status().sync["state"] == "in-sync")
         yield pair, one, two
 
 

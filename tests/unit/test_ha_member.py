@@ -246,9 +246,7 @@ FAULTS: dict[str, Callable[[World, str], object]] = {
     "can take": lambda w, n: w.take_fails.discard(n),
 }
 
-SCRIPTS = st.lists(
-    st.tuples(st.floats(0.0, 4.0), st.sampled_from(sorted(FAULTS)), st.integers(0, 2)), max_size=8
-)
+SCRIPTS = st.lists(st.tuples(st.floats(0.0, 4.0), st.sampled_from(sorted(FAULTS)), st.integers(0, 2)), max_size=8)
 
 
 @settings(max_examples=60, deadline=None)

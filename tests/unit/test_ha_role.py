@@ -176,9 +176,7 @@ def test_a_refused_takeover_says_why() -> None:
 )
 def test_two_actives_decide_alike(ours: tuple[int, int], theirs: tuple[int, int], we_stay: bool) -> None:
     def meets(me: str, mine: tuple[int, int], peer: str, its: tuple[int, int]) -> Phase:
-        state = State(
-            replace(SETTINGS, me=me), 90.0, 95.0, Phase.ACTIVE, claimed_ns=mine[0], replaced_ns=mine[1]
-        )
+        state = State(replace(SETTINGS, me=me), 90.0, 95.0, Phase.ACTIVE, claimed_ns=mine[0], replaced_ns=mine[1])
         event = Heard(peer, Report(Phase.ACTIVE, claimed_ns=its[0], replaced_ns=its[1]))
         return step(state, event, NOW_S)[0].phase
 

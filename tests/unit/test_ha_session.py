@@ -16,9 +16,7 @@ A = Greeting("demo", "a", 11, b"A" * NONCE_BYTES)
 B = Greeting("demo", "b", 22, b"B" * NONCE_BYTES)
 
 
-def pair(
-    a: Greeting = A, b: Greeting = B, a_keys: AuthKeys = KEYS, b_keys: AuthKeys = KEYS
-) -> tuple[Session, Session]:
+def pair(a: Greeting = A, b: Greeting = B, a_keys: AuthKeys = KEYS, b_keys: AuthKeys = KEYS) -> tuple[Session, Session]:
     """The acceptor a and the initiator b, before a word was said."""
     return Session(a, ("b",), a_keys, initiator=False), Session(b, ("a",), b_keys, initiator=True)
 
