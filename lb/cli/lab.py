@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from lb.cli.options import conf_argument
 from lb.cli.output import err, json_option, out, print_json, print_table, state
-from lb.errors import NotRunningError, UsageError
+from lb.errors import NotRunningError
 from lb.lab import state as labs
 from lb.model import Cluster
 
@@ -42,8 +42,6 @@ def lab() -> None:
 
     The addresses of the file live only inside the lab; its switch has no uplink.
     """
-    if os.geteuid() != 0:
-        raise UsageError(f"the lab makes network namespaces, which user {os.geteuid()} may not: run it as root")
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def up(cluster: Cluster, hosts_only: bool, new_authkeys: Callable[[], str], say:
             if not lab.authkeys.exists():
                 _write_secret(lab.authkeys, new_authkeys())
             webserver.write_download(lab.directory / "download")
-            machines.start_switch(lab.topology)
+            machines.start_switch(lab)
             started = _start(lab, cluster, missing, lab.topology.hosts, say)
         except BaseException:
             say("taking down what was raised")
@@ -89,7 +89,7 @@ def start(name: str, say: Say) -> bool:
     with state.lock():
         lab, host = state.of_host(name)
         dead = not lab.alive(host)
-        machines.start_switch(lab.topology)
+        machines.start_switch(lab)
         return bool(_start(lab, config.load(lab.conf), [host] if dead else [], [host], say))
 
 
@@ -187,7 +187,7 @@ def down(cluster: str | None) -> list[str]:
 def _remove(lab: Lab) -> None:
     """lab.json goes last: as long as anything is left, `down` finds it."""
     machines.halt(lab, lab.topology.hosts)
-    machines.remove_switch(lab.topology)
+    machines.remove_switch(lab)
     for path in lab.directory.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

@@ -59,14 +59,18 @@ def processes(hosts: Iterable[Host]) -> dict[str, list[Process]]:
     return found
 
 
-def start_switch(topology: Topology) -> None:
-    """Raise the switch if it is not there."""
-    if namespaces.exists(topology.switch):
+def start_switch(lab: Lab) -> None:
+    """Raise the switch if it is not there, or was not finished."""
+    finished = lab.directory / "switch"
+    name = lab.topology.switch
+    if finished.exists():
         return
-    names.create(topology.switch)
-    with namespaces.inside(topology.switch, "switch"):
+    names.remove(name)
+    names.create(name)
+    with namespaces.inside(name, "switch"):
         wiring.add_bridge(BRIDGE)
         wiring.set_up(BRIDGE)
+    finished.touch()
 
 
 def boot(lab: Lab, cluster: Cluster, host: Host) -> None:
@@ -147,17 +151,21 @@ def _forget_director(node: str) -> None:
         pins.ROOT.rmdir()
 
 
-def remove_switch(topology: Topology) -> None:
+def remove_switch(lab: Lab) -> None:
     """End the switch, and with it all cables."""
-    if number := namespaces.inode(topology.switch):
+    (lab.directory / "switch").unlink(missing_ok=True)
+    if number := namespaces.inode(lab.topology.switch):
         _kill_all({number})
-    names.remove(topology.switch)
+    names.remove(lab.topology.switch)
 
 
 def _kill_all(inodes: set[int]) -> None:
-    """Kill until nobody is left: who was just forking has children that the first look missed."""
+    """Kill until nobody is left: who was just forking has children that the first look missed.
+
+    Except ourselves: `lbctl lab down` may be typed in a lab host's shell.
+    """
     deadline = time.monotonic() + KILL_TIMEOUT_S
-    while pids := [pid for found in namespaces.processes(inodes).values() for pid in found]:
+    while pids := [p for found in namespaces.processes(inodes).values() for p in found if p != os.getpid()]:
         if time.monotonic() > deadline:
             raise LabError(f"processes {', '.join(map(str, pids))} do not die; look at them with: ps -fp PID")
         for pid in pids:

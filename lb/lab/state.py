@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lb import namespaces
-from lb.errors import LabError, NotRunningError
+from lb.errors import LabError, NotRunningError, UsageError
 from lb.lab.topology import Host, Topology
 from lb.rundir import RUN_DIR
 
@@ -66,8 +66,17 @@ def save(lab: Lab) -> None:
 
 
 def labs() -> list[Lab]:
-    """Every lab of this machine."""
-    return [Lab.model_validate_json(path.read_text()) for path in sorted(LAB_DIR.glob("*/lab.json"))]
+    """Every lab of this machine. Raises LabError."""
+    found = []
+    for path in sorted(LAB_DIR.glob("*/lab.json")):
+        try:
+            found.append(Lab.model_validate_json(path.read_text()))
+        except ValidationError:
+            raise LabError(
+                f"{path} is of another version of lbctl, which must take this lab down; "
+                f"by hand: kill what runs in its namespaces (ip netns list), delete them and {path.parent}"
+            ) from None
+    return found
 
 
 def find(cluster: str) -> Lab | None:
@@ -98,7 +107,9 @@ def running_host(name: str) -> tuple[Lab, Host]:
 
 @contextlib.contextmanager
 def lock() -> Iterator[None]:
-    """One command at a time changes labs; others wait. Held by nobody after a crash. Raises LabError."""
+    """One command at a time changes labs; others wait. Held by nobody after a crash. Raises LabError, UsageError."""
+    if os.geteuid() != 0:
+        raise UsageError(f"a lab is made of network namespaces, which user {os.geteuid()} may not make: run it as root")
     RUN_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
     fd = os.open(RUN_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     deadline = time.monotonic() + LOCK_TIMEOUT_S

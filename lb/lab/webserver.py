@@ -66,6 +66,7 @@ def configuration(host: Host, disk: Path) -> str:
     return f"""\
 user root;
 worker_processes 1;
+worker_rlimit_nofile 20000;
 pid {_quoted(str(disk / "nginx.pid"))};
 error_log {_quoted(str(disk / "nginx.log"))};
 events {{ worker_connections 8192; }}

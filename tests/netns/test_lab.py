@@ -120,13 +120,19 @@ def raised(conf: Path) -> Iterator[Path]:
     assert leftovers() == []
 
 
+def clear() -> None:
+    """Take down what is up, if anything is."""
+    if leftovers():
+        lab("down")
+    assert leftovers() == []
+
+
 @pytest.fixture
 def nothing(conf: Path) -> Iterator[Path]:
     """No lab before and none after, for tests that raise their own."""
-    lab("down")
+    clear()
     yield conf
-    lab("down")
-    assert leftovers() == []
+    clear()
 
 
 # ------------------------------------------------------------------- what is there
@@ -307,6 +313,20 @@ def test_up_goes_on_after_a_crash(nothing: Path, line: int) -> None:
     lab("up", str(nothing), "--hosts-only")
     assert curl("http://10.1.0.11/") == "web1\n"
     assert {host["state"] for host in hosts(nothing).values()} == {"up"}
+
+
+def test_up_goes_on_after_a_crash_within_the_switch(nothing: Path) -> None:
+    """What `up` leaves if it dies while the very first namespace is being made."""
+    crash_up(nothing, 1)
+    subprocess.run(["umount", "/run/netns/lbctl-switch-small"], check=True)
+    Path("/run/lbctl/lab/small/switch").unlink()
+    lab("up", str(nothing), "--hosts-only")
+    assert curl("http://10.1.0.11/") == "web1\n"
+
+
+def test_down_from_inside_the_lab(nothing: Path) -> None:
+    lab("up", str(nothing), "--hosts-only")
+    assert lab("exec", "client", "--", *LBCTL, "lab", "down").stdout == "the lab of small is down\n"
 
 
 def crash_up(conf: Path, line: int) -> None:
