@@ -335,7 +335,7 @@ class Director:
             "mode": self._data.mode,
             "file": str(self.cluster.path),
             "peers": failover.peers,
-            "sync": failover.sync,
+            "sync": {**failover.sync, "connections": status.known_connections(held)},
             "warnings": failover.warnings,
             "heartbeat": failover.counters,
             "packets": self._data.counters(),

@@ -12,6 +12,12 @@ from lb.plan import Overrides, Target, ordered_weight, service_key
 from lb.rates import Rates
 
 
+def known_connections(held: Sequence[HeldService]) -> int:
+    """How many are in the table, whoever saw them first."""
+    reals = [real for service in held for real in (*service.destinations, service.fallback) if real]
+    return sum(real.active + real.inactive for real in reals)
+
+
 def virtuals(
     cluster: Cluster,
     healths: Mapping[Target, Health],

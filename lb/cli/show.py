@@ -83,7 +83,7 @@ def _peer(peer: dict[str, Any], sync: dict[str, Any]) -> str:
     lag = f", lag {sync['lag_ms']:g} ms" if sync["state"] == "in-sync" else ""
     return (
         f"peer [bold]{peer['name']}[/]  {state(peer['state'])}  {state(str(peer['role']))}"
-        f"  sync {state(sync['state'])}, {sync['connections']} connections{lag}"
+        f"  {state(sync['state'])}, {sync['connections']} connections{lag}"
     )
 
 
