@@ -249,7 +249,7 @@ FAULTS: dict[str, Callable[[World, str], object]] = {
 SCRIPTS = st.lists(st.tuples(st.floats(0.0, 4.0), st.sampled_from(sorted(FAULTS)), st.integers(0, 2)), max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     script=SCRIPTS,
     seed=st.integers(0, 2**32),
