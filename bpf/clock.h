@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * What time is it? CLOCK_MONOTONIC, at most one tick of the kernel's timer old (4 ms at 250 Hz). Reading the clock costs
- * 18 to 35 ns a packet, the coarse one too; the count of jiffies costs nothing, and says when another look is due.
+ * What time is it? CLOCK_MONOTONIC, at most one tick of the kernel's timer old (4 ms at 250 Hz). Reading the clock
+ * costs 35 ns a packet, the coarse one 18; the count of jiffies costs nothing, and says when another look is due.
  */
 static __always_inline __u64 read_clock(void)
 {

@@ -2,12 +2,13 @@
  *
  * The connection table: a packet's entry, its TCP state as the client's side alone shows it, its age.
  *
- * Generated from lb.tcp: TCP_ON_RST, TCP_ON_SYN, TCP_ON_FIN, TCP_ON_ACK, TCP_ON_NONE (a row of IPVS's INPUT-ONLY table each: four
- * bits a state hold the next one), STATE_NONE, STATE_UDP, REUSABLE_STATES (bits), TIMEOUTS(_) with _(state, ticks).
+ * Generated from lb.tcp: TCP_ON_RST, TCP_ON_SYN, TCP_ON_FIN, TCP_ON_ACK, TCP_ON_NONE (a row of IPVS's INPUT-ONLY table
+ * each: four bits a state hold the next one), STATE_NONE, STATE_UDP, REUSABLE_STATES (bits), TIMEOUTS(_) with
+ * _(state, ticks).
  */
 
-/* A key is written as two words: the kernel hashes and compares it by four and eight bytes, and a load that spans several
- * smaller stores has to wait for all of them. */
+/* A key is written as two words: the kernel hashes and compares it by four and eight bytes, and a load that spans
+ * several smaller stores has to wait for all of them. */
 static __always_inline void write_key(struct connection_key *key, const struct packet *packet)
 {
 	__u64 *words = (__u64 *)key;

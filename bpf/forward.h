@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * How a packet gets to its real: `gate` writes the real's MAC over ours and sends the frame out where it came in; a real
- * that is this director itself gets it through the kernel's stack.
+ * How a packet gets to its real: `gate` writes the real's MAC over ours and sends the frame out where it came in; a
+ * real that is this director itself gets it through the kernel's stack.
  */
 static __always_inline enum outcome forward_gate(struct packet *packet, const struct real *real)
 {

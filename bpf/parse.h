@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * From a frame to a packet of a virtual. What is not a virtual's, or not sent to this host, is FOREIGN, and found out as
- * early as can be. VLAN tags and IPv6 are foreign for now.
+ * From a frame to a packet of a virtual. What is not a virtual's, or not sent to this host, is FOREIGN, and found out
+ * as early as can be. VLAN tags and IPv6 are foreign for now.
  */
 struct ethernet {
 	__u16 destination[3];	/* halfwords in memory order: MACs are copied and compared, never computed with */

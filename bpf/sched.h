@@ -5,8 +5,8 @@
  * in lb.schedule, returns any number, and is taken modulo the table's length.
  */
 
-/* The cursor is one for all CPUs, so that turns are kept whichever CPU a client's packets arrive at. The increment is not
- * atomic: when two connections open in the same nanoseconds, two clients may get the same turn. */
+/* The cursor is one for all CPUs, so that turns are kept whichever CPU a client's packets arrive at. The increment is
+ * not atomic: when two connections open in the same nanoseconds, two clients may get the same turn. */
 static __always_inline __u32 schedule_rr(struct schedule *schedule, __be32 client)
 {
 	return schedule->cursor++;

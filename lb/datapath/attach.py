@@ -59,15 +59,19 @@ class Attachment:
         """Let this program see the next packet: swapped in for the one before, or attached. Raises DataPathError."""
         if self._fd is None:
             self._adopt()
-        if self._fd is not None:
-            try:
-                bpf.replace_program(self._fd, program_fd)
-                return
-            except OSError as error:
-                if error.errno != errno.ENOLINK:
-                    raise DataPathError(f"the program on {self._interface} cannot be swapped: {error}") from None
+        elif not self.holds():
             self._drop()
-        self._attach(program_fd)
+        if self._fd is None:
+            self._attach(program_fd)
+            return
+        try:
+            bpf.replace_program(self._fd, program_fd)
+        except OSError as error:
+            raise DataPathError(f"the program on {self._interface} cannot be swapped: {error}") from None
+
+    def holds(self) -> bool:
+        """Does the program still hang on the interface of that name? Not if that was removed and made anew."""
+        return self._fd is not None and bpf.link_interface(self._fd) == interface_index(self._interface)
 
     def close(self) -> None:
         """Give the descriptor back; the pin keeps the program attached."""
@@ -81,8 +85,7 @@ class Attachment:
             self._fd = bpf.open_pinned(self._pin)
         except FileNotFoundError:
             return
-        index = interface_index(self._interface)
-        if bpf.link_interface(self._fd) == index and self._pinned_mode in self._modes:
+        if self.holds() and self._pinned_mode in self._modes:
             self.mode = self._pinned_mode or ""
             log.info("the program of an earlier process goes on", interface=self._interface, mode=self.mode)
         else:

@@ -86,6 +86,7 @@ class Lasting(View):
         """Put in connections that another director knows. Returns how many were, and how many have a real unknown here.
 
         Neither counts rows that ran out, that make no sense, or whose entry here was seen more than two seconds later.
+        2.2 s for a million.
         """
         now_t = self.now_t()
         is_udp = rows["protocol"] == _UDP
@@ -113,7 +114,7 @@ class Lasting(View):
         return keys, values
 
     def sweep(self) -> Sweep:
-        """Delete what ran out, and free the rows of retired reals without connections. 0.3 s for a million connections.
+        """Delete what ran out, and free the rows of retired reals without connections. 0.3 to 0.6 s a million.
 
         A connection that opens anew in the very moment between being read as run out and being deleted is deleted with
         the old one, and its client sends its first packet again.

@@ -74,9 +74,7 @@ def _environment() -> dict[str, str]:
 
 
 def _receive(from_child: socket.socket) -> tuple[bytes, list[int]]:
-    document, fds, _, _ = socket.recv_fds(from_child, 65_536, 1 + len(OWN))
+    document, fds, _, _ = socket.recv_fds(from_child, 65_536, 1 + len(OWN), socket.MSG_CMSG_CLOEXEC)
     while more := from_child.recv(65_536):
         document += more
-    for fd in fds:
-        os.set_inheritable(fd, False)
     return document, fds

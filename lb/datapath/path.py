@@ -63,7 +63,7 @@ class DataPath:
             try:
                 pins.mount()
                 earlier = pins.directory_of(node)
-                mode = pins.read_document(earlier)["mode"] if earlier else None
+                mode = pins.read_document(earlier).get("mode") if earlier else None
                 return cls(node, interface, settings, Attachment(pins.home(node) / "link", interface, attach, mode))
             except OSError as error:
                 raise DataPathError(f"bpf(2) is refused: {error}; run as root") from error
@@ -91,6 +91,8 @@ class DataPath:
         fallbacks = self._program.publish(services, placements)
         self._lasting.retire_reals(placements)
         self._lasting.write_services(services, fallbacks)
+        if not self._attachment.holds():
+            self._attachment.put(self._program.fd)
 
     def _configure(self, services: tuple[Service, ...]) -> Configuration:
         if len(services) > abi.SERVICES_MAX:
@@ -109,7 +111,7 @@ class DataPath:
         try:
             lasting = self._lasting or self._take_over(program)
             placements = lasting.add_reals(services)
-            if self._lasting is None:
+            if self._program is None:
                 self._migrate(lasting)
             fallbacks = program.publish(services, placements)
             self._attachment.put(program.fd)
@@ -117,7 +119,7 @@ class DataPath:
             program.close()
             raise
         old, self._program = self._program, program
-        self._lasting, self._configuration = lasting, configuration
+        self._configuration = configuration
         lasting.set_timeouts(dict(configuration.timeouts_s))
         lasting.retire_reals(placements)
         lasting.write_services(services, fallbacks)
@@ -141,16 +143,24 @@ class DataPath:
         fds = {name: bpf.open_pinned(self._directory / name) for name in (*LASTING, "events")}
         wire = source.wire_fields()
         self._ring = Ring(fds.pop("events"), abi.dtype(program.layouts["events"]["value"], wire))
-        return Lasting(typed_maps(program.layouts, wire, fds), abi.timeouts_s(self.settings))
+        self._lasting = Lasting(typed_maps(program.layouts, wire, fds), abi.timeouts_s(self.settings))
+        return self._lasting
 
     def _migrate(self, lasting: Lasting) -> None:
-        """Take the connections along from maps of another schema: another version's, or of another size."""
+        """Take the connections along from maps of another schema: another version's, or of another size.
+
+        Another version may have written what this one cannot read; that must not keep it from starting.
+        """
         earlier = pins.directory_of(self._node)
         if earlier is None or earlier == self._directory:
             return
-        with contextlib.closing(View.at(earlier)) as view:
-            installed, unknown = lasting.install(view.snapshot())
-        log.info("connections taken over from maps of another shape", installed=installed, unknown=unknown)
+        try:
+            with contextlib.closing(View.at(earlier)) as view:
+                installed, unknown = lasting.install(view.snapshot())
+        except (OSError, LookupError, TypeError, ValueError) as error:
+            log.warning("connections in maps of another shape are lost", directory=str(earlier), error=str(error))
+        else:
+            log.info("connections taken over from maps of another shape", installed=installed, unknown=unknown)
 
     def _write_document(self, program: Program) -> None:
         document = {

@@ -124,7 +124,7 @@ class View:
         return used
 
     def held(self) -> tuple[HeldService, ...]:
-        """What is balanced, by service and real. Reads the whole connection table: 0.2 s for a million."""
+        """What is balanced, by service and real. Reads the whole connection table: 0.3 s for a million."""
         reals, count = self.maps["reals"].read(), self.count()
         stats = {name: column.sum(axis=1) for name, column in _columns(self.maps["real_stats"].read())}
 

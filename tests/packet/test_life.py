@@ -208,13 +208,18 @@ def test_a_link_whose_interface_is_gone_is_replaced(own: World) -> None:
 
 
 def test_an_interface_that_comes_back_gets_its_program_back(own: World) -> None:
-    """Its index is another one, and so is its MAC."""
+    """Once with the MAC that it had, and once with another, which has to be compiled in."""
     own.apply_reals(*REALS)
-    homes(own, "S")
+    before, program = homes(own, "S"), attached_program()
+    remove_interface()
+    add_interface()
+    own.apply_reals(*REALS)
+    assert attached_program() == program
+    assert homes(own) == before
     remove_interface()
     add_interface(mac="02:00:00:00:00:07")
     own.apply_reals(*REALS)
-    assert attached_program() == bpf.program_id(own.data.program_fd)
+    assert attached_program() == bpf.program_id(own.data.program_fd) != program
     frame = bytes.fromhex("020000000007") + tcp("A", 1000)[6:]
     assert own.send(frame) == (bpf.TX, mac_of(1) + frame[:6] + frame[12:])
 

@@ -1,0 +1,128 @@
+"""What a packet costs in the packet program, net nanoseconds on one core, beside a program that only swaps MACs.
+
+Ten virtuals with ten reals each, as DESIGN section 8 compares them. The numbers are the kernel's, so the benchmarks run
+on a clock that only `measured` moves. script/bench bench/test_xdp.py
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.testrun import TestRun, flows
+from lb.model import Connections
+from lb.service import Destination, Service, ServiceKey
+from tests.packet.world import OUR_MAC, World, network_namespace
+
+PACKETS = 300_000
+NEW = 50_000
+ROUNDS = 9
+FLOWS = [1, 1_000, 10_000, 100_000]
+MACS = bytes.fromhex(OUR_MAC.replace(":", "")) + bytes.fromhex("020000000002")
+VIRTUAL = IPv4Address("192.0.2.3")
+SYN, ACK = 2, 16
+TCP, UDP = 6, 17
+
+
+class Clock:
+    """Seconds that were measured so far."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def add(self, ns: float) -> None:
+        """One packet's; noise may put a floor of 0.5 ns below nothing."""
+        self.now_s += max(ns, 0.01) * 1e-9
+
+
+CLOCK = Clock()
+pytestmark = pytest.mark.benchmark(timer=CLOCK, group="packet")
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """On the last core, where timer interrupts and friends are fewest."""
+    cores = os.sched_getaffinity(0)
+    with network_namespace():
+        world = World.open(f"test-bench-{os.getpid()}", Connections())
+        try:
+            os.sched_setaffinity(0, {max(cores)})
+            reals = tuple(Destination(IPv4Address("192.0.2.100") + n, 1, bytes((2, 0, 0, 0, 1, n))) for n in range(10))
+            keys = (ServiceKey(IPv4Address("192.0.2.1") + n, 80, (TCP, UDP)[n % 2 and n > 4]) for n in range(10))
+            world.apply(*(Service(key, "rr", reals) for key in keys))
+            yield world
+        finally:
+            os.sched_setaffinity(0, cores)
+            world.close()
+
+
+def run(benchmark: BenchmarkFixture, test_run: TestRun, program_fd: int) -> None:
+    """Benchmark one program; closes the run."""
+    try:
+        test_run.net_ns(program_fd, max(test_run.count, 1000))
+        benchmark.pedantic(  # type: ignore[no-untyped-call]
+            lambda: CLOCK.add(test_run.net_ns(program_fd, PACKETS)), rounds=ROUNDS
+        )
+    finally:
+        test_run.close()
+
+
+def open_connections(world: World, count: int, protocol: int, virtual: IPv4Address) -> None:
+    """In another order than they are used in, so that they do not lie in memory as they are looked up."""
+    world.forget()
+    frames = flows(count, protocol, int(virtual), 80, SYN, MACS)
+    random.Random(count).shuffle(frames)
+    opening = TestRun(frames)
+    opening.gross_ns(world.data.program_fd, max(2, count))
+    opening.close()
+    world.data.read_events()
+    assert len(world.data.snapshot()) == count
+
+
+@pytest.mark.parametrize("count", FLOWS)
+def test_known_tcp(benchmark: BenchmarkFixture, world: World, count: int) -> None:
+    open_connections(world, count, TCP, VIRTUAL)
+    before = world.data.counters()["tx_packets"]
+    run(benchmark, TestRun(flows(count, TCP, int(VIRTUAL), 80, ACK, MACS)), world.data.program_fd)
+    assert world.data.counters()["tx_packets"] - before >= ROUNDS * PACKETS
+
+
+@pytest.mark.parametrize("count", FLOWS)
+def test_known_udp(benchmark: BenchmarkFixture, world: World, count: int) -> None:
+    virtual = IPv4Address("192.0.2.10")
+    open_connections(world, count, UDP, virtual)
+    run(benchmark, TestRun(flows(count, UDP, int(virtual), 80, 0, MACS)), world.data.program_fd)
+
+
+def test_new_connection(benchmark: BenchmarkFixture, world: World) -> None:
+    """Into a table with room, events and all."""
+    test_run = TestRun(flows(NEW, TCP, int(VIRTUAL), 80, SYN, MACS))
+    try:
+        world.forget()
+        before = world.data.counters()
+        benchmark.pedantic(  # type: ignore[no-untyped-call]
+            lambda: CLOCK.add(test_run.net_ns(world.data.program_fd, NEW)), teardown=world.forget, rounds=ROUNDS
+        )
+        after = world.data.counters()
+        assert after["events_lost"] == before["events_lost"]
+        assert sum(d.connections for s in world.data.held() for d in s.destinations) >= ROUNDS * NEW
+    finally:
+        test_run.close()
+
+
+def test_foreign(benchmark: BenchmarkFixture, world: World) -> None:
+    foreign = flows(1_000, TCP, int(IPv4Address("198.51.100.1")), 80, ACK, MACS)
+    run(benchmark, TestRun(foreign), world.data.program_fd)
+
+
+def test_floor(benchmark: BenchmarkFixture, world: World) -> None:  # noqa: ARG001
+    test_run = TestRun(flows(1_000, TCP, int(VIRTUAL), 80, ACK, MACS))
+    run(benchmark, test_run, test_run.floor_fd)
