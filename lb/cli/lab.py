@@ -76,7 +76,8 @@ def up(conf: Path, hosts_only: bool, as_json: bool) -> None:
         return
     hosts = f"{len(raised.topology.hosts)} hosts"
     if started:
-        out.print(f"the lab of {raised.name} is up, {hosts}; try: lbctl lab exec client -- curl {_url(cluster)}")
+        client = raised.topology.client.name
+        out.print(f"the lab of {raised.name} is up, {hosts}; try: lbctl lab exec {client} -- curl {_url(cluster)}")
     else:
         out.print(f"the lab of {raised.name} is up already, {hosts}: lbctl lab status")
     for host, path in raised.topology.unanswered:

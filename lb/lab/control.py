@@ -31,8 +31,8 @@ def up(cluster: Cluster, hosts_only: bool, new_authkeys: Callable[[], str], say:
     has checked its reals. What was raised is taken down again if that fails. Raises LabError and others.
     """
     with state.lock():
-        lab = _planned(cluster, hosts_only)
-        before = state.find(lab.name)
+        before = state.find(cluster.cluster.name)
+        lab = _planned(cluster, hosts_only, before)
         _refuse_conflicts(lab, before)
         state.save(lab)
         missing = [host for host in lab.topology.hosts if not lab.alive(host)]
@@ -52,11 +52,17 @@ def up(cluster: Cluster, hosts_only: bool, new_authkeys: Callable[[], str], say:
         return lab, started
 
 
-def _planned(cluster: Cluster, hosts_only: bool) -> Lab:
-    plan = topology.build(cluster, example)
+def _planned(cluster: Cluster, hosts_only: bool, before: Lab | None) -> Lab:
+    plan = topology.build(cluster, example, before.topology.client.name if before else _free_client(cluster))
     given = cluster.authkeys_path
     own = state.LAB_DIR / plan.cluster / "authkeys"
     return Lab(conf=cluster.path, authkeys=given if given.exists() else own, hosts_only=hosts_only, topology=plan)
+
+
+def _free_client(cluster: Cluster) -> str:
+    """Every lab has a client; where another lab has the usual name this one's is told apart by the cluster's."""
+    used = {lab.topology.client.name for lab in state.labs()}
+    return f"client-{cluster.cluster.name}" if "client" in used else "client"
 
 
 def _refuse_conflicts(lab: Lab, before: Lab | None) -> None:
@@ -80,8 +86,10 @@ def _refuse_conflicts(lab: Lab, before: Lab | None) -> None:
 
 
 def _write_secret(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.write_text(text)
+    draft = path.with_suffix(".new")
+    draft.touch(mode=0o600)
+    draft.write_text(text)
+    draft.replace(path)
 
 
 def start(name: str, say: Say) -> bool:

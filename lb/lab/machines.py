@@ -28,6 +28,7 @@ from lb.netif import add_address, names, wiring
 from lb.rundir import RUN_DIR
 
 BRIDGE = "switch"
+LONGEST_LINK_NAME = 15
 KILL_TIMEOUT_S = 10.0
 
 _XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
@@ -95,7 +96,9 @@ def boot(lab: Lab, cluster: Cluster, host: Host) -> None:
 
 
 def _port(topology: Topology, host: Host) -> str:
-    return f"port{topology.hosts.index(host)}"
+    """The switch's end of a host's cable: the host's name where the kernel takes it; no host has `_` in its name."""
+    usable = len(host.name) <= LONGEST_LINK_NAME and host.name not in (BRIDGE, "lo")
+    return host.name if usable else f"port_{topology.hosts.index(host)}"
 
 
 def _plug_in(topology: Topology, host: Host) -> None:

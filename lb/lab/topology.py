@@ -93,6 +93,11 @@ class Topology(_Value):
         raise LabError(f"the lab of {self.cluster} has no host {name!r}; it has {names}")
 
     @property
+    def client(self) -> Host:
+        """The host that stands for everybody else."""
+        return self.hosts[0]
+
+    @property
     def directors(self) -> tuple[Host, ...]:
         """The hosts that balance."""
         return tuple(host for host in self.hosts if host.kind == "director")
@@ -103,7 +108,7 @@ class Topology(_Value):
         return tuple((host, p.path) for host in self.hosts for s in host.servers for p in s.pages if not p.passes)
 
 
-def build(cluster: Cluster, example: Example) -> Topology:
+def build(cluster: Cluster, example: Example, client_name: str = "client") -> Topology:
     """The lab of a configuration, the same for the same file. Raises LabError."""
     taken = {node.name for node in cluster.nodes}
     names = _real_names(cluster, taken)
@@ -132,7 +137,7 @@ def build(cluster: Cluster, example: Example) -> Topology:
         for address, name in names.items()
     )
     client = Host(
-        name=_unique("client", taken),
+        name=_unique(client_name, taken),
         kind="client",
         interface=cluster.cluster.interface,
         addresses=(own, *routers),
