@@ -1,8 +1,7 @@
 """Requests a second through the whole lab, each on a connection of its own: straight to one real, and balanced.
 
 Both go from the client over the same switch to the same nginx; what differs is the director in between. On one machine
-the detour is a few thousand instructions of veth and bridge on cores that client and server want too: the ratio says what
-it costs here, not what a wire would see.
+the detour costs the cores that client and server want too: the ratio is for this machine, not for a wire.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from lb.api import Server
 from lb.director import Director
 from lb.errors import LbctlError
 from lb.model import Cluster
+from lb.orders import Orders, routes
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,7 @@ async def _run(director: Director) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, director.stopping.set)
-    server = Server(name, director.routes())
+    server = Server(name, routes(director))
     await director.start()
     try:
         loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(director)))
@@ -61,6 +62,6 @@ async def _until_stopped(director: Director) -> None:
 
 async def _reload(director: Director) -> None:
     try:
-        await director.reload(None)
+        await Orders(director).reload({})
     except LbctlError as error:
         log.error("the configuration was not reloaded; the old one stays", error=str(error))

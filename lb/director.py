@@ -6,8 +6,8 @@
     packet path ── events ──→ failover (sync) ──→ the other director
     failover ── take / release ──→ address, announcements, lease
 
-The parts are edges of their own; this module owns no protocol and no socket. Orders of `lbctl` commands are the public
-coroutines; `lb.daemon` serves them.
+The parts are edges of their own; this module owns no protocol and no socket. `lb.orders` has what commands ask of it,
+`lb.daemon` is its process.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -27,10 +26,9 @@ from ha.failover import Failover
 from ha.takeover import Announcer
 from lb import plan, state, status
 from lb.checker import Checker
-from lb.config import load
 from lb.connections import Rows
 from lb.datapath import DataPath
-from lb.errors import ConfigError, LbctlError, Problem, UsageError
+from lb.errors import ConfigError, LbctlError, Problem
 from lb.health import Health
 from lb.model import Cluster
 from lb.netif import InterfaceWatch, Link, Neighbours, add_address, remove_address
@@ -96,14 +94,14 @@ class Director:
         undo.callback(lambda: self._data.close(detach=self._orderly))
         await self._apply()
         log.info("packet path attached", interface=self._interface, mode=self._data.mode)
-        self._failover = Failover(self.cluster, self.node.name, self._keys, self)
-        for task in (self._reconcile, self._sweep, self._measure, self._lease, self._failover.run):
+        self.failover = Failover(self.cluster, self.node.name, self._keys, self)
+        for task in (self._reconcile, self._sweep, self._measure, self._lease, self.failover.run):
             self._tasks.append(asyncio.create_task(task(), name=task.__name__))
         undo.push_async_callback(self._end_tasks)
 
     async def stop(self) -> None:
         """Hand over, forward stragglers for a moment, then leave no trace."""
-        if await self._failover.leave():
+        if await self.failover.leave():
             await asyncio.sleep(HANDOVER_LINGER_S)
         self._orderly = True
         self._remember(health=False)
@@ -145,7 +143,7 @@ class Director:
     def _on_events(self) -> None:
         rows = self._data.read_events()
         if len(rows):
-            self._failover.push(rows)
+            self.failover.push(rows)
 
     # ------------------------------------------------------- hooks of failover
 
@@ -221,7 +219,7 @@ class Director:
             if (lost := self._data.events_lost) != lost_before:
                 log.warning("connection events were lost: sending everything again", count=lost - lost_before)
                 lost_before = lost
-                self._failover.resync()
+                self.failover.resync()
 
     async def _measure(self) -> None:
         while True:
@@ -235,35 +233,32 @@ class Director:
                 self._data.renew_lease(self.cluster.ha.deadtime)
             await asyncio.sleep(self.cluster.ha.keepalive)
 
-    # ----------------------------------------------------------------- orders
+    # ---------------------------------------------------------------- changes
 
-    async def reload(self, path: Path | None) -> dict[str, Any]:
-        """Apply the difference between the running configuration and the file; an invalid file changes nothing.
+    async def change_cluster(self, new: Cluster) -> None:
+        """Apply the difference to another configuration; connections to what stays are not touched.
 
-        Raises ConfigError, UsageError.
+        A failure changes nothing. Raises ConfigError for what needs a restart and for bad keys, DataPathError.
         """
-        new = load(path or self.cluster.path)
         keys = _keys(new)
         self._refuse_restart_only(new)
-        old, self.cluster = self.cluster, new
-        self.node = new.node(self.node.name)
-        self._checker.configure(self._probe_targets())
-        self._neighbours.want(plan.neighbours(new))
+        old = self.cluster
+        self._configure(new)
         try:
             await self._apply()
         except LbctlError:
-            self.cluster = old
-            self._checker.configure(self._probe_targets())
-            self._neighbours.want(plan.neighbours(old))
+            self._configure(old)
             raise
-        if self._owns:
-            for address in set(old.addresses) - set(new.addresses):
-                remove_address(self._interface, address)
-            await self.take()
-        self._failover.reconfigure(new, keys)
+        self._move_addresses(old, new)
+        self.failover.reconfigure(new, keys)
         self._remember()
-        log.info("configuration reloaded", file=str(new.path))
-        return {"message": f"{self.node.name}: {new.path} applied"}
+        log.info("configuration applied", file=str(new.path))
+
+    def _configure(self, cluster: Cluster) -> None:
+        self.cluster, self.node = cluster, cluster.node(self.node.name)
+        self._data.settings = cluster.connections
+        self._checker.configure(self._probe_targets())
+        self._neighbours.want(plan.neighbours(cluster))
 
     def _refuse_restart_only(self, new: Cluster) -> None:
         file = str(new.path)
@@ -273,58 +268,35 @@ class Director:
         for path, old_value, new_value in (
             ("node.address", self.node.address, node.address),
             ("cluster.interface", self._interface, new.interface_of(node)),
+            ("cluster.attach", self.cluster.cluster.attach, new.cluster.attach),
             ("cluster.name", self.cluster.cluster.name, new.cluster.name),
+            ("ha.port", self.cluster.ha.port, new.ha.port),
             ("connections.max", self.cluster.connections.max, new.connections.max),
         ):
             if old_value != new_value:
                 problem = f"changed from {old_value} to {new_value}, which needs 'lbctl down' and 'lbctl up'"
                 raise ConfigError(file, (Problem(0, path, problem),))
 
-    async def drain(self, real: str) -> dict[str, Any]:
-        """No new connections to a real; those it has go on."""
-        return self._override(real, plan.drain, "drained")
+    def _move_addresses(self, old: Cluster, new: Cluster) -> None:
+        if not self._owns:
+            return
+        for address in set(old.addresses) - set(new.addresses):
+            remove_address(self._interface, address)
+        added = set(new.addresses) - set(old.addresses)
+        for address in added:
+            add_address(self._interface, address)
+        if added:
+            self.announce()
 
-    async def enable(self, real: str) -> dict[str, Any]:
-        """Undo drain and weight."""
-        return self._override(real, plan.enable, "enabled")
-
-    async def weigh(self, real: str, weight: int) -> dict[str, Any]:
-        """Give a real a weight by hand. Raises UsageError for one outside 0 to 65535."""
-        if not 0 <= weight <= 65535:
-            raise UsageError(f"{weight} is not a weight; it goes from 0 (no new connections) to 65535")
-        return self._override(real, lambda o, t: plan.weigh(o, t, weight), f"has weight {weight}")
-
-    def _override(
-        self,
-        real: str,
-        change: Callable[[plan.Overrides, tuple[Target, ...]], dict[Target, Override]],
-        words: str,
-    ) -> dict[str, Any]:
-        targets = plan.find_reals(self.cluster, real)
-        self._overrides = change(self._overrides, targets)
-        self._changed.set()
-        reals = [f"{key} {address}" for key, address in targets]
-        log.info("by hand", reals=reals, now=words)
-        return {"message": "\n".join(f"{real} {words}" for real in reals), "reals": reals}
-
-    async def standby(self) -> dict[str, Any]:
-        """Give the addresses to the other director."""
-        await self._failover.standby()
-        return {"message": f"{self.node.name} is standby"}
-
-    async def takeover(self) -> dict[str, Any]:
-        """Take the addresses from the other director."""
-        await self._failover.takeover()
-        return {"message": f"{self.node.name} is active"}
-
-    async def down(self) -> dict[str, Any]:
-        """Begin to stop."""
-        self.stopping.set()
-        return {"message": f"{self.node.name} is stopping"}
+    async def override(self, change: Callable[[plan.Overrides], dict[Target, Override]]) -> None:
+        """Change what the operator ordered by hand, at once and until undone. Raises DataPathError."""
+        self._overrides = change(self._overrides)
+        await self._apply()
+        self._remember()
 
     async def status(self) -> dict[str, Any]:
         """DESIGN section 3's document."""
-        failover = self._failover.status()
+        failover = self.failover.status()
         held = await asyncio.to_thread(self._data.held)
         return {
             "node": self.node.name,
@@ -340,34 +312,6 @@ class Director:
             "heartbeat": failover.counters,
             "packets": self._data.counters(),
             "virtuals": status.virtuals(self.cluster, self._checker.snapshot(), self._overrides, held, self._rates),
-        }
-
-    def routes(self) -> Mapping[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]]:
-        """The orders as the control socket offers them."""
-
-        def order(coroutine: Callable[..., Awaitable[dict[str, Any]]], *names: str) -> Any:
-            async def handle(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-                try:
-                    values = [parameters[name] for name in names]
-                except KeyError as missing:
-                    raise UsageError(f"the order lacks {missing}") from None
-                return await coroutine(*values)
-
-            return handle
-
-        async def reload(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-            path = parameters.get("path")
-            return await self.reload(Path(path) if path else None)
-
-        return {
-            "GET /status": order(self.status),
-            "POST /reload": reload,
-            "POST /drain": order(self.drain, "real"),
-            "POST /enable": order(self.enable, "real"),
-            "POST /weight": order(self.weigh, "real", "weight"),
-            "POST /standby": order(self.standby),
-            "POST /takeover": order(self.takeover),
-            "POST /down": order(self.down),
         }
 
     # ---------------------------------------------------------------- helpers

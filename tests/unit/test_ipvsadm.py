@@ -100,7 +100,7 @@ def test_connections() -> None:
         ],
         CONNECTION,
     )
-    documents = ipvsadm.connections(rows, lambda _, state: {State.ESTABLISHED: 900, State.UDP: 300}.get(state, 120))
+    documents = ipvsadm.connections(rows, lambda _, state: {1: 900, 11: 300}.get(state, 120))
     assert ipvsadm.format_connections(documents).split("\n")[1:] == [
         "pro expire state       source             virtual            destination",
         "TCP 14:59  ESTABLISHED 10.0.0.9:41000     192.168.1.105:80   192.168.1.101:80",

@@ -1,0 +1,102 @@
+"""What `lbctl`'s commands ask of a running director, as the control socket offers it: the table is `routes`.
+
+An order takes parameters and answers with a document; "message" in it is for people. Raises LbctlError to refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from lb import plan
+from lb.api import Handler
+from lb.config import load
+from lb.director import Director
+from lb.errors import UsageError
+from lb.plan import Override, Overrides, Target
+
+log = structlog.get_logger(__name__)
+
+Answer = dict[str, Any]
+Parameters = Mapping[str, Any]
+
+
+def routes(director: Director) -> dict[str, Handler]:
+    """Every order by method and path."""
+    orders = Orders(director)
+    return {
+        "GET /status": orders.status,
+        "POST /reload": orders.reload,
+        "POST /drain": orders.drain,
+        "POST /enable": orders.enable,
+        "POST /weight": orders.weight,
+        "POST /standby": orders.standby,
+        "POST /takeover": orders.takeover,
+        "POST /down": orders.down,
+    }
+
+
+class Orders:
+    """Orders to one director."""
+
+    def __init__(self, director: Director) -> None:
+        self._director = director
+
+    async def status(self, _parameters: Parameters) -> Answer:
+        """DESIGN section 3's document."""
+        return await self._director.status()
+
+    async def reload(self, parameters: Parameters) -> Answer:
+        """path: the file; the running one's where there is none. An invalid file changes nothing."""
+        cluster = load(Path(parameters.get("path") or self._director.cluster.path))
+        await self._director.change_cluster(cluster)
+        return {"message": f"{self._name}: {cluster.path} applied"}
+
+    async def drain(self, parameters: Parameters) -> Answer:
+        """real: gets no new connections; those it has go on."""
+        return await self._override(parameters, plan.drain, "drained")
+
+    async def enable(self, parameters: Parameters) -> Answer:
+        """real: counts again as the file says."""
+        return await self._override(parameters, plan.enable, "enabled")
+
+    async def weight(self, parameters: Parameters) -> Answer:
+        """real, weight: counts so much until enabled."""
+        weight = parameters.get("weight")
+        if not isinstance(weight, int) or not 0 <= weight <= 65535:
+            raise UsageError(f"{weight!r} is not a weight; it goes from 0 (no new connections) to 65535")
+        return await self._override(parameters, lambda o, t: plan.weigh(o, t, weight), f"has weight {weight}")
+
+    async def _override(
+        self,
+        parameters: Parameters,
+        change: Callable[[Overrides, tuple[Target, ...]], dict[Target, Override]],
+        outcome: str,
+    ) -> Answer:
+        targets = plan.find_reals(self._director.cluster, str(parameters.get("real", "")))
+        await self._director.override(lambda overrides: change(overrides, targets))
+        reals = [f"{key} {address}" for key, address in targets]
+        log.info("by hand", reals=reals, now=outcome)
+        return {"message": "\n".join(f"{real} {outcome}" for real in reals), "reals": reals}
+
+    async def standby(self, _parameters: Parameters) -> Answer:
+        """Give the addresses to the other director."""
+        await self._director.failover.standby()
+        return {"message": f"{self._name} is standby"}
+
+    async def takeover(self, _parameters: Parameters) -> Answer:
+        """Take the addresses from the other director."""
+        await self._director.failover.takeover()
+        return {"message": f"{self._name} is active"}
+
+    async def down(self, _parameters: Parameters) -> Answer:
+        """Begin to stop."""
+        self._director.stopping.set()
+        return {"message": f"{self._name} is stopping"}
+
+    @property
+    def _name(self) -> str:
+        return self._director.node.name
