@@ -36,15 +36,14 @@ def up(conf: Path, as_json: bool) -> None:
 
 
 @realserver.command()
-@conf_argument
+@click.argument("conf", required=False, expose_value=False)
 @json_option
-def down(conf: Path, as_json: bool) -> None:
-    """Undo exactly what 'up' changed here, also if CONF has changed since.
+def down(as_json: bool) -> None:
+    """Undo exactly what 'up' changed here. What that was is remembered: CONF is not read and may be gone or broken.
 
     \b
     lbctl realserver down /etc/lbctl/cluster.toml
     """
-    config.load(conf)
     _report(host.down(), "nothing to do: 'lbctl realserver up' has changed nothing here", as_json)
 
 
