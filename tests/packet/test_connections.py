@@ -240,6 +240,8 @@ def test_packets_and_bytes_are_counted_per_real(world: World) -> None:
     assert after.packets - before.packets == 3
     assert after.bytes - before.bytes == 3 * (len(tcp()) - 14)
     assert after.connections - before.connections == 1
+    totals = world.data.totals()[TCP_KEY, real(1).address]
+    assert (totals.packets, totals.bytes, totals.connections) == (after.packets, after.bytes, after.connections)
 
 
 def test_a_fallback_that_is_this_director(world: World) -> None:
