@@ -2,6 +2,7 @@
 
 /              the host's name and a newline
 /download      32 MiB, the same bytes on every host
+/upload/NAME   keeps what is PUT there, in www/upload/
 check's path   what the check wants to receive, with a status it accepts
 """
 
@@ -95,6 +96,7 @@ def _server(server: Server, disk: Path) -> str:
     server {{
         listen {server.port}{" ssl" if server.tls else ""} default_server backlog=4096;
 {tls}{locations}        location / {{ }}
+        location /upload/ {{ dav_methods PUT; create_full_put_path on; client_max_body_size 0; }}
     }}
 """
 
