@@ -4,8 +4,8 @@
     python -m bench.failover --runs 100 --kind 'power cut' --json build/bench/failover.json
 
 Each run begins with a whole pair and lets the active director go in some way, while transfers are under way
-(`bench.clients`) and a prober opens a connection every 10 ms (`lb.lab.prober`); it ends with a whole pair again. The lab
-is taken down at the end, also after Ctrl-C. Exit status 1: something was lost, late, or did not heal.
+(`bench.clients`) and a prober opens a connection every 10 ms (`lb.lab.prober`); it ends with a whole pair again. The
+lab is taken down at the end, also after Ctrl-C. Exit status 1: something was lost, late, or did not heal.
 """
 
 from __future__ import annotations

@@ -59,8 +59,13 @@ struct schedule {
 	__u64 cursor;
 };
 
+/* until_ns: this host may answer for the virtual addresses. refer_until_ns: segments of connections that it does not
+ * know may belong to those that `predecessor`, the director that was active before, could not tell it any more. */
 struct lease {
 	__u64 until_ns;
+	__u64 refer_until_ns;
+	__u8 predecessor[6];
+	__u16 zero;
 };
 
 /* What the ring tells user space: enough to make a row of lb.connections without another look-up. */
@@ -76,6 +81,7 @@ struct event {
 #define OUTCOMES(_) \
 	_(tx_packets, XDP_TX) \
 	_(passed, XDP_PASS) \
+	_(referred, XDP_TX) \
 	_(drop_no_real, XDP_DROP) \
 	_(drop_no_neighbour, XDP_DROP) \
 	_(drop_fragment, XDP_DROP) \

@@ -19,6 +19,7 @@
 #include "stats.h"
 #include "service.h"
 #include "parse.h"
+#include "lease.h"
 #include "arp.h"
 #include "conn.h"
 #include "sched.h"
@@ -68,8 +69,8 @@ static __always_inline enum outcome balance(struct packet *packet, __u64 now_ns)
 		outcome = insert_connection(&key, index, state, now_t);
 		if (outcome != OURS)
 			return outcome;
-	} else {	/* the kernel answers with a reset, unless another director may own the address by now */
-		return lease_is_fresh(now_ns) ? OUTCOME_passed : OUTCOME_drop_no_lease;
+	} else {
+		return disown(packet, now_ns);
 	}
 
 	real = reals.lookup(&index);

@@ -25,10 +25,9 @@ struct packet {
 #define TCP_ACK 0x10
 #define FRAGMENT 0x3fff		/* "more fragments" or an offset; RFC 791 section 3.1 */
 
-static __always_inline bool is_to_us(const struct ethernet *ethernet)
+static __always_inline bool is_our_mac(const __u16 *mac)
 {
-	return ethernet->destination[0] == INTERFACE_MAC_0 && ethernet->destination[1] == INTERFACE_MAC_1 &&
-	       ethernet->destination[2] == INTERFACE_MAC_2;
+	return mac[0] == INTERFACE_MAC_0 && mac[1] == INTERFACE_MAC_1 && mac[2] == INTERFACE_MAC_2;
 }
 
 /* Ports and flags of a segment of at most `room` bytes. RFC 9293 section 3.1 */
@@ -69,7 +68,7 @@ static __always_inline enum outcome parse_ipv4(struct packet *packet, const void
 
 	if ((const void *)(ip + 1) > end)
 		return FOREIGN;		/* too short to say whose it is */
-	if (!is_served(ip->daddr, ip->protocol) || !is_to_us(packet->ethernet))
+	if (!is_served(ip->daddr, ip->protocol) || !is_our_mac(packet->ethernet->destination))
 		return FOREIGN;
 
 	header = ip->ihl * 4;

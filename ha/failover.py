@@ -115,7 +115,8 @@ class Failover:
         self._since = datetime.now(UTC)
         self._role: Role = "init"
         self._heard: dict[str, tuple[bool, int]] = {}
-        self._owing: set[str] = set()
+        self._owing = set(mine.peers)  # what an earlier process of this node opened and could not tell
+        self._predecessor = ""
         self._handover: asyncio.Future[str] | None = None
         self._port: Port | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -179,6 +180,11 @@ class Failover:
         return handed
 
     # ------------------------------------------------------------------------------------------------- commands
+
+    @property
+    def predecessor(self) -> str:
+        """The peer that was heard last as active; empty: none was."""
+        return self._predecessor
 
     @property
     def role(self) -> Role:
@@ -319,6 +325,7 @@ class Failover:
         """Carry what the member wants to the outside."""
         if self._port is None:
             return
+        self._predecessor = next(iter(self._member.state.serving), self._predecessor)
         while action := self._member.next_action():
             self._act(action)
         for peer, data in self._member.datagrams_to_send(now()):

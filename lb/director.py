@@ -43,6 +43,10 @@ SWEEP_INTERVAL_S = 5.0
 HANDOVER_LINGER_S = 0.3
 """How long a director that handed over goes on forwarding: switches and clients learn the new place meanwhile."""
 
+REFER_S = 30.0
+"""How long the director that was active before is asked about connections unknown here. By then a process that froze or
+died has come back and told of them; else their clients get a reset."""
+
 
 class Director:
     """This node's director, from `start` to `stop`."""
@@ -83,7 +87,7 @@ class Director:
         self._neighbours = Neighbours(self._interface, self._on_neighbour)
         await self._neighbours.start()
         undo.callback(self._neighbours.close)
-        self._neighbours.want(plan.neighbours(self.cluster))
+        self._neighbours.want(self._wanted_neighbours())
         self._checker = Checker(self._on_health)
         undo.push_async_callback(self._checker.close)
         self._checker.seed(self._remembered)
@@ -150,6 +154,7 @@ class Director:
     async def take(self) -> None:
         """Own the virtual addresses: answer for them and say so."""
         self._owns = True
+        self._refer()
         self._data.renew_lease(self.cluster.ha.deadtime)
         for address in self.cluster.addresses:
             add_address(self._interface, address)
@@ -164,8 +169,16 @@ class Director:
             remove_address(self._interface, address)
 
     def announce(self) -> None:
-        """Tell the segment where the virtual addresses are."""
+        """Tell the segment where the virtual addresses are, also after another director had them meanwhile."""
+        self._refer()
         self._announcer.announce(self.cluster.addresses)
+
+    def _refer(self) -> None:
+        """Ask the director before us about connections that it could not tell us of."""
+        before = self.failover.predecessor
+        mac = self._neighbours.mac(self.cluster.node(before).address) if before else None
+        if mac:
+            self._data.refer_to(mac, REFER_S)
 
     def snapshot(self) -> Rows:
         """Every live connection."""
@@ -258,7 +271,7 @@ class Director:
         self.cluster, self.node = cluster, cluster.node(self.node.name)
         self._data.settings = cluster.connections
         self._checker.configure(self._probe_targets())
-        self._neighbours.want(plan.neighbours(cluster))
+        self._neighbours.want(self._wanted_neighbours())
 
     def _refuse_restart_only(self, new: Cluster) -> None:
         file = str(new.path)
@@ -319,6 +332,11 @@ class Director:
     def _is_up(self, target: Target) -> bool:
         health = self._checker.health(target)
         return health is not None and health.state == "up"
+
+    def _wanted_neighbours(self) -> set[IPv4Address]:
+        """Reals, and the directors that may have to be asked about connections."""
+        peers = self.cluster.peers_of(self.node.name)
+        return {*plan.neighbours(self.cluster), *(peer.address for peer in peers)}
 
     def _probe_targets(self) -> dict[Target, ProbeTarget]:
         return {

@@ -21,7 +21,7 @@ from lb.errors import UsageError
 
 _HARMLESS = {
     "heartbeat_sent", "heartbeat_received", "heartbeat_posthumous", "sync_opened",
-    "rx_packets", "tx_packets", "passed",
+    "rx_packets", "tx_packets", "passed", "referred",
 }  # fmt: skip
 """Counters of what is as it should be."""
 

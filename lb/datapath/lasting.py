@@ -43,6 +43,7 @@ class Lasting(View):
         self._reals = maps["reals"].read()
         self._idle = np.zeros(len(self._reals), np.bool_)
         self._lock = threading.Lock()
+        self._lease = maps["lease"].read().copy()
 
     def add_reals(self, services: Sequence[Service]) -> list[Placement]:
         """Write a row for each destination, new or not; returns where. Raises DataPathError when there is no room."""
@@ -78,9 +79,17 @@ class Lasting(View):
 
     def renew_lease(self, seconds: float) -> None:
         """Let the kernel answer for the virtual addresses so long from now on; 0 ends it at once."""
-        until = np.zeros(1, self.maps["lease"].value)
-        until["until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
-        self.maps["lease"].update(np.zeros(1), until)
+        self._lease["until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
+        self._write_lease()
+
+    def refer_to(self, mac: bytes, seconds: float) -> None:
+        """For so long send segments of unknown connections to the director with this MAC instead of resetting them."""
+        self._lease["predecessor"] = np.frombuffer(mac, np.uint8)
+        self._lease["refer_until_ns"] = time.monotonic_ns() + int(seconds * 1e9)
+        self._write_lease()
+
+    def _write_lease(self) -> None:
+        self.maps["lease"].update(np.zeros(1), self._lease)
 
     def install(self, rows: Rows) -> tuple[int, int]:
         """Put in connections that another director knows. Returns how many were, and how many have a real unknown here.

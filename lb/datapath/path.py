@@ -216,6 +216,10 @@ class DataPath:
         """Let the kernel answer for the virtual addresses so long from now on; 0 ends it at once."""
         self._maps().renew_lease(seconds)
 
+    def refer_to(self, mac: bytes, seconds: float) -> None:
+        """See `Lasting.refer_to`."""
+        self._maps().refer_to(mac, seconds)
+
     def held(self) -> tuple[HeldService, ...]:
         """See `View.held`."""
         return self._maps().held()

@@ -43,19 +43,23 @@ services.value 16
   protocol |u1 at 6
   flags |u1 at 7
   scheduler |u1*8 at 8
-counters.value 80
+counters.value 88
   tx_packets <u8 at 0
   passed <u8 at 8
-  drop_no_real <u8 at 16
-  drop_no_neighbour <u8 at 24
-  drop_fragment <u8 at 32
-  drop_malformed <u8 at 40
-  drop_no_lease <u8 at 48
-  drop_table_full <u8 at 56
-  arp_no_lease <u8 at 64
-  events_lost <u8 at 72
-lease.value 8
+  referred <u8 at 16
+  drop_no_real <u8 at 24
+  drop_no_neighbour <u8 at 32
+  drop_fragment <u8 at 40
+  drop_malformed <u8 at 48
+  drop_no_lease <u8 at 56
+  drop_table_full <u8 at 64
+  arp_no_lease <u8 at 72
+  events_lost <u8 at 80
+lease.value 24
   until_ns <u8 at 0
+  refer_until_ns <u8 at 8
+  predecessor |u1*6 at 16
+  zero <u2 at 22
 """
 
 EVENT = """\

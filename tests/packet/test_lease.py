@@ -33,8 +33,9 @@ def test_nobody_answers_without_a_lease(world: World, frame: bytes, until_s: flo
     if until_s is None:
         world.data.renew_lease(0)
     else:
-        until_ns = time.monotonic_ns() + int(until_s * 1e9)
-        world.maps["lease"].update(np.zeros(1), np.array([(until_ns,)], world.maps["lease"].value))
+        held = world.maps["lease"].empty(1)
+        held["until_ns"] = time.monotonic_ns() + int(until_s * 1e9)
+        world.maps["lease"].update(np.zeros(1), held)
     with world.counting(arp_no_lease=1):
         assert world.send(frame) == dropped(frame)
 

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The lease. The control plane renews it as long as it is alive and means to own the virtual addresses; once it has run
+ * out, this host must not claim them any more: its kernel would still answer for them. Packets of known connections are
+ * forwarded either way.
+ */
+static __always_inline bool lease_is_fresh(__u64 now_ns)
+{
+	__u32 zero = 0;
+	struct lease *held = lease.lookup(&zero);
+
+	return held && now_ns < held->until_ns;
+}
+
+static __always_inline void end_lease(void)
+{
+	__u32 zero = 0;
+	struct lease *held = lease.lookup(&zero);
+
+	if (held)
+		held->until_ns = 0;
+}
+
+static __always_inline bool is_same_mac(const __u16 *one, const __u16 *other)
+{
+	return one[0] == other[0] && one[1] == other[1] && one[2] == other[2];
+}
+
+/* A segment whose connection we do not know. The predecessor may have opened it in the moment in which it died; its
+ * packet path outlives its process and still knows. What it does not know either ends there. We are never asked back:
+ * a frame that comes from it is not referred to it. */
+static __always_inline enum outcome disown(struct packet *packet, __u64 now_ns)
+{
+	struct ethernet *ethernet = packet->ethernet;
+	__u32 zero = 0;
+	struct lease *held = lease.lookup(&zero);
+
+	if (!held || now_ns >= held->until_ns)
+		return OUTCOME_drop_no_lease;	/* another director may own the address by now */
+	if (now_ns >= held->refer_until_ns || is_same_mac(ethernet->source, (const __u16 *)held->predecessor))
+		return OUTCOME_passed;		/* the kernel answers with a reset */
+	__builtin_memcpy(ethernet->source, ethernet->destination, sizeof(ethernet->source));
+	__builtin_memcpy(ethernet->destination, held->predecessor, sizeof(ethernet->destination));
+	return OUTCOME_referred;
+}
