@@ -223,8 +223,11 @@ class Bench:
 
 def report(runs: Sequence[Run]) -> None:
     """The table."""
-    columns = ("kind", "runs", "downloads lost", "uploads lost", "young lost", "of", "outage ms", "p90", "max", "over")
-    print_table(columns, [_row(name, found) for name in KINDS if (found := [r for r in runs if r.kind == name])])
+    opened = sum(run.opened for run in runs)
+    load = f"{TRANSFERS} downloads, {TRANSFERS} uploads, {opened // len(runs)} young connections"
+    title = f"lost of {load} a run; outage in ms"
+    columns = ("kind", "runs", "downloads", "uploads", "young", "median", "p90", "max", "limit", "over")
+    print_table(columns, [_row(name, found) for name in KINDS if (found := [r for r in runs if r.kind == name])], title)
 
 
 def _row(name: str, runs: Sequence[Run]) -> tuple[object, ...]:
@@ -235,8 +238,8 @@ def _row(name: str, runs: Sequence[Run]) -> tuple[object, ...]:
         sum(run.downloads for run in runs),
         sum(run.uploads for run in runs),
         sum(len(run.young_s) for run in runs),
-        sum(run.opened for run in runs),
         *(round(float(np.percentile(outages, part))) for part in (50, 90, 100)),
+        round(runs[0].limit_ms),
         sum(run.outage_ms > run.limit_ms for run in runs),
     )
 

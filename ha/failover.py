@@ -31,6 +31,7 @@ from ha.state import (
     Action,
     Announce,
     Ask,
+    Contested,
     Event,
     Finished,
     GiveUp,
@@ -54,6 +55,9 @@ from lb.model import Cluster
 
 log = structlog.get_logger(__name__)
 
+LOOK_S = 1.0
+"""Between two looks who has the address."""
+
 _GOODBYES = 3
 _GOODBYE_PAUSE_S = 0.005
 
@@ -66,6 +70,9 @@ class Hooks(Protocol):
 
     async def release(self) -> None:
         """Return when they are gone; nothing to do if they are not there."""
+
+    async def holder(self) -> str:
+        """Who else answers for one of them now, in words; empty: nobody."""
 
     def announce(self) -> None:
         """Say again where the addresses are."""
@@ -136,7 +143,8 @@ class Failover:
         try:
             await self._links.start()
             async with asyncio.TaskGroup() as tasks:
-                working = [tasks.create_task(work) for work in (self._carry_out(), self._ask_witnesses())]
+                works = (self._carry_out(), self._ask_witnesses(), self._look_around())
+                working = [tasks.create_task(work) for work in works]
                 self._member.heartbeats.repeat(now())
                 self._pump()
                 await self._ended
@@ -315,6 +323,19 @@ class Failover:
             await self._witnesses.run()
         except NetworkError as error:  # better without witnesses than not at all
             log.error("no ping node can be asked", reason=str(error))
+
+    async def _look_around(self) -> None:
+        """Before we claim what nobody is heard to have: does somebody answer for it?"""
+        while True:
+            if self._is_unsure():
+                holder = await self._hooks.holder()
+                if self._is_unsure() and holder != self._member.state.contested:
+                    log.info("asked who has the address", held=holder or "nobody")
+                    self._happen(Contested(holder))
+            await asyncio.sleep(LOOK_S)
+
+    def _is_unsure(self) -> bool:
+        return self._member.state.phase is Phase.INIT and not self._predecessor
 
     def _happen(self, event: Event) -> None:
         """Raises IllegalTransition, Refused."""

@@ -15,6 +15,7 @@ condition holds is taken; `docs/failover.md` prints it. What it promises:
   unless it sees more witnesses (then the other one's receiver is broken).
 * A vacancy is filled in one order: taking, standby, init; able before unable; preferred; place in the file.
   The first acts at once when an active was lost, else after two keepalives; each further one waits deadtime more.
+* A node in init claims nothing that somebody else answers for, whose heartbeats it cannot hear or believe.
 * What an operator moved by hand stays there: auto_failback takes nothing back that was given up by a command.
 * Nothing moves for equal witnesses, and a handover that failed is not tried again before initdead (by command it is).
 
@@ -33,6 +34,7 @@ from ha.state import (
     Action,
     Announce,
     Ask,
+    Contested,
     Event,
     Finished,
     GiveUp,
@@ -91,9 +93,10 @@ def step(state: State, event: Event, now_s: float) -> tuple[State, tuple[Action,
 def _absorb(state: State, event: Event, now_s: float) -> State:
     match event:
         case Heard(report=report):
-            claim_ns = report.claimed_ns if report.phase in SERVING else state.heard_claim_ns
-            peers = {**state.peers, event.peer: _heard(state, event, now_s)}
-            return replace(state, peers=peers, heard_claim_ns=claim_ns)
+            state = replace(state, peers={**state.peers, event.peer: _heard(state, event, now_s)})
+            if report.phase in SERVING:
+                state = replace(state, heard_claim_ns=report.claimed_ns, contested="")
+            return state
         case Lost(peer=name) if name in state.peers:
             was_serving = name in state.serving
             gone = replace(state.peers[name], alive=False, voids_me=False, void=False, deaf_since_s=None)
@@ -103,6 +106,8 @@ def _absorb(state: State, event: Event, now_s: float) -> State:
             return replace(state, synced_with=names)
         case Witnessed(count=count):
             return replace(state, witnesses=count)
+        case Contested(holder=holder):
+            return replace(state, contested=holder if state.phase is Phase.INIT and not state.serving else "")
         case Stalled() if state.phase in SERVING and event.slept_s >= state.settings.deadtime_s / 2:
             interrupted_ns = state.claimed_ns + int((now_s - state.claimed_s) * 1e9)
             return replace(state, claimed_ns=interrupted_ns, claimed_s=now_s)
@@ -168,8 +173,8 @@ def _dangling(state: State, now_s: float) -> bool:  # noqa: ARG001
 
 
 def _my_turn(state: State, now_s: float) -> bool:
-    """nobody serves, and it is our turn"""
-    if state.open_s is None or state.unfit_s is not None:
+    """nobody serves or answers for the address, and it is our turn"""
+    if state.open_s is None or state.unfit_s is not None or state.contested:
         return False
     if state.phase is Phase.INIT and state.settled_s is None:
         return False

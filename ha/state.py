@@ -113,6 +113,7 @@ class State:
     asked_s: when we asked to be handed over to.
     rest_s: before it nothing moves by itself.
     unfit_s: until then we leave the address to others, as we could not add it.
+    contested: who else answers for it, of whom we hear no heartbeats; empty: nobody.
     """
 
     settings: Settings
@@ -137,6 +138,7 @@ class State:
     asked_s: float | None = None
     rest_s: float = 0.0
     unfit_s: float | None = None
+    contested: str = ""
 
     @classmethod
     def initial(cls, settings: Settings, now_s: float) -> State:
@@ -270,6 +272,13 @@ class Witnessed:
 
 
 @dataclass(frozen=True, slots=True)
+class Contested:
+    """Who answers for the address although no peer is heard to serve, in words; empty: nobody."""
+
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stalled:
     """We were frozen for so long ourselves."""
 
@@ -308,8 +317,8 @@ class Leave:
     """`lbctl down`: say goodbye."""
 
 
-Event = Heard | Lost | Synced | Witnessed | Stalled | Tick | Taken | TakeFailed | GiveUp | Ask | Leave
-FACTS: Final = (Heard, Lost, Synced, Witnessed, Stalled, Tick)
+Event = Heard | Lost | Synced | Witnessed | Contested | Stalled | Tick | Taken | TakeFailed | GiveUp | Ask | Leave
+FACTS: Final = (Heard, Lost, Synced, Witnessed, Contested, Stalled, Tick)
 
 
 # ------------------------------------------------------------------------------------------------------- actions

@@ -109,6 +109,8 @@ def warnings(
     found = [f"ping node {address} does not answer" for address in silent]
     if state.unfit_s is not None:
         found.append("the virtual address could not be added; the log says why, and it is tried again")
+    if state.contested:
+        found.append(f"{state.contested}; do the authkeys differ, or is UDP port {port} blocked?")
     for name, life in lives.items():
         peer = state.peers.get(name)
         if not life.alive or peer is None:

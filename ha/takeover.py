@@ -35,9 +35,17 @@ def arp_announcement(operation: int, mac: bytes, address: IPv4Address) -> bytes:
     Sender and target protocol address are both the announced one, which is what makes it gratuitous; the
     target's hardware address is zero in a request (RFC 5227 section 1.1) and ours in a reply (RFC 5944 4.6).
     """
-    target = bytes(6) if operation == _REQUEST else mac
+    return _broadcast(operation, mac, address, bytes(6) if operation == _REQUEST else mac, address)
+
+
+def arp_probe(mac: bytes, address: IPv4Address) -> bytes:
+    """A broadcast frame that asks who has `address`, without saying that we have any (RFC 5227 section 1.1)."""
+    return _broadcast(_REQUEST, mac, IPv4Address(0), bytes(6), address)
+
+
+def _broadcast(operation: int, mac: bytes, sender: IPv4Address, target_mac: bytes, target: IPv4Address) -> bytes:
     header = _BROADCAST + mac + _ETHERTYPE_ARP.to_bytes(2, "big")
-    body = operation.to_bytes(2, "big") + mac + address.packed + target + address.packed
+    body = operation.to_bytes(2, "big") + mac + sender.packed + target_mac + target.packed
     return header + _ARP_ETHERNET_IPV4 + body
 
 

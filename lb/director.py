@@ -23,6 +23,7 @@ import structlog
 
 from ha import authkeys
 from ha.failover import Failover
+from ha.rivals import Holder, Rivals
 from ha.takeover import Announcer
 from lb import plan, state, status
 from lb.checker import Checker
@@ -84,6 +85,8 @@ class Director:
         undo.callback(self._watch.close)
         self._announcer = Announcer(self._interface, link.mac)
         undo.callback(self._announcer.close)
+        self._rivals = Rivals(self._interface, link.mac, self._on_rival)
+        undo.callback(self._rivals.close)
         self._neighbours = Neighbours(self._interface, self._on_neighbour)
         await self._neighbours.start()
         undo.callback(self._neighbours.close)
@@ -144,6 +147,10 @@ class Director:
             add_address(self._interface, address.ip)
             self.announce()
 
+    def _on_rival(self, address: IPv4Address, mac: bytes) -> None:
+        log.warning("another host claims a virtual address: announcing it", address=str(address), mac=mac.hex(":"))
+        self._announcer.announce(self.cluster.addresses)
+
     def _on_events(self) -> None:
         rows = self._data.read_events()
         if len(rows):
@@ -158,15 +165,21 @@ class Director:
         self._data.renew_lease(self.cluster.ha.deadtime)
         for address in self.cluster.addresses:
             add_address(self._interface, address)
+        self._rivals.defend(self.cluster.addresses)
         self.announce()
 
     async def release(self) -> None:
         """Answer for no virtual address any more."""
         self._owns = False
+        self._rivals.defend(())
         self._announcer.cancel()
         self._data.renew_lease(0.0)
         for address in self.cluster.addresses:
             remove_address(self._interface, address)
+
+    async def holder(self) -> str:
+        """Who else answers for a virtual address; empty: nobody."""
+        return _held_by(await self._rivals.holder(self.cluster.addresses))
 
     def announce(self) -> None:
         """Tell the segment where the virtual addresses are, also after another director had them meanwhile."""
@@ -298,6 +311,7 @@ class Director:
         added = set(new.addresses) - set(old.addresses)
         for address in added:
             add_address(self._interface, address)
+        self._rivals.defend(new.addresses)
         if added:
             self.announce()
 
@@ -321,7 +335,7 @@ class Director:
             "file": str(self.cluster.path),
             "peers": failover.peers,
             "sync": {**failover.sync, "connections": status.known_connections(held)},
-            "warnings": failover.warnings,
+            "warnings": failover.warnings + [f"{held} too" for held in [_held_by(self._rivals.rival)] if held],
             "heartbeat": failover.counters,
             "packets": self._data.counters(),
             "virtuals": status.virtuals(self.cluster, self._checker.snapshot(), self._overrides, held, self._rates),
@@ -351,6 +365,10 @@ class Director:
         checked = {target: h.state for target, h in self._checker.snapshot().items()} if health else {}
         with contextlib.suppress(OSError):
             state.save(state_path(self.node.name), dict(self._overrides), checked)
+
+
+def _held_by(holder: Holder | None) -> str:
+    return f"{holder[0]} is held by {holder[1].hex(':')}" if holder else ""
 
 
 def _keys(cluster: Cluster) -> authkeys.AuthKeys:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from lb.lab.observe import role, run_in, status, wait_until
-from tests.netns.cluster import CONF, active, answers, is_settled, lbctl, other
+from tests.netns.cluster import CONF, VIRTUAL, active, answers, is_settled, lbctl, other
 
 PORT = 694
+INITDEAD_BEATS = 3.0 / 0.1 + 5
+"""Of conf/cluster.toml: initdead by keepalive, and then some."""
 
 CAPTURE = """
 import socket, sys
@@ -97,8 +99,16 @@ def test_a_replayed_heartbeat_is_counted_and_keeps_nobody_alive(tmp_path: Path) 
     wait_until("the pair is whole", is_settled)
 
 
+def initdead_is_over(node: str) -> None:
+    """It has sent heartbeats for longer than its initdead, so it could be active."""
+    wait_until("initdead is over", lambda: counted(node, "heartbeat_sent") > INITDEAD_BEATS)
+
+
 def test_a_wrong_key_is_no_peer(tmp_path: Path) -> None:
-    """lb2 comes back with another key: neither believes the other, both count, and lb1 goes on."""
+    """One comes back with another key: neither believes the other, both count, and only one has the address.
+
+    The stranger sees that somebody answers for it. Once nobody does, it takes it.
+    """
     wait_until("the pair is whole", is_settled)
     serving, standby = active(), other(active())
     conf = tmp_path / "cluster.toml"
@@ -113,7 +123,13 @@ def test_a_wrong_key_is_no_peer(tmp_path: Path) -> None:
         wait_until("wrong keys are counted", lambda: counted(serving, "heartbeat_key") > before)
         assert role(serving) == "active"
         assert status(serving)["peers"][0]["state"] != "up"
+        wait_until("the stranger says why", lambda: any("authkeys" in words for words in status(standby)["warnings"]))
+        initdead_is_over(standby)
+        assert role(standby) == "init"
+        assert VIRTUAL not in run_in(standby, "ip", "-br", "address", "show", "dev", "eth0")
         assert sum(answers(4).values()) == 4
+        lbctl("lab", "kill", serving)
+        wait_until("the stranger takes what nobody has", lambda: role(standby) == "active")
     finally:
         lbctl("down", "--node", standby)
         lbctl("lab", "up", str(CONF))

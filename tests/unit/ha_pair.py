@@ -66,6 +66,7 @@ class Recorder:
         self.table = empty() if table is None else table
         self.installed: list[Rows] = []
         self.fails: set[str] = set()
+        self.stranger = ""
         self._tell = tell
 
     def _note(self, name: str) -> None:
@@ -81,6 +82,10 @@ class Recorder:
     async def release(self) -> None:
         """As of `Hooks`."""
         self._note("release")
+
+    async def holder(self) -> str:
+        """As of `Hooks`."""
+        return self.stranger
 
     def announce(self) -> None:
         """As of `Hooks`."""

@@ -13,6 +13,7 @@ from ha.state import (
     FACTS,
     Announce,
     Ask,
+    Contested,
     Event,
     Finished,
     GiveUp,
@@ -41,6 +42,7 @@ EVENTS: tuple[Event, ...] = (
     Lost("b", "silent"),
     Synced(frozenset({"b"})),
     Witnessed(1),
+    Contested("192.0.2.1 is held by 02:00:00:00:00:01"),
     Stalled(1.0),
     Tick(),
     Taken(7),
@@ -113,6 +115,26 @@ def test_an_address_that_cannot_be_added_is_left_to_others_for_a_second() -> Non
     state, actions = step(state, Tick(), NOW_S + 0.9)
     assert actions == ()
     state, actions = step(state, Tick(), NOW_S + 1.0)
+    assert actions == (Take(),)
+
+
+def test_what_somebody_else_answers_for_is_not_claimed() -> None:
+    state = State.initial(SETTINGS, NOW_S)
+    state, _ = step(state, Contested("somebody"), NOW_S + 1)
+    state, actions = step(state, Tick(), NOW_S + 60)
+    assert (state.phase, actions) == (Phase.INIT, ())
+    state, actions = step(state, Contested(""), NOW_S + 61)
+    assert (state.phase, actions) == (Phase.TAKING, (Take(),))
+
+
+def test_an_active_peer_that_is_heard_is_whoever_answered() -> None:
+    """So nothing keeps us from taking over when it dies."""
+    state = State.initial(SETTINGS, NOW_S)
+    state, _ = step(state, Contested("b, as it turns out"), NOW_S + 1)
+    state, _ = step(state, Heard("b", Report(Phase.ACTIVE, claimed_ns=5)), NOW_S + 2)
+    state, _ = step(state, Contested("an answer that came late"), NOW_S + 2)
+    assert state.contested == ""
+    state, actions = step(state, Lost("b", "silent"), NOW_S + 10)
     assert actions == (Take(),)
 
 

@@ -1,0 +1,116 @@
+"""Who else has an address of ours: asked for by ARP probe (RFC 5227 section 2.1.1), and heard while we hold it. Edge.
+
+Heartbeats settle who holds an address among those that hear each other. This is for the others: a director with
+another key, one whose heartbeats are filtered, a stranger. A claim that we hear starts a round a second: probe, then
+tell. It ends with the first probe that nobody answers, so the last round tells after the rival has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address
+from typing import Final
+
+import structlog
+
+from ha.takeover import arp_probe
+from lb.errors import NetworkError
+
+log = structlog.get_logger(__name__)
+
+PROBE_S: Final = 0.1
+"""How long an answer may take: one segment, and kernels that answer by themselves."""
+
+ROUND_S: Final = 1.0
+"""From hearing a rival to doing something about it: a handover is over by then, its heir announced the address, too."""
+
+_ETHERTYPE_ARP: Final = 0x0806
+_FRAMES_A_TURN: Final = 64
+
+Holder = tuple[IPv4Address, bytes]
+"""An address and the MAC that answers for it."""
+
+
+class Rivals:
+    """Listens on one interface; must be made with a loop running. mac: our own, six bytes.
+
+    on_rival(address, mac): another host claims an address that we defend; at most once a round.
+    rival: who answered the last probe for one of them, None if nobody did.
+    """
+
+    def __init__(self, interface: str, mac: bytes, on_rival: Callable[[IPv4Address, bytes], None]) -> None:
+        self.rival: Holder | None = None
+        self._mac = mac
+        self._on_rival = on_rival
+        self._defended: frozenset[IPv4Address] = frozenset()
+        self._answers: dict[IPv4Address, asyncio.Future[Holder]] = {}
+        self._round: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        try:
+            self._socket.bind((interface, _ETHERTYPE_ARP))
+        except OSError as error:
+            self._socket.close()
+            raise NetworkError(f"cannot listen to ARP on {interface}: {error.strerror}; see `lbctl doctor`") from None
+        asyncio.get_running_loop().add_reader(self._socket, self._on_readable)
+
+    def defend(self, addresses: Iterable[IPv4Address]) -> None:
+        """These are ours from now on; none: we hold nothing."""
+        self._defended = frozenset(addresses)
+        if not self._defended:
+            self._rest()
+
+    async def holder(self, addresses: Iterable[IPv4Address]) -> Holder | None:
+        """Ask for each of these; the first answer, None if there is none in time. One call at a time an address."""
+        answer: asyncio.Future[Holder] = asyncio.get_running_loop().create_future()
+        asked = tuple(addresses)
+        self._answers.update((address, answer) for address in asked)
+        try:
+            for address in asked:
+                self._socket.send(arp_probe(self._mac, address))
+            async with asyncio.timeout(PROBE_S):
+                return await answer
+        except (OSError, TimeoutError):  # nobody can be asked, nobody answers
+            return None
+        finally:
+            for address in asked:
+                self._answers.pop(address, None)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._rest()
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+    def _rest(self) -> None:
+        self.rival = None
+        if self._round:
+            self._round.cancel()
+        self._round = None
+
+    def _on_readable(self) -> None:
+        for _ in range(_FRAMES_A_TURN):
+            try:
+                frame = self._socket.recv(64)
+            except OSError:  # no more, or the interface is down for now
+                return
+            if len(frame) >= 42 and frame[22:28] != self._mac:
+                self._heard(IPv4Address(frame[28:32]), frame[22:28])
+
+    def _heard(self, address: IPv4Address, mac: bytes) -> None:
+        answer = self._answers.get(address)
+        if answer and not answer.done():
+            answer.set_result((address, mac))
+        if address in self._defended and self._round is None:
+            self._round = asyncio.get_running_loop().call_later(ROUND_S, self._begin_round, address, mac)
+
+    def _begin_round(self, address: IPv4Address, mac: bytes) -> None:
+        self._round = asyncio.get_running_loop().create_task(self._go_round(address, mac))
+
+    async def _go_round(self, address: IPv4Address, mac: bytes) -> None:
+        self.rival = await self.holder([address])
+        self._on_rival(address, mac)
+        self._round = None
+        if self.rival:
+            self._heard(*self.rival)
