@@ -13,10 +13,13 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from lb.errors import LbctlError, NotRunningError
-from lb.rundir import socket_path
+from lb.rundir import pid_behind, socket_path
+
+log = structlog.get_logger(__name__)
 
 Handler = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """An order's parameters in, its answer out. Raises LbctlError to refuse."""
@@ -65,6 +68,10 @@ def _respond(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response
             return web.json_response(await handler(parameters))
         except LbctlError as error:
             return web.json_response({"error": str(error), "exit_status": error.exit_status}, status=_REFUSED)
+        except Exception as error:
+            log.exception("an order failed unexpectedly", order=request.path)
+            text = f"{request.path[1:]} failed, {type(error).__name__}: {error}; the director's log shows where"
+            return web.json_response({"error": text, "exit_status": LbctlError.exit_status}, status=500)
 
     return respond
 
@@ -101,11 +108,14 @@ def call(node: str, method: str, path: str, timeout_s: float = 30.0, /, **parame
         connection.request(method, path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         answer = json.loads(response.read())
-    except (FileNotFoundError, ConnectionError, http.client.RemoteDisconnected) as error:
+    except (FileNotFoundError, ConnectionError, http.client.HTTPException) as error:
         message = f"{node} does not answer ({error}); start it with 'lbctl up CONF --node {node}'"
         raise NotRunningError(message) from None
     except TimeoutError:
-        raise LbctlError(f"{node} did not answer within {timeout_s:g} s; its log says what it is busy with") from None
+        raise LbctlError(
+            f"{node} did not answer within {timeout_s:g} s; its log says what it is busy with. If it hangs, "
+            f"'kill -9 {pid_behind(node)}' ends it: packets go on, and 'lbctl up CONF --node {node}' takes them up"
+        ) from None
     finally:
         connection.close()
     if response.status >= 400:

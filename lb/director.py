@@ -61,10 +61,12 @@ class Director:
         self._overrides, self._remembered = state.load(state_path(name))
         self._changed = asyncio.Event()
         self._applying = asyncio.Lock()
+        self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._rates = Rates()
         self._owns = False
         self._orderly = False
+        self._forgetful = ""  # or why the state file could not be written
         self.stopping = asyncio.Event()
 
     # ------------------------------------------------------------------ life
@@ -266,19 +268,20 @@ class Director:
 
         A failure changes nothing. Raises ConfigError for what needs a restart and for bad keys, DataPathError.
         """
-        keys = _keys(new)
-        self._refuse_restart_only(new)
-        old = self.cluster
-        self._configure(new)
-        try:
-            await self._apply()
-        except LbctlError:
-            self._configure(old)
-            raise
-        self._move_addresses(old, new)
-        self.failover.reconfigure(new, keys)
-        self._remember()
-        log.info("configuration applied", file=str(new.path))
+        async with self._reloading:  # of two at once the later finds the earlier done, or undone
+            keys = _keys(new)
+            self._refuse_restart_only(new)
+            old = self.cluster
+            self._configure(new)
+            try:
+                await self._apply()
+            except LbctlError:
+                self._configure(old)
+                raise
+            self._move_addresses(old, new)
+            self.failover.reconfigure(new, keys)
+            self._remember()
+            log.info("configuration applied", file=str(new.path))
 
     def _configure(self, cluster: Cluster) -> None:
         self.cluster, self.node = cluster, cluster.node(self.node.name)
@@ -321,6 +324,10 @@ class Director:
         await self._apply()
         self._remember()
 
+    def _warnings(self) -> list[str]:
+        held = _held_by(self._rivals.rival)
+        return [f"{held} too"] * bool(held) + [self._forgetful] * bool(self._forgetful)
+
     async def status(self) -> dict[str, Any]:
         """DESIGN section 3's document."""
         failover = self.failover.status()
@@ -335,7 +342,7 @@ class Director:
             "file": str(self.cluster.path),
             "peers": failover.peers,
             "sync": {**failover.sync, "connections": status.known_connections(held)},
-            "warnings": failover.warnings + [f"{held} too" for held in [_held_by(self._rivals.rival)] if held],
+            "warnings": failover.warnings + self._warnings(),
             "heartbeat": failover.counters,
             "packets": self._data.counters(),
             "virtuals": status.virtuals(self.cluster, self._checker.snapshot(), self._overrides, held, self._rates),
@@ -363,8 +370,15 @@ class Director:
     def _remember(self, health: bool = True) -> None:
         """For the next process. health: only one that finds our packet path still at work may trust our last checks."""
         checked = {target: h.state for target, h in self._checker.snapshot().items()} if health else {}
-        with contextlib.suppress(OSError):
+        try:
             state.save(state_path(self.node.name), dict(self._overrides), checked)
+        except OSError as error:
+            if not self._forgetful:
+                log.warning("nothing can be remembered for the next start", error=str(error))
+            path = state_path(self.node.name)
+            self._forgetful = f"orders by hand would not survive a restart: {path}: {error.strerror}"
+        else:
+            self._forgetful = ""
 
 
 def _held_by(holder: Holder | None) -> str:

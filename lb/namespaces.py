@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -68,7 +69,8 @@ def enter(name: str, hostname: str) -> None:
         _check(_libc.unshare(_CLONE_NEWUTS))
         socket.sethostname(hostname)
     except OSError as error:
-        raise NetworkError(f"cannot enter network namespace {name}: {error.strerror}; run it as root") from None
+        mend = "run it as root" if error.errno == errno.EPERM else f"see `ip netns list`, and `ls -l {DIRECTORY}`"
+        raise NetworkError(f"cannot enter network namespace {name}: {error.strerror}; {mend}") from None
     finally:
         os.close(fd)
 

@@ -20,6 +20,9 @@ from lb.model import Cluster
 
 RUN_DIR = Path("/run/lbctl")
 
+_LONGEST_SOCKET_PATH = 107
+"""Bytes: sun_path of unix(7) without its final zero."""
+
 AUTHKEYS_VARIABLE = "LBCTL_AUTHKEYS"
 """Names another authkeys file than the configuration's; the lab uses it."""
 
@@ -70,10 +73,10 @@ def find_director(asked: str | None) -> str:
     on this machine. Raises NotRunningError where there is none, UsageError where there are several.
     """
     if asked:
-        if _pid_behind(asked) is None:
+        if pid_behind(asked) is None:
             raise NotRunningError(f"{asked} does not run on this machine; start it with 'lbctl up CONF --node {asked}'")
         return asked
-    running = {node: pid for node in _names() if (pid := _pid_behind(node)) is not None}
+    running = {node: pid for node in _names() if (pid := pid_behind(node)) is not None}
     here = [node for node, pid in running.items() if _net_namespace(pid) == _net_namespace(None)]
     candidates = here or list(running)
     if not candidates:
@@ -85,7 +88,7 @@ def find_director(asked: str | None) -> str:
 
 def runs_here(node: str) -> bool:
     """Does the director of that name run in this network namespace? One in a lab host does not."""
-    pid = _pid_behind(node)
+    pid = pid_behind(node)
     return pid is not None and _net_namespace(pid) == _net_namespace(None)
 
 
@@ -93,12 +96,15 @@ def _names() -> list[str]:
     return sorted(path.stem for path in RUN_DIR.glob("*.sock"))
 
 
-def _pid_behind(node: str) -> int | None:
+def pid_behind(node: str) -> int | None:
     """The process that listens on a director's socket; None if nobody does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        path = os.fsencode(socket_path(node))
+        if len(path) > _LONGEST_SOCKET_PATH:
+            return None
         try:
-            probe.connect(str(socket_path(node)))
-        except (FileNotFoundError, ConnectionRefusedError):
+            probe.connect(path)
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return None
         except PermissionError:
             raise LbctlError(f"{socket_path(node)}: permission denied; lbctl commands need root") from None

@@ -6,6 +6,7 @@ Modules are imported when their command runs (or its help is shown), so that `lb
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -29,6 +30,9 @@ COMMANDS: dict[str, str] = {
     "lab": "lb.cli.lab:lab",
     "doctor": "lb.cli.doctor:doctor",
 }
+
+TRACE_VARIABLE = "LBCTL_TRACE"
+"""Set, an unexpected error shows its trace; for reports of mistakes."""
 
 
 class LazyGroup(click.Group):
@@ -60,15 +64,33 @@ def cli() -> None:
                                  lbctl list --connections
 
     Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 not running.
+    LBCTL_TRACE=1 shows where an unexpected error comes from.
     Shell completion (bash): eval "$(_LBCTL_COMPLETE=bash_source lbctl)"; zsh and fish likewise.
     """
 
 
 def main() -> None:
-    """Entry point: run a command and turn our errors into a message and an exit status."""
+    """Entry point: run a command and turn whatever goes wrong into a message and an exit status."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="replace")  # a terminal without our arrows gets '?'
     try:
         cli.main(prog_name="lbctl", standalone_mode=True)
     except LbctlError as error:
         for line in str(error).splitlines():
             click.echo(line if error.exit_status == 2 else f"lbctl: {line}", err=True)
         sys.exit(error.exit_status)
+    except Exception as error:
+        if os.environ.get(TRACE_VARIABLE):
+            raise
+        click.echo(f"lbctl: {_last_words(error)}", err=True)
+        os._exit(1)  # what is still buffered could not be written either
+
+
+def _last_words(error: Exception) -> str:
+    """What to say of an error that no command expected: the system's own word for it, or that it is our mistake."""
+    where = f"{TRACE_VARIABLE}=1 before the command shows where"
+    if not isinstance(error, OSError) or error.strerror is None:
+        return f"a mistake in lbctl, {type(error).__name__}: {error}; please report it ({where})"
+    place = f"{error.filename}: " if error.filename else ""
+    mend = "; run it as root" if isinstance(error, PermissionError) and os.geteuid() else ""
+    return f"{place}{error.strerror.lower()}{mend} ({where})"

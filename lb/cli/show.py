@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -16,14 +18,17 @@ from lb import rundir
 from lb.api import call
 from lb.cli import ipvsadm
 from lb.cli.options import node_option
-from lb.cli.output import json_option, out, print_json, state
+from lb.cli.output import Uncut, json_option, out, print_json, state
 from lb.errors import UsageError
 
 _HARMLESS = {
     "heartbeat_sent", "heartbeat_received", "heartbeat_posthumous", "sync_opened",
-    "rx_packets", "tx_packets", "passed", "referred",
+    "rx_packets", "tx_packets", "passed", "referred", "arp_no_lease",
 }  # fmt: skip
 """Counters of what is as it should be."""
+
+STATUS_TIMEOUT_S = 5.0
+"""A director that answers later hangs: to read a table of a million connections takes it 0.3 s."""
 
 WATCH_INTERVAL_S = 1.0
 RATE_INTERVAL_S = 1.0
@@ -45,17 +50,23 @@ def status(node: str | None, as_json: bool, watch: bool) -> None:
     """
     name = rundir.find_director(node)
     if as_json:
-        print_json(call(name, "GET", "/status"))
+        print_json(_ask(name))
     elif watch:
-        _watch(name)
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(name)
     else:
-        out.print(render(call(name, "GET", "/status")))
+        out.print(render(_ask(name)))
+
+
+def _ask(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = call(name, "GET", "/status", STATUS_TIMEOUT_S)
+    return document
 
 
 def _watch(name: str) -> None:
     with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
         while True:
-            live.update(render(call(name, "GET", "/status")), refresh=True)
+            live.update(render(_ask(name)), refresh=True)
             time.sleep(WATCH_INTERVAL_S)
 
 
@@ -83,7 +94,7 @@ def _peer(peer: dict[str, Any], sync: dict[str, Any]) -> str:
     lag = f", lag {sync['lag_ms']:g} ms" if sync["state"] == "in-sync" else ""
     return (
         f"peer [bold]{peer['name']}[/]  {state(peer['state'])}  {state(str(peer['role']))}"
-        f"  {state(sync['state'])}, {sync['connections']} connections{lag}"
+        f"  sync {state(sync['state'])}, {sync['connections']} connections{lag}"
     )
 
 
@@ -98,20 +109,22 @@ def _virtual_head(virtual: dict[str, Any]) -> str:
     )
 
 
-def _reals(reals: list[dict[str, Any]]) -> Table:
+def _reals(reals: list[dict[str, Any]]) -> Uncut:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("  real", no_wrap=True)
     table.add_column("health", no_wrap=True)
     for name in ("weight", "active", "inactive", "total", "conns/s", "packets/s"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    for real in reals:
+    remarks = [real["reason"] if real["check"] != "up" else "" for real in reals]
+    if any(remarks):
+        table.add_column("")
+    for real, remark in zip(reals, remarks, strict=True):
         counts = [real[name] for name in ("weight", "active", "inactive", "connections")]
         rates = [round(real["rates"][name]) for name in ("connections", "packets")]
         label = f"  {real['name'] or real['address']}"
-        remark = real["reason"] if real["check"] != "up" else ""
-        table.add_row(label, state(real["health"]), *map(str, (*counts, *rates)), remark)
-    return table
+        cells = (label, state(real["health"]), *map(str, (*counts, *rates)))
+        table.add_row(*cells, *([escape(remark)] if any(remarks) else []))
+    return Uncut(table)
 
 
 def _refusals(counters: dict[str, int]) -> dict[str, int]:
