@@ -47,8 +47,8 @@ SLACK_MS = 100.0
 ORDERLY_MS = 50.0
 """What it may take where the other is told, or sees a process end."""
 PORTS = "1024 65535"
-"""The load comes from one address. With fewer ports it would be back at a port within FIN_WAIT's 120 s, and a standby that
-was not told of the new connection any more would take its segments for the old one's (docs/failover.md)."""
+"""The load comes from one address. With fewer ports it would be back at a port within FIN_WAIT's 120 s, and a standby
+that was not told of the new connection would take its segments for the old one's (docs/failover.md)."""
 
 
 # ----------------------------------------------------------------------------------------------- ways to go

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from lb.lab.observe import Traffic, role, run_in, status, wait_until
+from lb.lab.observe import Traffic, role, run_in, spawn_in, status, wait_until
 from tests.netns.cluster import CONF, VIRTUAL, answers, is_settled, lbctl
 
 DEADTIME_MS = 500.0
@@ -70,6 +72,51 @@ def test_nobody_loses_a_connection(fault: str) -> None:
     assert traffic.seen.download_ok
     assert traffic.seen.outage_ms <= DEADTIME_MS + 500
     assert VIRTUAL in run_in("lb2", "ip", "-br", "address", "show", "dev", "eth0")
+
+
+CALLER = """
+import pathlib, socket, sys, time
+def wait_for(name):
+    while not pathlib.Path(sys.argv[1], name).exists():
+        time.sleep(0.005)
+def ask():
+    s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    return s.recv(4096).split(b"\\r\\n\\r\\n")[1].decode().strip()
+print("waiting", flush=True)
+wait_for("connect")
+s = socket.create_connection((sys.argv[2], 80), timeout=20)
+print(ask(), s.getsockname()[1], flush=True)
+for name in ("again", "once more"):
+    wait_for(name)
+    print(ask(), flush=True)
+"""
+
+
+def test_what_the_active_opened_last_and_could_not_tell_lives_on(tmp_path: Path) -> None:
+    """The old packet path is asked; and the next process of that director tells what it finds there."""
+    caller = spawn_in("client", sys.executable, "-c", CALLER, str(tmp_path), VIRTUAL)
+    try:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "waiting\n"
+        pid = pid_of("lb1")
+        os.kill(pid, signal.SIGSTOP)
+        (tmp_path / "connect").touch()
+        real, port = caller.stdout.readline().split()
+        wait_until("lb2 is active", lambda: role("lb2") == "active")
+        assert f":{port} " not in lbctl("list", "--connections", "--node", "lb2").stdout
+        os.kill(pid, signal.SIGKILL)
+        (tmp_path / "again").touch()
+        assert caller.stdout.readline().strip() == real
+        assert status("lb2")["packets"]["referred"] > 0
+
+        lbctl("lab", "up", str(CONF))
+        wait_until("lb1 has told", lambda: f":{port} " in lbctl("list", "--connections", "--node", "lb2").stdout)
+        lbctl("lab", "kill", "lb1")
+        (tmp_path / "once more").touch()
+        assert caller.stdout.readline().strip() == real
+    finally:
+        caller.kill()
+        caller.communicate()
 
 
 def test_a_director_that_returns_stays_standby() -> None:
