@@ -64,7 +64,7 @@ def _check(virtual: Virtual, place: Path) -> Iterator[Finding]:
     if check.type == "negotiate" and check.service != expected:
         port = virtual.check_port
         yield Finding(((*place, "service"),), f"{show(check.service)} on port {port}, which is usually {expected}")
-    if virtual.protocol == "udp" and check.port is None:
+    if virtual.protocol != virtual.check_protocol and check.port is None:
         yield Finding(
             ((*place, "type"),),
             f"a udp service, but {show(check.type)} asks TCP port {virtual.port}; say port in [virtual.check]",

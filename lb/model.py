@@ -133,6 +133,11 @@ class Virtual(_Frozen):
         return self.check.port or self.port
 
     @property
+    def check_protocol(self) -> str:
+        """How the reals are asked there: a negotiation needs TCP, connect speaks the virtual's own protocol."""
+        return self.protocol if self.check.type == "connect" else "tcp"
+
+    @property
     def hosts(self) -> tuple[IPv4Address, ...]:
         """Who answers its clients: the reals, and a fallback that is not the director itself."""
         reals = tuple(real.address for real in self.reals)

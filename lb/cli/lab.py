@@ -77,7 +77,7 @@ def up(conf: Path, hosts_only: bool, as_json: bool) -> None:
     hosts = f"{len(raised.topology.hosts)} hosts"
     if started:
         client = raised.topology.client.name
-        out.print(f"the lab of {raised.name} is up, {hosts}; try: lbctl lab exec {client} -- curl {_url(cluster)}")
+        out.print(f"the lab of {raised.name} is up, {hosts}; try: lbctl lab exec {client} -- {_trial(cluster)}")
     else:
         out.print(f"the lab of {raised.name} is up already, {hosts}: lbctl lab status")
     for host, path in raised.topology.unanswered:
@@ -85,12 +85,13 @@ def up(conf: Path, hosts_only: bool, as_json: bool) -> None:
         out.print(f"{host.name}: no text could be made up that its check of {path} wants; write one into {www}")
 
 
-def _url(cluster: Cluster) -> str:
+def _trial(cluster: Cluster) -> str:
+    """A command that gets an answer from the cluster."""
     web = next((virtual for virtual in cluster.virtuals if virtual.protocol == "tcp"), None)
     if web is None:
-        return "-h"
+        return f"ping -c 1 {next(iter(cluster.addresses), cluster.nodes[0].address)}"
     port = f":{web.port}" if web.port not in (0, 80, 443) else ""
-    return f"-k https://{web.address}{port}/" if web.port == 443 else f"http://{web.address}{port}/"
+    return f"curl -k https://{web.address}{port}/" if web.port == 443 else f"curl http://{web.address}{port}/"
 
 
 @lab.command()

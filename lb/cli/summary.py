@@ -71,7 +71,7 @@ def check_in_words(virtual: Virtual) -> str:
     if check.type == "off":
         return "none: the reals are never brought up"
     if check.type == "connect":
-        asks = f"connect to TCP port {virtual.check_port}"
+        asks = f"connect to {virtual.check_protocol.upper()} port {virtual.check_port}"
     else:
         status = ", ".join(map(str, check.status)) or "2xx"
         asks = f"{check.method} {check.service}://REAL:{virtual.check_port}{check.request}"

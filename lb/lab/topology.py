@@ -216,8 +216,12 @@ def _serving(name: str, virtuals: Sequence[Virtual], example: Example, checked: 
     udp = {virtual.port or DEFAULT_PORT for virtual in virtuals if virtual.protocol == "udp"}
     for virtual in virtuals:
         check = virtual.check
-        if checked and check.type not in ("on", "off"):
-            port = virtual.check_port or DEFAULT_PORT
+        if not checked or check.type in ("on", "off"):
+            continue
+        port = virtual.check_port or DEFAULT_PORT
+        if virtual.check_protocol == "udp":
+            udp.add(port)
+        else:
             tls.setdefault(port, check.service == "https" if check.type == "negotiate" else port == HTTPS_PORT)
             asked.setdefault(port, []).append(check)
     for virtual in virtuals:

@@ -107,13 +107,16 @@ def test_directors_serve_only_what_falls_back_to_them() -> None:
     assert [server.port for server in lab.host("lb1").servers] == [80]
 
 
-def test_udp_is_echoed_and_its_tcp_check_answered() -> None:
-    lab = topology(
-        virtual("dns", 'protocol = "udp"', 'check = { type = "connect", port = 8053 }', port=53), real("192.168.1.101")
-    )
-    host = lab.host("dns1")
-    assert host.udp_ports == (53,)
-    assert only_server(host).port == 8053
+def test_udp_is_echoed_and_its_check_answered_over_the_checks_own_protocol() -> None:
+    def host(kind: str) -> Host:
+        check = f'check = {{ type = "{kind}", port = 8053 }}'
+        return topology(virtual("dns", 'protocol = "udp"', check, port=53), real("192.168.1.101")).host("dns1")
+
+    asked_web, asked_udp = host("negotiate"), host("connect")
+    assert asked_web.udp_ports == (53,)
+    assert only_server(asked_web).port == 8053
+    assert asked_udp.udp_ports == (53, 8053)
+    assert asked_udp.servers == ()
 
 
 def test_every_port_means_port_80_and_the_checks() -> None:
