@@ -1,0 +1,92 @@
+"""`lbctl status` for people: what is said, and that nothing of it is cut."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lb.cli import show
+
+
+def real(name: str | None, **changes: Any) -> dict[str, Any]:
+    return {
+        "address": "10.0.0.1", "name": name, "weight": 1, "health": "up", "check": "up", "reason": "status 200",
+        "active": 2, "inactive": 3, "connections": 5, "rates": {"connections": 1.4, "packets": 9.6, "bytes": 0},
+        **changes,
+    }  # fmt: skip
+
+
+def document(*reals: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    virtual = {
+        "name": "web", "address": "10.0.0.9", "port": 80, "protocol": "tcp", "scheduler": "rr",
+        "fallback": "127.0.0.1:80", "fallback_active": False, "reals": list(reals),
+    }  # fmt: skip
+    return {
+        "node": "lb1", "cluster": "demo", "role": "active", "interface": "eth0", "mode": "native",
+        "since": (datetime.now(UTC) - timedelta(minutes=5)).isoformat(),
+        "peers": [], "sync": {"state": "in-sync", "connections": 12, "lag_ms": 3.0},
+        "heartbeat": {}, "packets": {}, "warnings": [], "virtuals": [virtual], **changes,
+    }  # fmt: skip
+
+
+def shown(document: dict[str, Any], width: int = 100) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, soft_wrap=True, highlight=False, color_system=None)
+    console.print(show.render(document))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_a_director_alone() -> None:
+    assert shown(document(real("web1"))) == [
+        "lb1  active for 5 min  cluster demo  eth0 (native XDP)",
+        "",
+        "web  tcp 10.0.0.9:80  rr  fallback 127.0.0.1:80 (idle)",
+        "  real  health  weight  active  inactive  total  conns/s  packets/s",
+        "  web1  up           1       2         3      5        1         10",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sync", "said"),
+    [
+        ({"state": "in-sync", "connections": 12, "lag_ms": 3.0}, "sync in-sync, 12 connections, lag 3 ms"),
+        ({"state": "no-peer", "connections": 0, "lag_ms": 0.0}, "sync no-peer, 0 connections"),
+    ],
+)
+def test_the_peer_and_how_far_it_is(sync: dict[str, Any], said: str) -> None:
+    peer = {"name": "lb2", "state": "down", "role": "init"}
+    assert shown(document(peers=[peer], sync=sync))[1] == f"peer lb2  down  init  {said}"
+
+
+def test_a_real_without_a_name_is_called_by_its_address() -> None:
+    assert shown(document(real(None)))[-1].startswith("  10.0.0.1  up")
+
+
+def test_the_reason_is_given_for_those_that_are_not_up_and_is_no_markup() -> None:
+    lines = shown(document(real("web1"), real("web2", health="down", check="down", reason="[red] refused")))
+    assert "status 200" not in lines[-2]
+    assert lines[-1].rstrip().endswith("[red] refused")
+
+
+def test_an_active_fallback_is_said() -> None:
+    held = document(real("web1"))
+    held["virtuals"][0]["fallback_active"] = True
+    assert "fallback 127.0.0.1:80 (active)" in shown(held)[2]
+
+
+def test_only_what_was_turned_away_is_noted() -> None:
+    lines = shown(document(heartbeat={"heartbeat_sent": 9, "forged": 2}, packets={"rx_packets": 4, "drop_no_real": 0}))
+    assert lines[-1] == "noted: forged 2"
+
+
+def test_warnings_come_last() -> None:
+    assert shown(document(real("web1"), warnings=["lb2 is active too"]))[-1] == "warning: lb2 is active too"
+
+
+def test_a_narrow_terminal_cuts_nothing() -> None:
+    told = document(real("a-rather-long-name-of-a-real"), real("web2", health="down", check="down", reason="refused"))
+    assert shown(told, width=20) == shown(told, width=200)
