@@ -3,7 +3,7 @@
  * Who answers for a virtual address. A fresh lease lets the kernel do it, a stale one drops the question.
  *
  * Another host that says the address is at its own MAC ends our lease at once: it took over because our control plane is
- * dead. A living one that means to stay renews the lease within a keepalive.
+ * dead. A living one that means to stay hears it as well, and renews the lease.
  */
 struct arp {			/* RFC 826, for IPv4 over Ethernet */
 	__be16 hardware;

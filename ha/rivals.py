@@ -23,8 +23,9 @@ log = structlog.get_logger(__name__)
 PROBE_S: Final = 0.1
 """How long an answer may take: one segment, and kernels that answer by themselves."""
 
-ROUND_S: Final = 1.0
-"""From hearing a rival to doing something about it: a handover is over by then, its heir announced the address, too."""
+ROUND_S: Final = 0.8
+"""From hearing a rival to doing something about it: a handover is over by then, its heir announced the address, too.
+Between two of our own announcements (`ha.takeover.ANNOUNCE_AT_S`), which keep a rival's packet path from answering."""
 
 _ETHERTYPE_ARP: Final = 0x0806
 _FRAMES_A_TURN: Final = 64
@@ -36,14 +37,21 @@ Holder = tuple[IPv4Address, bytes]
 class Rivals:
     """Listens on one interface; must be made with a loop running. mac: our own, six bytes.
 
-    on_rival(address, mac): another host claims an address that we defend; at most once a round.
+    on_claim(): another host has just said that it has an address that we defend.
+    on_rival(address, mac): it did, a round ago; it may have gone meanwhile, or given up.
     rival: who answered the last probe for one of them, None if nobody did.
     """
 
-    def __init__(self, interface: str, mac: bytes, on_rival: Callable[[IPv4Address, bytes], None]) -> None:
+    def __init__(
+        self,
+        interface: str,
+        mac: bytes,
+        on_claim: Callable[[], None],
+        on_rival: Callable[[IPv4Address, bytes], None],
+    ) -> None:
         self.rival: Holder | None = None
         self._mac = mac
-        self._on_rival = on_rival
+        self._on_claim, self._on_rival = on_claim, on_rival
         self._defended: frozenset[IPv4Address] = frozenset()
         self._answers: dict[IPv4Address, asyncio.Future[Holder]] = {}
         self._round: asyncio.TimerHandle | asyncio.Task[None] | None = None
@@ -102,7 +110,10 @@ class Rivals:
         answer = self._answers.get(address)
         if answer and not answer.done():
             answer.set_result((address, mac))
-        if address in self._defended and self._round is None:
+        if address not in self._defended:
+            return
+        self._on_claim()
+        if self._round is None:
             self._round = asyncio.get_running_loop().call_later(ROUND_S, self._begin_round, address, mac)
 
     def _begin_round(self, address: IPv4Address, mac: bytes) -> None:

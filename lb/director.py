@@ -87,7 +87,7 @@ class Director:
         undo.callback(self._watch.close)
         self._announcer = Announcer(self._interface, link.mac)
         undo.callback(self._announcer.close)
-        self._rivals = Rivals(self._interface, link.mac, self._on_rival)
+        self._rivals = Rivals(self._interface, link.mac, self._renew_lease, self._on_rival)
         undo.callback(self._rivals.close)
         self._neighbours = Neighbours(self._interface, self._on_neighbour)
         await self._neighbours.start()
@@ -257,9 +257,12 @@ class Director:
     async def _lease(self) -> None:
         """Renew the permission to answer for the addresses; a director that hangs loses it (DESIGN 6)."""
         while True:
-            if self._owns:
-                self._data.renew_lease(self.cluster.ha.deadtime)
+            self._renew_lease()
             await asyncio.sleep(self.cluster.ha.keepalive)
+
+    def _renew_lease(self) -> None:
+        if self._owns:
+            self._data.renew_lease(self.cluster.ha.deadtime)
 
     # ---------------------------------------------------------------- changes
 

@@ -119,6 +119,33 @@ def test_what_the_active_opened_last_and_could_not_tell_lives_on(tmp_path: Path)
         caller.communicate()
 
 
+def mac_of(node: str) -> str:
+    """Of its interface."""
+    return run_in(node, "ip", "-br", "link", "show", "dev", "eth0").split()[2]
+
+
+def test_when_one_of_two_actives_leaves_clients_find_the_other() -> None:
+    """The directors cannot hear each other, clients reach both: whoever announced last is where they go."""
+    addresses = {"lb1": "192.168.1.103", "lb2": "192.168.1.104"}
+    for node, peer in (("lb1", "lb2"), ("lb2", "lb1")):
+        run_in(node, "ip", "route", "add", "blackhole", addresses[peer])
+    try:
+        wait_until("both are active", lambda: roles() == {"lb1": "active", "lb2": "active"})
+        for node, peer in (("lb1", "lb2"), ("lb2", "lb1")):
+            wait_until("each sees the other", lambda: any(mac_of(peer) in w for w in status(node)["warnings"]))  # noqa: B023
+        assert sum(answers(4).values()) == 4, "so the client has learnt where to go"
+        lbctl("down", "--node", "lb2")
+        wait_until(
+            "the client goes to lb1", lambda: mac_of("lb1") in run_in("client", "ip", "neigh", "show", "to", VIRTUAL)
+        )
+        assert set(answers(4)) == {"web1", "web2"}
+    finally:
+        for node, peer in (("lb1", "lb2"), ("lb2", "lb1")):
+            run_in(node, "ip", "route", "del", "blackhole", addresses[peer])
+    lbctl("lab", "up", str(CONF))
+    wait_until("the pair is whole", is_settled)
+
+
 def test_a_director_that_returns_stays_standby() -> None:
     lbctl("lab", "kill", "lb1")
     wait_until("lb2 is active", lambda: role("lb2") == "active")

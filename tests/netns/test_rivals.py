@@ -28,6 +28,10 @@ def run_in(namespace: str, main: Callable[[], Awaitable[None]]) -> None:
         uvloop.run(bounded())
 
 
+def nothing(*_: object) -> None:
+    """Is told, and does nothing."""
+
+
 def mac_in(namespace: str) -> bytes:
     return bytes.fromhex(ip("netns", "exec", namespace, "cat", "/sys/class/net/eth0/address").strip().replace(":", ""))
 
@@ -37,7 +41,7 @@ def test_a_holder_is_found_by_asking(segment: tuple[str, str]) -> None:
     mine, theirs = mac_in(here), mac_in(there)
 
     async def main() -> None:
-        looking = Rivals("eth0", mine, lambda *_: None)
+        looking = Rivals("eth0", mine, nothing, nothing)
         assert await looking.holder([VIP]) is None
         ip("-n", here, "address", "add", f"{VIP}/32", "dev", "eth0")
         assert await looking.holder([VIP]) is None, "what we have ourselves is nobody else's"
@@ -55,17 +59,20 @@ def test_a_rival_is_told_of_until_it_has_gone(segment: tuple[str, str], monkeypa
     here, there = segment
     mine, theirs = mac_in(here), mac_in(there)
     told: asyncio.Queue[tuple[IPv4Address, bytes]] = asyncio.Queue()
+    claims: list[bytes] = []
 
     async def main() -> None:
-        defending = Rivals("eth0", mine, lambda *rival: told.put_nowait(rival))
+        defending = Rivals("eth0", mine, lambda: claims.append(mine), lambda *rival: told.put_nowait(rival))
         defending.defend([VIP])
         with namespaces.inside(there, "there"):
-            rival = Rivals("eth0", theirs, lambda *_: None)
+            rival = Rivals("eth0", theirs, nothing, nothing)
         ip("-n", there, "address", "add", f"{VIP}/32", "dev", "eth0")
         for frame in announcement_frames(theirs, VIP):
             rival._socket.send(frame)
         for _ in range(3):
             assert await told.get() == (VIP, theirs)
+            assert claims
+            claims.clear()
             assert defending.rival == (VIP, theirs)
         ip("-n", there, "address", "del", f"{VIP}/32", "dev", "eth0")
         while defending.rival:
@@ -84,7 +91,7 @@ def test_who_holds_nothing_defends_nothing(segment: tuple[str, str], monkeypatch
     told: list[object] = []
 
     async def main() -> None:
-        looking = Rivals("eth0", mine, lambda *rival: told.append(rival))
+        looking = Rivals("eth0", mine, nothing, lambda *rival: told.append(rival))
         looking.defend([VIP])
         looking.defend([])
         ip("-n", there, "address", "add", f"{VIP}/32", "dev", "eth0")
@@ -99,6 +106,6 @@ def test_who_holds_nothing_defends_nothing(segment: tuple[str, str], monkeypatch
 def test_no_such_interface(segment: tuple[str, str]) -> None:
     async def main() -> None:
         with pytest.raises(NetworkError, match="eth7"):
-            Rivals("eth7", bytes(6), lambda *_: None)
+            Rivals("eth7", bytes(6), nothing, nothing)
 
     run_in(segment[0], main)
