@@ -46,9 +46,6 @@ SLACK_MS = 100.0
 """What a failover may take beyond deadtime where only silence tells."""
 ORDERLY_MS = 50.0
 """What it may take where the other is told, or sees a process end."""
-PORTS = "1024 65535"
-"""The load comes from one address. With fewer ports it would be back at a port within FIN_WAIT's 120 s, and a standby
-that was not told of the new connection would take its segments for the old one's (docs/failover.md)."""
 
 
 # ----------------------------------------------------------------------------------------------- ways to go
@@ -142,7 +139,6 @@ class Bench:
         """Up; down at the end, whatever happens."""
         observe.lbctl("lab", "up", str(CONF))
         try:
-            observe.run_in("client", "sh", "-c", f"echo {PORTS} > /proc/sys/net/ipv4/ip_local_port_range")
             self._mend()
             yield
         finally:

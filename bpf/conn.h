@@ -46,6 +46,12 @@ static __always_inline bool may_open(const struct packet *packet)
 	return packet->protocol != IPPROTO_TCP || (packet->tcp_flags & (TCP_SYN | TCP_RST)) == TCP_SYN;
 }
 
+/* Its client may begin another one on the same port. */
+static __always_inline bool is_finished(const struct connection *known)
+{
+	return 1u << known->state & REUSABLE_STATES;
+}
+
 /* The packet's entry, or NULL: there is none, it ran out, or a client begins anew on the port of a finished one. */
 static __always_inline struct connection *find_connection(struct connection_key *key, const struct packet *packet,
 							  __u32 now_t)
@@ -57,7 +63,7 @@ static __always_inline struct connection *find_connection(struct connection_key 
 	/* Signed: user space's clock is a little ahead of ours. */
 	if (found->last_seen_t != now_t && (__s32)(now_t - found->last_seen_t) > timeout_t(found->state))
 		return NULL;
-	if (packet->protocol == IPPROTO_TCP && may_open(packet) && 1u << found->state & REUSABLE_STATES)
+	if (packet->protocol == IPPROTO_TCP && may_open(packet) && is_finished(found))
 		return NULL;
 	return found;
 }

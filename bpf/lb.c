@@ -57,6 +57,11 @@ static __always_inline enum outcome balance(struct packet *packet, __u64 now_ns)
 
 	write_key(&key, packet);
 	known = find_connection(&key, packet, now_t);
+	if (!may_open(packet) && (!known || is_finished(known))) {
+		outcome = refer(packet, now_ns);
+		if (outcome != OURS)
+			return outcome;
+	}
 	if (known) {
 		tell = touch(known, packet, now_t);
 		index = known->real;
@@ -70,7 +75,7 @@ static __always_inline enum outcome balance(struct packet *packet, __u64 now_ns)
 		if (outcome != OURS)
 			return outcome;
 	} else {
-		return disown(packet, now_ns);
+		return disown(now_ns);
 	}
 
 	real = reals.lookup(&index);

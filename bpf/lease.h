@@ -26,20 +26,25 @@ static __always_inline bool is_same_mac(const __u16 *one, const __u16 *other)
 	return one[0] == other[0] && one[1] == other[1] && one[2] == other[2];
 }
 
-/* A segment whose connection we do not know. The predecessor may have opened it in the moment in which it died; its
- * packet path outlives its process and still knows. What it does not know either ends there. We are never asked back:
- * a frame that comes from it is not referred to it. */
-static __always_inline enum outcome disown(struct packet *packet, __u64 now_ns)
+/* A segment whose connection we do not know, or know as finished. The predecessor may have opened it in the moment in
+ * which it died; its packet path outlives its process and still knows. What it does not know either ends there. We are
+ * never asked back: a frame that comes from it is not referred to it. OURS: there is nobody to ask. */
+static __always_inline enum outcome refer(struct packet *packet, __u64 now_ns)
 {
 	struct ethernet *ethernet = packet->ethernet;
 	__u32 zero = 0;
 	struct lease *held = lease.lookup(&zero);
 
-	if (!held || now_ns >= held->until_ns)
-		return OUTCOME_drop_no_lease;	/* another director may own the address by now */
-	if (now_ns >= held->refer_until_ns || is_same_mac(ethernet->source, (const __u16 *)held->predecessor))
-		return OUTCOME_passed;		/* the kernel answers with a reset */
+	if (!held || now_ns >= held->until_ns || now_ns >= held->refer_until_ns ||
+	    is_same_mac(ethernet->source, (const __u16 *)held->predecessor))
+		return OURS;
 	__builtin_memcpy(ethernet->source, ethernet->destination, sizeof(ethernet->source));
 	__builtin_memcpy(ethernet->destination, held->predecessor, sizeof(ethernet->destination));
 	return OUTCOME_referred;
+}
+
+/* The kernel answers with a reset, unless another director may own the address by now. */
+static __always_inline enum outcome disown(__u64 now_ns)
+{
+	return lease_is_fresh(now_ns) ? OUTCOME_passed : OUTCOME_drop_no_lease;
 }

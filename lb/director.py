@@ -64,6 +64,7 @@ class Director:
         self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._rates = Rates()
+        self._looking: asyncio.Task[None] | None = None
         self._owns = False
         self._orderly = False
         self._forgetful = ""  # or why the state file could not be written
@@ -189,11 +190,18 @@ class Director:
         self._announcer.announce(self.cluster.addresses)
 
     def _refer(self) -> None:
-        """Ask the director before us about connections that it could not tell us of."""
+        """Ask the director before us about connections that it could not tell us of, unless its host is dead."""
         before = self.failover.predecessor
         mac = self._neighbours.mac(self.cluster.node(before).address) if before else None
         if mac:
             self._data.refer_to(mac, REFER_S)
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._refer_no_more_unless_alive(before, mac))
+
+    async def _refer_no_more_unless_alive(self, before: str, mac: bytes) -> None:
+        if await self._rivals.holder([self.cluster.node(before).address]) is None:
+            log.info("the host of the director before us does not answer", node=before)
+            self._data.refer_to(mac, 0.0)
 
     def snapshot(self) -> Rows:
         """Every live connection."""

@@ -83,9 +83,9 @@ class Lasting(View):
         self._write_lease()
 
     def refer_to(self, mac: bytes, seconds: float) -> None:
-        """For so long send segments of unknown connections to the director with this MAC instead of resetting them."""
+        """For so long ask the director with this MAC about unknown and finished connections; 0 ends it at once."""
         self._lease["predecessor"] = np.frombuffer(mac, np.uint8)
-        self._lease["refer_until_ns"] = time.monotonic_ns() + int(seconds * 1e9)
+        self._lease["refer_until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
         self._write_lease()
 
     def _write_lease(self) -> None:

@@ -75,6 +75,17 @@ def test_the_predecessor_is_asked_about_unknown_segments(world: World) -> None:
     assert world.entries() == []
 
 
+def test_the_predecessor_is_asked_whether_a_finished_connection_is_a_new_one(world: World) -> None:
+    """Its client may have begun anew on that port, which only the predecessor was told."""
+    world.apply_reals(real(1))
+    for flags in ("S", "A", "FA"):
+        world.send(tcp(flags))
+    with referring(world).counting(referred=1):
+        assert world.send(tcp("A")) == gated(tcp("A"), RIVAL_MAC)
+    world.data.refer_to(RIVAL_MAC, 0)
+    assert world.send(tcp("A")) == gated(tcp("A"), mac_of(1))
+
+
 def test_known_and_new_connections_are_our_own(world: World) -> None:
     referring(world).apply_reals(real(1))
     for frame in (tcp("S"), tcp("A"), udp()):
