@@ -118,9 +118,10 @@ class Director:
         await self._undo.aclose()
 
     async def _end_tasks(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._looking] if self._looking else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def failed(self) -> BaseException:
         """Wait until one of the lasting tasks dies, which none should; returns its error."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import uvloop
 
+from ha import failover
 from ha.authkeys import AuthKeys
 from ha.links import MAX_GREETING
 from ha.rows import MAX_ROWS
@@ -42,6 +43,25 @@ def test_a_pair_comes_up_and_the_standby_gets_200_000_connections(run: Callable[
             assert status.sync["state"] == two.failover.status().sync["state"] == "in-sync"
             assert status.sync["connections"] == 200_000
             assert status.warnings == []
+
+    run(scenario())
+
+
+def test_what_a_stranger_holds_is_not_claimed(monkeypatch: pytest.MonkeyPatch, run: Callable[[Any], None]) -> None:
+    monkeypatch.setattr(failover, "LOOK_S", 0.02)
+
+    async def scenario() -> None:
+        async with a_pair(initdead=1.0) as pair:
+            one = pair.start("lb1")
+            one.hooks.stranger = "192.0.2.1 is held by 02:00:00:00:00:01"
+            heartbeats = 2 * pair.cluster.ha.initdead / pair.cluster.ha.keepalive
+            await until(lambda: one.count("heartbeat_sent") > heartbeats)
+            assert (one.role, one.hooks.calls) == ("init", [])
+            (warning,) = one.failover.status().warnings
+            assert warning.startswith(one.hooks.stranger)
+            one.hooks.stranger = ""
+            await until(lambda: one.role == "active")
+            assert one.failover.status().warnings == []
 
     run(scenario())
 
