@@ -68,6 +68,12 @@ struct lease {
 	__u16 zero;
 };
 
+/* Raised when the table says something else of a key than before; keys share epochs by their hash. User space, which
+ * cannot add atomically, adds a number that no packet's ones reach. */
+struct epoch {
+	__u32 number;
+};
+
 /* What the ring tells user space: enough to make a row of lb.connections without another look-up. */
 struct event {
 	struct connection_key key;

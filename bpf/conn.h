@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * The connection table: a packet's entry, its TCP state as the client's side alone shows it, its age.
+ * The connection table: a packet's entry, its TCP state as the client's side alone shows it, its age. All that changes an
+ * entry is here.
  *
  * Generated from lb.tcp: TCP_ON_RST, TCP_ON_SYN, TCP_ON_FIN, TCP_ON_ACK, TCP_ON_NONE (a row of IPVS's INPUT-ONLY table
  * each: four bits a state hold the next one), STATE_NONE, STATE_UDP, REUSABLE_STATES (bits), TIMEOUTS(_) with
@@ -52,25 +53,19 @@ static __always_inline bool is_finished(const struct connection *known)
 	return 1u << known->state & REUSABLE_STATES;
 }
 
-/* The packet's entry, or NULL: there is none, it ran out, or a client begins anew on the port of a finished one. */
-static __always_inline struct connection *find_connection(struct connection_key *key, const struct packet *packet,
-							  __u32 now_t)
+/* Is this entry the packet's? Not if it ran out, or a client begins anew on the port of a finished connection. */
+static __always_inline bool goes_on(const struct connection *found, const struct packet *packet, __u32 now_t)
 {
-	struct connection *found = connections.lookup(key);
-
-	if (!found)
-		return NULL;
 	/* Signed: user space's clock is a little ahead of ours. */
 	if (found->last_seen_t != now_t && (__s32)(now_t - found->last_seen_t) > timeout_t(found->state))
-		return NULL;
-	if (packet->protocol == IPPROTO_TCP && may_open(packet) && is_finished(found))
-		return NULL;
-	return found;
+		return false;
+	return !(packet->protocol == IPPROTO_TCP && may_open(packet) && is_finished(found));
 }
 
 /* Note that a packet came. Returns whether user space should hear of it: the state changed, or it last heard long ago.
  * Two CPUs may do this at once for one connection; both write the same or a neighbouring state, as in IPVS. */
-static __always_inline bool touch(struct connection *known, const struct packet *packet, __u32 now_t)
+static __always_inline bool touch(struct connection *known, const struct packet *packet, const struct place *place,
+				  __u32 now_t)
 {
 	bool tell = false;
 
@@ -80,6 +75,8 @@ static __always_inline bool touch(struct connection *known, const struct packet 
 		if (state != known->state) {
 			known->state = state;
 			tell = true;
+			if (!(1u << state & SETTLED_STATES))
+				raise_epoch(place);
 		}
 	}
 	if (known->last_seen_t != now_t) {	/* most packets write nothing: the line stays shared between CPUs */
@@ -96,17 +93,28 @@ static __always_inline __u8 first_state(const struct packet *packet)
 	return packet->protocol == IPPROTO_TCP ? next_state(STATE_NONE, packet->tcp_flags) : STATE_UDP;
 }
 
-static __always_inline enum outcome insert_connection(struct connection_key *key, __u32 real, __u8 state, __u32 now_t)
+/* Enter a connection, in place of the entry that was `found` and is none of its own. If two CPUs enter the first packets
+ * of one connection at once, the entry of one stays, and the other's packet goes by it: *real is then changed. */
+static __always_inline enum outcome insert_connection(struct connection_key *key, const struct connection *found,
+						      const struct place *place, __u32 *real, __u8 state, __u32 now_t)
 {
 	struct connection fresh = {
-		.real = real,
+		.real = *real,
 		.last_seen_t = now_t,
 		.synced_t = now_t,
 		.state = state,
 	};
 
-	if (connections.update(key, &fresh))
-		return OUTCOME_drop_table_full;
+	if (found) {
+		if (connections.update(key, &fresh))
+			return OUTCOME_drop_table_full;
+		raise_epoch(place);
+	} else if (connections.insert(key, &fresh)) {
+		found = connections.lookup(key);
+		if (!found)
+			return OUTCOME_drop_table_full;
+		*real = found->real;
+	}
 	return OURS;
 }
 

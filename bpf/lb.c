@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * The packet program: parse, match the service, follow the known connection or schedule a new one, forward, count.
+ * The packet program: parse; recall the connection's real, or ask the table for it, or schedule it; forward; count.
  *
  * lb.datapath.source splices the headers into this text, because bcc rewrites map calls in the main text only, and puts
  * the configuration in front of it.
@@ -21,6 +21,7 @@
 #include "parse.h"
 #include "lease.h"
 #include "arp.h"
+#include "cache.h"
 #include "conn.h"
 #include "sched.h"
 #include "forward.h"
@@ -40,52 +41,77 @@ static __always_inline enum outcome parse(struct packet *packet, void *at, const
 	return FOREIGN;
 }
 
-static __always_inline enum outcome balance(struct packet *packet, __u64 now_ns)
+/* The long way: ask the connection table for the packet's real, note what the packet changes there, and schedule what is
+ * new. Every change of an entry that a packet makes is made here, and told. */
+static __always_inline enum outcome track(struct packet *packet, struct connection_key *key,
+					  const struct place *place, __u64 now_ns, __u32 *index)
 {
-	__u32 now_t = now_ns >> TICK_SHIFT, index;
+	__u32 now_t = now_ns >> TICK_SHIFT;
 	int service = match_service(packet->virtual, packet->ports >> 16, packet->protocol);
-	struct connection_key key;
-	struct connection *known;
+	struct connection *found;
 	struct real_stats *stats;
 	enum outcome outcome;
 	struct real *real;
-	bool tell = true;
+	bool known, tell;
 	__u8 state;
 
 	if (service == NO_SERVICE)
 		return OUTCOME_passed;
 
-	write_key(&key, packet);
-	known = find_connection(&key, packet, now_t);
-	if (!may_open(packet) && (!known || is_finished(known))) {
+	found = connections.lookup(key);
+	known = found && goes_on(found, packet, now_t);
+	if (!may_open(packet) && (!known || is_finished(found))) {
 		outcome = refer(packet, now_ns);
 		if (outcome != OURS)
 			return outcome;
 	}
 	if (known) {
-		tell = touch(known, packet, now_t);
-		index = known->real;
-		state = known->state;
+		tell = touch(found, packet, place, now_t);
+		*index = found->real;
+		state = found->state;
+		remember(place, key, *index, state);
+		if (!tell)
+			return OURS;
 	} else if (may_open(packet)) {
-		outcome = schedule_connection(service, packet->client, &index);
+		outcome = schedule_connection(service, packet->client, index);
 		if (outcome != OURS)
 			return outcome;
 		state = first_state(packet);
-		outcome = insert_connection(&key, index, state, now_t);
+		outcome = insert_connection(key, found, place, index, state, now_t);
 		if (outcome != OURS)
 			return outcome;
+		stats = real_stats.lookup(index);
+		if (stats)
+			stats->connections++;
 	} else {
 		return disown(now_ns);
 	}
 
+	real = reals.lookup(index);
+	if (real)
+		tell_event(key, real, state, now_t);
+	return OURS;
+}
+
+static __always_inline enum outcome balance(struct packet *packet, __u64 now_ns)
+{
+	struct place place = find_place(packet, now_ns >> TICK_SHIFT);
+	struct connection_key key;
+	struct real_stats *stats;
+	enum outcome outcome;
+	struct real *real;
+	__u32 index;
+
+	write_key(&key, packet);
+	if (!recall(&place, packet, &key, &index)) {
+		outcome = track(packet, &key, &place, now_ns, &index);
+		if (outcome != OURS)
+			return outcome;
+	}
 	real = reals.lookup(&index);
 	stats = real_stats.lookup(&index);
 	if (!real || !stats)
 		return OUTCOME_drop_no_real;
-	if (!known)
-		stats->connections++;
-	if (tell)
-		tell_event(&key, real, state, now_t);
 	return forward(packet, real, stats);
 }
 

@@ -12,6 +12,8 @@ BPF_TABLE_PINNED("array", __u32, struct service, services, SERVICES_MAX, PINS "/
 BPF_TABLE_PINNED("percpu_array", __u32, struct counters, counters, 1, PINS "/counters");
 BPF_TABLE_PINNED("array", __u32, struct lease, lease, 1, PINS "/lease");
 
+BPF_TABLE_PINNED("array", __u32, struct epoch, epochs, EPOCHS, PINS "/epochs");
+
 /* bcc has no macro for a pinned ring. `leaf` is there for its description only: a ring has no leaves. */
 struct events_table {
 	int key;

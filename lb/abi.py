@@ -37,6 +37,15 @@ EVENTS_BYTES = 4_194_304
 """Sizes of the maps; the ring must be a power of two. 4 MB hold 87,000 events, some seconds of new connections."""
 
 
+EPOCHS = 1_024
+EPOCH_STEP = 1 << 16
+"""What user space adds to an epoch; packets add 1 each."""
+
+CACHE_SETS_MAX = 131_072
+CACHE_SET_BYTES = 64
+CACHE_WAYS = 2
+
+
 class RealFlag(IntFlag):
     """`flags` of struct real."""
 
@@ -72,6 +81,13 @@ def seconds(ticks: Array) -> Array:
 def tick(now_ns: int) -> int:
     """The tick of a time of CLOCK_MONOTONIC."""
     return now_ns >> TICK_SHIFT
+
+
+def cache_set_bits(connections: int, cpus: int) -> int:
+    """Log2 of the sets that each CPU's cache has: two lines for each connection if they are spread evenly, as network
+    cards do it, and at most CACHE_SETS_MAX sets, 8 MB."""
+    sets = min(connections * 2 // (cpus * CACHE_WAYS), CACHE_SETS_MAX)
+    return max(sets - 1, 1).bit_length()
 
 
 def timeouts_s(settings: Connections) -> dict[State, float]:

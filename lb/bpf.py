@@ -62,8 +62,17 @@ def _address(array: Array) -> int:
 
 def possible_cpus() -> int:
     """How many values a per-CPU map has for each key."""
-    last = Path("/sys/devices/system/cpu/possible").read_text().strip().replace(",", "-").split("-")[-1]
-    return int(last) + 1
+    return _last_cpu("possible") + 1
+
+
+def _last_cpu(kind: str) -> int:
+    listed = Path("/sys/devices/system/cpu", kind).read_text()
+    return int(listed.strip().replace(",", "-").split("-")[-1])
+
+
+def online_cpus() -> int:
+    """One more than the highest number of a CPU that is running."""
+    return _last_cpu("online") + 1
 
 
 def pin(fd: int, path: Path) -> None:

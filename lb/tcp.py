@@ -76,6 +76,11 @@ TRANSITIONS: dict[Flag, tuple[State, ...]] = {
 flag of; the last row is for segments with none of the four."""
 
 
+SETTLED = frozenset({state for state, after in zip(_SHORT.values(), TRANSITIONS[Flag.ACK], strict=True) if after == state})
+SETTLED |= {State.UDP}
+"""The states that a bare ACK leaves as they are, and UDP's, which nothing changes."""
+
+
 def event(flags: int) -> Flag:
     """Which row of TRANSITIONS a segment with these flags goes by."""
     return next(flag for flag in TRANSITIONS if flags & flag == flag)

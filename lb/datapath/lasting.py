@@ -1,4 +1,7 @@
-"""The maps that outlive programs and processes, with the right to write them: reals, services, lease, connections."""
+"""The maps that outlive programs and processes, with the right to write them: reals, services, lease, connections.
+
+Each CPU remembers what the connection table said (bpf/cache.h): who changes the table says so by `raise_epochs`.
+"""
 
 from __future__ import annotations
 
@@ -111,6 +114,8 @@ class Lasting(View):
             older = values["last_seen_t"].astype(np.int64) + _NEWER_T < ours["last_seen_t"]
             taken = ~(found & older)
             self.maps["connections"].update(keys[taken], values[taken])
+            if (taken & found & ((values["real"] != ours["real"]) | (values["state"] != ours["state"]))).any():
+                self.raise_epochs()
         return int(taken.sum()), int(len(known) - known.sum())
 
     def _entries_of(self, rows: Rows, reals: Array, last_seen_t: Array, now_t: int) -> tuple[Array, Array]:
@@ -121,6 +126,16 @@ class Lasting(View):
         values["real"], values["state"] = reals, rows["state"]
         values["last_seen_t"], values["synced_t"] = np.maximum(last_seen_t, 0), now_t
         return keys, values
+
+    def raise_epochs(self) -> None:
+        """Let every packet that comes from now on ask the connection table. Costs no more than the next tick does.
+
+        An epoch that a packet raises between being read and being written here loses that step, and is new all the same.
+        """
+        epochs = self.maps["epochs"]
+        numbers = epochs.read()
+        numbers["number"] += np.uint32(abi.EPOCH_STEP)
+        epochs.update(np.arange(len(numbers)), numbers)
 
     def sweep(self) -> Sweep:
         """Delete what ran out, and free the rows of retired reals without connections. 0.3 to 0.6 s a million.
@@ -139,6 +154,8 @@ class Lasting(View):
         with self._lock:
             idle = (self._reals["flags"] & RealFlag.RETIRED != 0) & (connections == 0)
             free = np.flatnonzero(idle & self._idle)
+            if expired or len(free):
+                self.raise_epochs()
             self._write_reals(real_rows.release(self._reals, free))
             idle[free] = False
             self._idle = idle

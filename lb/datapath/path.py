@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address
@@ -43,7 +44,9 @@ class DataPath:
         self._node = node
         self._interface = interface
         self._attachment = attachment
+        self._cpus = bpf.online_cpus()
         self._size = max(settings.max, _LRU_RESERVE * bpf.possible_cpus())
+        self._cache_set_bits = abi.cache_set_bits(self._size, self._cpus)
         self._directory = pins.home(node) / source.schema(self._size)
         self._configuration: Configuration | None = None
         self._program: Program | None = None
@@ -102,6 +105,8 @@ class DataPath:
             mac=interface_mac(self._interface),
             connections=self._size,
             timeouts_s=tuple(abi.timeouts_s(self.settings).items()),
+            cache_set_bits=self._cache_set_bits,
+            cpus=self._cpus,
         )
 
     def _swap(self, configuration: Configuration, services: tuple[Service, ...]) -> None:
@@ -132,7 +137,8 @@ class DataPath:
         made = not self._directory.exists()
         self._directory.mkdir(parents=True, exist_ok=True)
         try:
-            return Program(load(source.program_text(configuration, self._directory)))
+            seed = os.urandom(source.SEED_BYTES)
+            return Program(load(source.program_text(configuration, self._directory, seed)))
         except DataPathError:
             if made:
                 pins.remove(self._directory)
@@ -140,7 +146,7 @@ class DataPath:
 
     def _take_over(self, program: Program) -> Lasting:
         """The lasting maps as the first program opened them; those after it share them by their pins."""
-        fds = {name: bpf.open_pinned(self._directory / name) for name in (*LASTING, "events")}
+        fds = {name: bpf.open_pinned(self._directory / name) for name in (*LASTING, "epochs", "events")}
         wire = source.wire_fields()
         self._ring = Ring(fds.pop("events"), abi.dtype(program.layouts["events"]["value"], wire))
         self._lasting = Lasting(typed_maps(program.layouts, wire, fds), abi.timeouts_s(self.settings))

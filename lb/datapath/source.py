@@ -24,29 +24,37 @@ _INCLUDE = re.compile(r'#include "(\w+\.h)"')
 _WIRE_FIELD = re.compile(r"^\t__be(?:16|32) (\w+)[;[]", re.MULTILINE)
 _PROTOCOL_BITS = {6: 1, 17: 2}
 
+SEED_BYTES = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """What is compiled in.
 
     services: key and scheduler of each, by index. mac: of the interface. connections: entries of the table.
-    timeouts_s: seconds by state.
+    timeouts_s: seconds by state. cache_set_bits: see `abi.cache_set_bits`; 0: no cache. cpus: how many have one.
     """
 
     services: tuple[tuple[ServiceKey, str], ...]
     mac: bytes
     connections: int
     timeouts_s: tuple[tuple[State, float], ...]
+    cache_set_bits: int
+    cpus: int
 
 
-def program_text(configuration: Configuration, pins: Path) -> str:
-    """The whole text to compile. pins: the directory where its lasting maps are pinned."""
-    return "".join(f"{line}\n" for line in _constants(configuration, pins)) + _spliced()
+def program_text(configuration: Configuration, pins: Path, seed: bytes) -> str:
+    """The whole text to compile.
+
+    pins: the directory where its lasting maps are pinned. seed: SEED_BYTES that nobody outside knows.
+    """
+    constants = *_constants(configuration, pins), *_cache(configuration, seed)
+    return "".join(f"{line}\n" for line in constants) + _spliced()
 
 
 def schema(connections: int) -> str:
     """A hash of everything that the meaning of the pinned maps depends on: two programs share maps if it is equal."""
-    sizes = (connections, abi.REALS_MAX, abi.SERVICES_MAX, abi.EVENTS_BYTES, abi.TICK_SHIFT)
+    sizes = (connections, abi.REALS_MAX, abi.SERVICES_MAX, abi.EVENTS_BYTES, abi.TICK_SHIFT, abi.EPOCHS)
     flags = [list(abi.RealFlag), list(abi.ServiceFlag), list(State)]
     text = f"{_read('abi.h')}{_read('maps.h')}{sizes}{flags}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -78,7 +86,7 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
     yield '#line 1 "configuration"'
     yield f'#define PINS "{pins}"'
     yield f"#define CONNECTIONS_MAX {configuration.connections}"
-    for name in ("REALS_MAX", "SERVICES_MAX", "SLOTS_MAX", "EVENTS_BYTES", "TICK_SHIFT"):
+    for name in ("REALS_MAX", "SERVICES_MAX", "SLOTS_MAX", "EVENTS_BYTES", "TICK_SHIFT", "EPOCHS"):
         yield f"#define {name} {getattr(abi, name)}"
     for flag in abi.RealFlag:
         yield f"#define REAL_{flag.name} {flag.value}"
@@ -94,9 +102,17 @@ def _states(configuration: Configuration) -> Iterator[str]:
     yield f"#define STATE_NONE {State.NONE.value}"
     yield f"#define STATE_UDP {State.UDP.value}"
     yield f"#define REUSABLE_STATES {sum(1 << state for state in tcp.REUSABLE):#x}u"
+    yield f"#define SETTLED_STATES {sum(1 << state for state in tcp.SETTLED):#x}u"
     for flag, row in tcp.TRANSITIONS.items():
         yield f"#define TCP_ON_{flag.name or 'NONE'} {tcp.packed(row):#x}ull"
     yield _table("TIMEOUTS", ((state.value, abi.ticks(s)) for state, s in configuration.timeouts_s))
+
+
+def _cache(configuration: Configuration, seed: bytes) -> Iterator[str]:
+    yield f"#define CACHE_CPUS {configuration.cpus}"
+    yield f"#define CACHE_SET_BITS {configuration.cache_set_bits}"
+    for number in range(SEED_BYTES // 8):
+        yield f"#define CACHE_SEED_{number} {int.from_bytes(seed[8 * number : 8 * number + 8], 'little'):#x}ull"
 
 
 def _services(services: Sequence[tuple[ServiceKey, str]]) -> Iterator[str]:

@@ -25,7 +25,7 @@ from lb.tcp import State
 Array = npt.NDArray[Any]
 
 LASTING = ("connections", "reals", "real_stats", "services", "counters", "lease")
-"""The pinned maps that can be read; the ring of events is pinned too, and has one reader."""
+"""The pinned maps that are there to be read. Pinned too: the ring of events and the epochs, for the one who writes."""
 
 find_pinned = pins.find_node
 

@@ -60,6 +60,8 @@ lease.value 24
   refer_until_ns <u8 at 8
   predecessor |u1*6 at 16
   zero <u2 at 22
+epochs.value 4
+  number <u4 at 0
 """
 
 EVENT = """\

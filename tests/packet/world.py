@@ -165,6 +165,7 @@ class World:
         """No connection, no event, no lease, no retired real."""
         for keys, _ in self.maps["connections"].batches():
             self.maps["connections"].delete(keys.copy())
+        self.data._maps().raise_epochs()
         for _ in range(2):
             self.data.sweep()
         self.data.read_events()
@@ -192,6 +193,7 @@ class World:
             for name, number in fields.items():
                 value[name] = number
             self.maps["connections"].update(np.array([key]), np.array([value]))
+        self.data._maps().raise_epochs()
 
     def edit_all(self, **fields: int) -> None:
         """The same for many connections."""
@@ -199,6 +201,7 @@ class World:
             for name, number in fields.items():
                 values[name] = number
             self.maps["connections"].update(keys, values)
+        self.data._maps().raise_epochs()
 
     def age(self, ticks: int) -> None:
         """As if so much time had gone by since every connection's last packet."""
