@@ -76,8 +76,7 @@ TRANSITIONS: dict[Flag, tuple[State, ...]] = {
 flag of; the last row is for segments with none of the four."""
 
 
-SETTLED = frozenset({state for state, after in zip(_SHORT.values(), TRANSITIONS[Flag.ACK], strict=True) if after == state})
-SETTLED |= {State.UDP}
+SETTLED = frozenset(state for state in _SHORT.values() if TRANSITIONS[Flag.ACK][state] == state) | {State.UDP}
 """The states that a bare ACK leaves as they are, and UDP's, which nothing changes."""
 
 

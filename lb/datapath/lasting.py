@@ -130,7 +130,7 @@ class Lasting(View):
     def raise_epochs(self) -> None:
         """Let every packet that comes from now on ask the connection table. Costs no more than the next tick does.
 
-        An epoch that a packet raises between being read and being written here loses that step, and is new all the same.
+        An epoch that a packet raises between being read and being written here loses that step; it is new all the same.
         """
         epochs = self.maps["epochs"]
         numbers = epochs.read()

@@ -98,22 +98,46 @@ def test_released_rows_are_used_again() -> None:
 
 
 CONFIGURATION = source.Configuration(
-    ((KEY, "rr"), (KEY._replace(protocol=17), "mh")), MAC, 1024, tuple(abi.timeouts_s(Connections()).items())
+    ((KEY, "rr"), (KEY._replace(protocol=17), "mh")), MAC, 1024, tuple(abi.timeouts_s(Connections()).items()), 9, 2
 )
+SEED = bytes(range(source.SEED_BYTES))
 
 
 def test_only_what_is_configured_is_compiled_in() -> None:
-    text = source.program_text(CONFIGURATION, Path("/sys/fs/bpf/lbctl/x/y"))
+    text = source.program_text(CONFIGURATION, Path("/sys/fs/bpf/lbctl/x/y"), SEED)
     assert "#define SCHEDULERS_USED(_) _(rr) _(mh)\n" in text
     assert "#define VIRTUALS(_) _(0xc000020au, 3)\n" in text
     assert "#define ANY_PORT_SERVICES 0\n" in text
     assert '#include "' not in text
     any_port = replace(CONFIGURATION, services=((replace_port(0), "sh"),))
-    assert "#define ANY_PORT_SERVICES 1\n" in source.program_text(any_port, Path("/x"))
+    assert "#define ANY_PORT_SERVICES 1\n" in source.program_text(any_port, Path("/x"), SEED)
+
+
+def test_the_caches_hash_is_seeded() -> None:
+    text = source.program_text(CONFIGURATION, Path("/x"), SEED)
+    assert "#define CACHE_SEED_0 0x706050403020100ull\n" in text
+    assert "#define CACHE_SEED_3 0x1f1e1d1c1b1a1918ull\n" in text
+
+
+@pytest.mark.parametrize(
+    ("connections", "cpus", "sets"),
+    [
+        (1_048_576, 1, 131_072),
+        (1_048_576, 8, 131_072),
+        (1_048_576, 64, 16_384),
+        (65_536, 2, 32_768),
+        (65_537, 1, 131_072),
+        (1024, 2, 512),
+        (1024, 512, 2),
+        (1024, 4096, 2),
+    ],
+)
+def test_the_cache_holds_two_lines_a_connection_up_to_8_mb(connections: int, cpus: int, sets: int) -> None:
+    assert 1 << abi.cache_set_bits(connections, cpus) == sets
 
 
 def test_messages_name_the_file_and_line_that_people_see() -> None:
-    lines = source.program_text(CONFIGURATION, Path("/x")).splitlines()
+    lines = source.program_text(CONFIGURATION, Path("/x"), SEED).splitlines()
     file, number, seen = "", 0, {}
     for line in lines:
         if line.startswith("#line "):
