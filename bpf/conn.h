@@ -118,6 +118,19 @@ static __always_inline enum outcome insert_connection(struct connection_key *key
 	return OURS;
 }
 
+/* Should this event wake the reader? The first of a jiffy does. Waking costs as much as ten new connections and more, and
+ * a reader that keeps up would be woken by each; this one looks again by itself for a while (lb.datapath.listener). */
+static __always_inline __u64 wake_reader(void)
+{
+	__u32 zero = 0;
+	struct clock *clock = clocks.lookup(&zero);
+
+	if (!clock || clock->woken == clock->jiffies)
+		return BPF_RB_NO_WAKEUP;
+	clock->woken = clock->jiffies;
+	return BPF_RB_FORCE_WAKEUP;
+}
+
 /* Tell user space, which tells the other directors. A full ring is counted, and repaired by the next refresh. */
 static __always_inline void tell_event(const struct connection_key *key, const struct real *real, __u8 state,
 				       __u32 now_t)
@@ -130,7 +143,7 @@ static __always_inline void tell_event(const struct connection_key *key, const s
 	};
 	struct counters *mine;
 
-	if (events.ringbuf_output(&event, sizeof(event), 0)) {
+	if (events.ringbuf_output(&event, sizeof(event), wake_reader())) {
 		mine = this_cpu();
 		if (mine)
 			mine->events_lost++;

@@ -27,6 +27,7 @@ struct events_table events = { .max_entries = EVENTS_BYTES };
 struct clock {
 	__u64 jiffies;
 	__u64 now_ns;
+	__u64 woken;		/* the jiffy in which this CPU last woke the reader of events */
 };
 BPF_TABLE("percpu_array", __u32, struct clock, clocks, 1);
 

@@ -29,6 +29,7 @@ from lb import plan, state, status
 from lb.checker import Checker
 from lb.connections import Rows
 from lb.datapath import DataPath
+from lb.datapath.listener import Listener
 from lb.errors import ConfigError, LbctlError, Problem
 from lb.health import Health
 from lb.model import Cluster
@@ -65,6 +66,7 @@ class Director:
         self._tasks: list[asyncio.Task[None]] = []
         self._rates = Rates()
         self._looking: asyncio.Task[None] | None = None
+        self._listener: Listener | None = None
         self._owns = False
         self._orderly = False
         self._forgetful = ""  # or why the state file could not be written
@@ -102,6 +104,7 @@ class Director:
             self.node.name, self._interface, self.cluster.connections, self.cluster.cluster.attach
         )
         undo.callback(lambda: self._data.close(detach=self._orderly))
+        undo.callback(self._end_watching_events)
         await self._apply()
         log.info("packet path attached", interface=self._interface, mode=self._data.mode)
         self.failover = Failover(self.cluster, self.node.name, self._keys, self)
@@ -155,10 +158,11 @@ class Director:
         log.warning("another host claims a virtual address: announcing it", address=str(address), mac=mac.hex(":"))
         self._announcer.announce(self.cluster.addresses)
 
-    def _on_events(self) -> None:
+    def _on_events(self) -> bool:
         rows = self._data.read_events()
         if len(rows):
             self.failover.push(rows)
+        return len(rows) > 0
 
     # ------------------------------------------------------- hooks of failover
 
@@ -241,11 +245,12 @@ class Director:
         """The event stream belongs to the loaded program: listen to the new one after a swap."""
         if (now := self._data.event_fd) == before:
             return
-        loop = asyncio.get_running_loop()
-        if before is not None:
-            loop.remove_reader(before)
-        if now is not None:
-            loop.add_reader(now, self._on_events)
+        self._end_watching_events()
+        self._listener = Listener(now, self._on_events) if now is not None else None
+
+    def _end_watching_events(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
 
     async def _sweep(self) -> None:
         lost_before = 0

@@ -206,7 +206,7 @@ class DataPath:
 
     @property
     def event_fd(self) -> int | None:
-        """Readable while events wait. Stays the same from the first `apply` to `close`."""
+        """Wakes a `Listener` by the first event of a jiffy. Stays the same from the first `apply` to `close`."""
         return self._ring.fd if self._ring else None
 
     @property
