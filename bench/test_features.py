@@ -1,0 +1,80 @@
+"""What each part of the packet program costs: the program without it, beside the whole one.
+
+Parts are taken out of the text that is compiled; what is left need not be right, only fast. The cost of a part is the
+whole's time less the time without it. script/bench bench/test_features.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.test_xdp import ACK, CLOCK, MACS, NEW, ROUNDS, SYN, TCP, VIRTUAL, open_connections, run, ten_by_ten
+from bench.testrun import TestRun, flows
+from lb.datapath import source
+
+Edit = tuple[str, str]
+
+KNOWN: dict[str, Edit | None] = {
+    "nothing": None,
+    "the cache": None,
+    "epochs": ("place.epoch = *(volatile __u32 *)&place.shared->number;", "place.epoch = 0;"),
+    "outcomes' counters": ("\t\tmine->name++; \\\n", ""),
+    "reals' counters": ("\t\tstats->packets++;\n\t\tstats->bytes += packet->length;\n", ""),
+    "the interface's MAC": (" || !is_our_mac(packet->ethernet->destination)", ""),
+    "the fragments' bits": ("if (ip->frag_off & be16(FRAGMENT))", "if (0)"),
+}
+NEWCOMERS: dict[str, Edit | None] = {
+    "nothing": None,
+    "the cache": None,
+    "events": ("\t\ttell_event(key, real, state, now_t);\n", "\t\t;\n"),
+    "the search before": (
+        "found = connections.lookup(key);\n\tif (found && goes_on",
+        "found = NULL;\n\tif (found && goes_on",
+    ),
+    "the entry": ("} else if (connections.insert(key, &fresh)) {", "} else if (0) {"),
+    "the turn": ("\treturn schedule->cursor++;\n", "\treturn 0;\n"),
+}
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[Edit | None], None]:
+    """Compile programs without something."""
+    whole = source.program_text
+
+    def take_out(edit: Edit | None) -> None:
+        def text(*arguments: object) -> str:
+            made = whole(*arguments)  # type: ignore[arg-type]
+            if edit is None:
+                return made
+            assert edit[0] in made, "the packet program has changed: change this benchmark"
+            return made.replace(*edit)
+
+        monkeypatch.setattr(source, "program_text", text)
+
+    return take_out
+
+
+@pytest.mark.benchmark(timer=CLOCK, group="1,000 known connections, without")
+@pytest.mark.parametrize("part", KNOWN)
+def test_known(benchmark: BenchmarkFixture, without: Callable[[Edit | None], None], part: str) -> None:
+    without(KNOWN[part])
+    with ten_by_ten(cache=part != "the cache") as world:
+        open_connections(world, 1_000, TCP, VIRTUAL)
+        run(benchmark, TestRun(flows(1_000, TCP, int(VIRTUAL), 80, ACK, MACS)), world.data.program_fd)
+
+
+@pytest.mark.benchmark(timer=CLOCK, group="new connections, without")
+@pytest.mark.parametrize("part", NEWCOMERS)
+def test_new(benchmark: BenchmarkFixture, without: Callable[[Edit | None], None], part: str) -> None:
+    without(NEWCOMERS[part])
+    with ten_by_ten(cache=part != "the cache") as world:
+        test_run = TestRun(flows(NEW, TCP, int(VIRTUAL), 80, SYN, MACS))
+        try:
+            benchmark.pedantic(  # type: ignore[no-untyped-call]
+                lambda: CLOCK.add(test_run.net_ns(world.data.program_fd, NEW)), teardown=world.forget, rounds=ROUNDS
+            )
+        finally:
+            test_run.close()
