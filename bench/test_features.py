@@ -31,8 +31,8 @@ NEWCOMERS: dict[str, Edit | None] = {
     "the cache": None,
     "events": ("\t\ttell_event(key, real, state, now_t);\n", "\t\t;\n"),
     "the search before": (
-        "found = connections.lookup(key);\n\tif (found && goes_on",
-        "found = NULL;\n\tif (found && goes_on",
+        "found = connections.lookup(key);\n\tknown = found",
+        "found = NULL;\n\tknown = found",
     ),
     "the entry": ("} else if (connections.insert(key, &fresh)) {", "} else if (0) {"),
     "the turn": ("\treturn schedule->cursor++;\n", "\treturn 0;\n"),

@@ -19,6 +19,9 @@
  */
 #define CACHE_WAYS 2
 
+/* Segments of a finished connection may be another director's, who is asked first (lease.h). */
+#define REMEMBERED_STATES (SETTLED_STATES & ~REUSABLE_STATES)
+
 struct cache_line {
 	__u64 key[2];		/* a struct connection_key */
 	__u32 tick;
@@ -110,7 +113,7 @@ static __always_inline void remember(const struct place *place, const struct con
 	const __u64 *words = (const __u64 *)key;
 	struct cache_line *line;
 
-	if (!place->set || !(1u << state & SETTLED_STATES))
+	if (!place->set || !(1u << state & REMEMBERED_STATES))
 		return;
 	line = &place->set->lines[0];
 	if (!is_of(line, key) && (is_of(line + 1, key) || is_valid(line, place))) {
