@@ -107,14 +107,29 @@ static __always_inline bool recall(const struct place *place, const struct packe
 	return is_valid(line, place);
 }
 
-/* The next quiet packets of this connection, whose entry was just looked at, need no look at the table in this tick. */
+static __always_inline void forget(const struct place *place, const struct connection_key *key)
+{
+	struct cache_line *line = &place->set->lines[0];
+
+	if (!is_of(line, key))
+		line++;
+	if (is_of(line, key))
+		line->tick = place->tick - 1;
+}
+
+/* The next quiet packets of this connection, whose entry was just looked at, need no look at the table in this tick;
+ * or they do, from now on. */
 static __always_inline void remember(const struct place *place, const struct connection_key *key, __u32 real, __u8 state)
 {
 	const __u64 *words = (const __u64 *)key;
 	struct cache_line *line;
 
-	if (!place->set || !(1u << state & REMEMBERED_STATES))
+	if (!place->set)
 		return;
+	if (!(1u << state & REMEMBERED_STATES)) {
+		forget(place, key);
+		return;
+	}
 	line = &place->set->lines[0];
 	if (!is_of(line, key) && (is_of(line + 1, key) || is_valid(line, place))) {
 		line++;

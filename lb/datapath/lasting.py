@@ -90,6 +90,7 @@ class Lasting(View):
         self._lease["predecessor"] = np.frombuffer(mac, np.uint8)
         self._lease["refer_until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
         self._write_lease()
+        self.raise_epochs()
 
     def _write_lease(self) -> None:
         self.maps["lease"].update(np.zeros(1), self._lease)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -34,6 +35,20 @@ def await_a_young_tick(ports: Iterable[int] = ()) -> None:
             tcp(flags, port)
     while time.monotonic_ns() % TICK_NS > TICK_NS // 2:
         time.sleep(0.01)
+
+
+Result = TypeVar("Result")
+
+
+def within_a_tick(show: Callable[[], Result], ports: Iterable[int] = ()) -> Result:
+    """What it shows when all of it lies within one tick: on a busy machine, not always at the first try."""
+    for _ in range(10):
+        await_a_young_tick(ports)
+        began_ns = time.monotonic_ns()
+        result = show()
+        if time.monotonic_ns() >> abi.TICK_SHIFT == began_ns >> abi.TICK_SHIFT:
+            return result
+    raise AssertionError("ten times it took too long")
 
 
 @pytest.fixture(autouse=True)
@@ -274,37 +289,41 @@ def small_cache(world: World, bits: int) -> World:
     return world
 
 
-@pytest.mark.parametrize("bits", [1, 3])
+@pytest.mark.parametrize("bits", [1, 2])
 def test_lines_that_hold_are_not_pushed_out(own: World, bits: int) -> None:
     small_cache(own, bits)
     ports = range(1000, 1040)
-    await_a_young_tick(ports)
-    for port in ports:
-        establish(own, port)
-    deceive(own)
-    remembered = [port for port in ports if by_heart(own, tcp("A", port))]
-    assert len(remembered) == (1 << bits) * abi.CACHE_WAYS
-    assert [port for port in ports if by_heart(own, tcp("A", port))] == remembered
+
+    def remembered_twice() -> list[list[int]]:
+        own.forget()
+        for port in ports:
+            establish(own, port)
+        deceive(own)
+        return [[port for port in ports if by_heart(own, tcp("A", port))] for _ in range(2)]
+
+    first, second = within_a_tick(remembered_twice, ports)
+    assert len(first) == (1 << bits) * abi.CACHE_WAYS
+    assert second == first
 
 
 def test_nobody_can_choose_who_shares_a_set(own: World) -> None:
     """The same connections meet others in each program."""
 
+    ports = range(1000, 1032)
+
     def remembered() -> list[int]:
-        ports = range(1000, 1032)
         own.forget()
-        await_a_young_tick(ports)
         for port in ports:
             establish(own, port)
         deceive(own)
         return [port for port in ports if by_heart(own, tcp("A", port))]
 
     small_cache(own, 4)
-    found = [remembered()]
+    found = [within_a_tick(remembered, ports)]
     for seconds in (800.0, 700.0):
         own.data.settings = SETTINGS.model_copy(update={"established": seconds})
         small_cache(own, 4)
-        found.append(remembered())
+        found.append(within_a_tick(remembered, ports))
     assert found[0] != found[1] or found[1] != found[2]
 
 
