@@ -256,15 +256,16 @@ def _line(number: int, total: int, run: Run) -> str:
 
 
 def measure(kinds: Sequence[str], count: int, keep: Callable[[Sequence[Run]], Any]) -> list[Run]:
-    """All runs, the kinds by turns; keep is called after each."""
+    """All runs, the kinds by turns, there and back, so that each befalls both directors; keep is called after each."""
+    order = [name for turn in range(count) for name in (kinds if turn % 2 == 0 else reversed(kinds))]
     bench = Bench(config.load(CONF))
     runs: list[Run] = []
     with bench.lab(), Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("failovers", total=count * len(kinds))
-        for name in [*kinds] * count:
+        task = progress.add_task("failovers", total=len(order))
+        for name in order:
             progress.update(task, description=name)
             runs.append(bench.run(name))
-            progress.console.print(_line(len(runs), count * len(kinds), runs[-1]), markup=False)
+            progress.console.print(_line(len(runs), len(order), runs[-1]), markup=False)
             progress.advance(task)
             keep(runs)
     return runs
