@@ -38,9 +38,7 @@ def load(address: str) -> Counter[str]:
 
 
 @pytest.mark.benchmark(group=f"{REQUESTS} requests of one client, {PARALLEL} at a time")
-@pytest.mark.parametrize(
-    ("address", "reals"), [("192.168.1.101", 1), ("192.168.1.105", 2)], ids=["direct", "balanced"]
-)
+@pytest.mark.parametrize(("address", "reals"), [("192.168.1.101", 1), ("192.168.1.105", 2)], ids=["direct", "balanced"])
 def test_requests(benchmark: Any, address: str, reals: int) -> None:
     answered = benchmark.pedantic(load, (address,), rounds=5, warmup_rounds=1)
     assert sum(answered.values()) == REQUESTS

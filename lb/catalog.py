@@ -57,9 +57,21 @@ SERVICES: dict[str, Word] = {
     **{
         name: Word(summary, available=False)
         for name, summary in {
-            "http2": "HTTP/2", "grpc": "gRPC health", "ftp": "FTP", "smtp": "SMTP", "pop": "POP3", "imap": "IMAP",
-            "ldap": "LDAP", "ldaps": "LDAP over TLS", "mysql": "MySQL", "postgresql": "PostgreSQL", "dns": "DNS",
-            "sip": "SIP", "radius": "RADIUS", "redis": "Redis", "simpletcp": "send and expect",
+            "http2": "HTTP/2",
+            "grpc": "gRPC health",
+            "ftp": "FTP",
+            "smtp": "SMTP",
+            "pop": "POP3",
+            "imap": "IMAP",
+            "ldap": "LDAP",
+            "ldaps": "LDAP over TLS",
+            "mysql": "MySQL",
+            "postgresql": "PostgreSQL",
+            "dns": "DNS",
+            "sip": "SIP",
+            "radius": "RADIUS",
+            "redis": "Redis",
+            "simpletcp": "send and expect",
         }.items()
     },
 }

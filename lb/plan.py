@@ -74,9 +74,7 @@ def _service(
         weight = ordered_weight(target, real, overrides) if up(target) else 0
         return Destination(real.address, weight, mac_of(real.address), share(target, real, overrides))
 
-    return Service(
-        key, virtual.scheduler, tuple(map(destination, virtual.reals)), _fallback(virtual.fallback, mac_of)
-    )
+    return Service(key, virtual.scheduler, tuple(map(destination, virtual.reals)), _fallback(virtual.fallback, mac_of))
 
 
 def _fallback(endpoint: Endpoint | None, mac_of: Callable[[IPv4Address], bytes | None]) -> Destination | None:

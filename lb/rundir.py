@@ -1,8 +1,8 @@
 """Where a running director leaves its traces: `/run/lbctl/NODE.sock` and its neighbours; and how a command finds it.
 
-    NODE.sock        control socket, mode 0600 (lb.api)
-    NODE.lock        held while a director of that name runs
-    NODE.state.json  what outlives a restart: operator's overrides, last known health (lb.state)
+NODE.sock        control socket, mode 0600 (lb.api)
+NODE.lock        held while a director of that name runs
+NODE.state.json  what outlives a restart: operator's overrides, last known health (lb.state)
 """
 
 from __future__ import annotations

@@ -76,9 +76,7 @@ def format_services(document: Document) -> str:
             "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn",
         ],
         lambda s: f"{_name(s)} {s['scheduler']}",
-        lambda r: (
-            f" {_FORWARDS[r['forward']]:<7} {r['weight']:<6d} {r['active']:<10d} {r['inactive']:<10d}"
-        ),
+        lambda r: f" {_FORWARDS[r['forward']]:<7} {r['weight']:<6d} {r['active']:<10d} {r['inactive']:<10d}",
     )
 
 

@@ -51,8 +51,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 def state(word: str) -> str:
     """A state's word in the colour people expect of it."""
     colours = {
-        "up": "green", "active": "green", "in-sync": "green", "ok": "green",
-        "down": "red", "dead": "red", "failed": "red",
-        "drained": "yellow", "unknown": "yellow", "init": "yellow", "standby": "cyan", "syncing": "yellow",
+        "up": "green",
+        "active": "green",
+        "in-sync": "green",
+        "ok": "green",
+        "down": "red",
+        "dead": "red",
+        "failed": "red",
+        "drained": "yellow",
+        "unknown": "yellow",
+        "init": "yellow",
+        "standby": "cyan",
+        "syncing": "yellow",
     }
     return f"[{colours[word]}]{word}[/]" if word in colours else word

@@ -115,7 +115,7 @@ class Attachment:
             self.mode = mode
             self._pin.unlink(missing_ok=True)
             bpf.pin(self._fd, self._pin)
-            log.info("attached", interface=self._interface, mode=mode, refused=refusals or None)
+            log.info("attached", interface=self._interface, mode=mode, **({"refused": refusals} if refusals else {}))
             return
         words = "; ".join(refusals)
         raise DataPathError(f"{self._interface} does no XDP ({words}); try attach = 'auto', or a smaller MTU")

@@ -1,8 +1,8 @@
 """Where programs and maps live on without a process: /sys/fs/bpf/lbctl/NODE/.
 
-    NODE/link               the attachment
-    NODE/SCHEMA/…           the lasting maps; a program of another schema makes its own directory
-    NODE/SCHEMA/document    what those who only read need to know: layouts, timeouts, interface, mode
+NODE/link               the attachment
+NODE/SCHEMA/…           the lasting maps; a program of another schema makes its own directory
+NODE/SCHEMA/document    what those who only read need to know: layouts, timeouts, interface, mode
 """
 
 from __future__ import annotations
