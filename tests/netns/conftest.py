@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 from lb import namespaces
+from lb.lab.observe import wait_until
 from lb.netif import names
+from tests.netns.cluster import CONF, is_settled, lbctl
 
 _CLONE_NEWNS = 0x00020000
 
@@ -48,6 +50,17 @@ def _private_mounts() -> None:
         ["-t", "bpf", "lbctl-tests", "/sys/fs/bpf"],
     ):
         subprocess.run(["mount", *words], check=True, timeout=10)
+
+
+@pytest.fixture(scope="module")
+def demo_lab() -> Iterator[None]:
+    """The cluster of conf/cluster.toml, whole; taken down after the module's last test."""
+    lbctl("lab", "up", str(CONF))
+    try:
+        wait_until("the pair is whole", is_settled)
+        yield
+    finally:
+        lbctl("lab", "down", str(CONF))
 
 
 @pytest.fixture

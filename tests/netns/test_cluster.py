@@ -12,19 +12,11 @@ from lb.lab import observe
 from lb.lab.observe import health, run, run_in, status, wait_until
 from tests.netns.cluster import CONF, URL, VIRTUAL, active, answers, edited, is_settled, lbctl, other
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _lab() -> Iterator[None]:
-    lbctl("lab", "up", str(CONF))
-    try:
-        wait_until("the pair is whole", is_settled)
-        yield
-    finally:
-        lbctl("lab", "down", str(CONF))
+pytestmark = pytest.mark.usefixtures("demo_lab")
 
 
 @pytest.fixture(scope="module")
-def director(_lab: None) -> str:
+def director(demo_lab: None) -> str:  # noqa: ARG001
     """The active one; no test here changes who that is."""
     return active()
 

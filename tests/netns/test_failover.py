@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,13 +16,7 @@ from tests.netns.cluster import CONF, VIRTUAL, answers, is_settled, lbctl
 DEADTIME_MS = 500.0
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _lab() -> Iterator[None]:
-    lbctl("lab", "up", str(CONF))
-    try:
-        yield
-    finally:
-        lbctl("lab", "down", str(CONF))
+pytestmark = pytest.mark.usefixtures("demo_lab")
 
 
 @pytest.fixture(autouse=True)

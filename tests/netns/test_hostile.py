@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,14 +51,7 @@ for _ in range(20):
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _lab() -> Iterator[None]:
-    lbctl("lab", "up", str(CONF))
-    try:
-        wait_until("the pair is whole", is_settled)
-        yield
-    finally:
-        lbctl("lab", "down", str(CONF))
+pytestmark = pytest.mark.usefixtures("demo_lab")
 
 
 def counted(node: str, *names: str) -> int:
