@@ -72,6 +72,14 @@ def remove_interface(name: str = INTERFACE) -> None:
         ip.link("del", index=ip.link_lookup(ifname=name)[0])
 
 
+def set_mac(mac: bytes, name: str = INTERFACE) -> None:
+    """Give the interface this MAC; nothing is done if it has it."""
+    with IPRoute() as ip:
+        (link,) = ip.get_links(ip.link_lookup(ifname=name)[0])
+        if link.get_attr("IFLA_ADDRESS") != mac.hex(":"):
+            ip.link("set", index=link["index"], address=mac.hex(":"))
+
+
 def attached_program(name: str = INTERFACE) -> int | None:
     """What `ip link` shows as prog/xdp id."""
     with IPRoute() as ip:

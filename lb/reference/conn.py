@@ -1,0 +1,63 @@
+"""The connection table: a packet's entry, its state, its age (bpf/conn.h). Pure."""
+
+from __future__ import annotations
+
+from lb import abi, tcp
+from lb.reference.maps import Configuration, Connection, ConnectionKey, Event, Maps, RealKey
+from lb.reference.parse import TCP, Packet
+from lb.tcp import State
+
+SYNC_REFRESH_T = abi.ticks(abi.SYNC_REFRESH_S)
+
+
+def may_open(packet: Packet) -> bool:
+    """Can this packet open a connection? Any datagram, and a SYN that does not reset at once."""
+    return packet.key.protocol != TCP or tcp.opens(packet.tcp_flags)
+
+
+def find_connection(maps: Maps, configuration: Configuration, packet: Packet, now_t: int) -> Connection | None:
+    """The packet's entry, unless there is none, it ran out, or a client begins anew on the port of a finished one.
+
+    An entry from the future is young: user space's clock, and that of other CPUs, may be a little ahead.
+    """
+    found = maps.connections.get(packet.key)
+    if found is None or now_t - found.last_seen_t > configuration.timeouts_t[found.state]:
+        return None
+    if packet.key.protocol == TCP and may_open(packet) and found.state in tcp.REUSABLE:
+        return None
+    return found
+
+
+def touch(known: Connection, packet: Packet, now_t: int) -> bool:
+    """Note that a packet came. Should user space hear of it: has the state changed, or did it last hear long ago?
+
+    Only a packet in another tick than the one before asks whether that was long ago.
+    """
+    tell = False
+    if packet.key.protocol == TCP:
+        state = tcp.next_state(known.state, packet.tcp_flags)
+        tell = state != known.state
+        known.state = state
+    if known.last_seen_t != now_t:
+        known.last_seen_t = now_t
+        tell = tell or now_t - known.synced_t >= SYNC_REFRESH_T
+    if tell:
+        known.synced_t = now_t
+    return tell
+
+
+def first_state(packet: Packet) -> State:
+    """Of a connection that this packet opens."""
+    return tcp.next_state(State.NONE, packet.tcp_flags) if packet.key.protocol == TCP else State.UDP
+
+
+def insert_connection(maps: Maps, packet: Packet, real: RealKey, now_t: int) -> Connection:
+    """A new entry, in place of one that ran out or ended."""
+    fresh = Connection(real, first_state(packet), now_t, now_t)
+    maps.connections[packet.key] = fresh
+    return fresh
+
+
+def tell_event(maps: Maps, key: ConnectionKey, real: RealKey, state: State, now_t: int) -> None:
+    """Tell user space, which tells the other directors."""
+    maps.events.append(Event(key, real.address, state, now_t))

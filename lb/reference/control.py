@@ -1,0 +1,135 @@
+"""What user space does to the maps while packets flow (lb.datapath). Pure.
+
+Whatever it does: a connection keeps its real, and a real its row, as long as the connection lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address
+from typing import NamedTuple
+
+from lb import abi
+from lb.reference.maps import Configuration, Connection, ConnectionKey, Maps, Real, RealKey, Schedule
+from lb.reference.parse import TCP
+from lb.schedule import table_of
+from lb.service import PROTOCOL_NUMBERS, Destination, Service, ServiceKey
+from lb.tcp import State
+
+_UDP = PROTOCOL_NUMBERS["udp"]
+_NEWER_T = 2
+"""By how much our own entry must be the fresher one to win over another director's."""
+_IDLE_SWEEPS = 2
+"""A retired real's row is free when so many sweeps one after the other found no connection of it."""
+
+
+class Told(NamedTuple):
+    """A connection as another director tells it. state and protocol: any bytes; idle_s: 0 to 65535."""
+
+    key: ConnectionKey
+    real: IPv4Address
+    state: int
+    idle_s: int
+
+
+def apply(maps: Maps, configuration: Configuration) -> None:
+    """Make the maps hold these services. Another program starts all turns anew; who has left is retired."""
+    if configuration.compiled != maps.compiled:
+        maps.compiled = configuration.compiled
+        maps.schedules = [Schedule() for _ in configuration.services]
+    named = set()
+    for service, schedule in zip(configuration.services, maps.schedules, strict=True):
+        _place(maps, service)
+        members = [RealKey(service.key, destination.address) for destination in _members(service)]
+        named.update(members)
+        table, _ = table_of(service)
+        schedule.table = tuple(members[position] for position in table)
+    for key, real in maps.reals.items():
+        if key not in named:
+            real.retired = True
+
+
+def restart(maps: Maps, configuration: Configuration) -> None:
+    """Another process takes over: it loads a program of its own, and has seen no sweep."""
+    maps.compiled = None
+    for real in maps.reals.values():
+        real.idle_sweeps = 0
+    apply(maps, configuration)
+
+
+def _members(service: Service) -> Iterator[Destination]:
+    yield from service.destinations
+    if service.fallback is not None:
+        yield service.fallback
+
+
+def _place(maps: Maps, service: Service) -> None:
+    """A fallback that is also a destination is that destination: it comes last, and wins."""
+    fallback = [(service.fallback, True)] if service.fallback is not None else []
+    for destination, is_fallback in (*fallback, *((destination, False) for destination in service.destinations)):
+        real = maps.reals.setdefault(RealKey(service.key, destination.address), Real(destination))
+        real.destination, real.fallback = destination, is_fallback
+        real.retired, real.idle_sweeps = False, 0
+
+
+def renew_lease(maps: Maps, seconds: float, now_ns: int) -> None:
+    """From now on for so long; 0 ends it at once."""
+    maps.lease_until_ns = now_ns + int(seconds * 1e9) if seconds > 0 else 0
+
+
+def is_live(configuration: Configuration, connection: Connection, now_t: int) -> bool:
+    """Has it not run out?"""
+    return now_t - connection.last_seen_t <= configuration.timeouts_t[connection.state]
+
+
+def sweep(maps: Maps, configuration: Configuration, now_ns: int) -> tuple[int, int, int]:
+    """Delete what ran out, free the rows of reals that left. Returns how many live, ran out, are free again."""
+    now_t = abi.tick(now_ns)
+    live = {key: entry for key, entry in maps.connections.items() if is_live(configuration, entry, now_t)}
+    expired = len(maps.connections) - len(live)
+    maps.connections = live
+    in_use = {entry.real for entry in live.values()}
+    for key, real in maps.reals.items():
+        real.idle_sweeps = real.idle_sweeps + 1 if real.retired and key not in in_use else 0
+    free = [key for key, real in maps.reals.items() if real.idle_sweeps >= _IDLE_SWEEPS]
+    for key in free:
+        del maps.reals[key]
+    return len(live), expired, len(free)
+
+
+def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_ns: int) -> tuple[int, int]:
+    """Put in connections that another director knows, each once. Returns how many, and how many of unknown reals.
+
+    What makes no sense, ran out, or was seen clearly later here is in neither number.
+    """
+    now_t, installed, unknown = abi.tick(now_ns), 0, 0
+    for key, address, number, idle_s in told:
+        if not _is_sane(key.protocol, number):
+            continue
+        state, idle_t = State(number), idle_s * 10**9 >> abi.TICK_SHIFT
+        if idle_t > configuration.timeouts_t[state]:
+            continue
+        real = _find(maps, key, address)
+        if real is None:
+            unknown += 1
+            continue
+        ours, last_seen_t = maps.connections.get(key), max(0, now_t - idle_t)
+        if ours is None or last_seen_t + _NEWER_T >= ours.last_seen_t:
+            maps.connections[key] = Connection(real, state, last_seen_t, now_t)
+            installed += 1
+    return installed, unknown
+
+
+def _is_sane(protocol: int, state: int) -> bool:
+    if protocol == TCP:
+        return State.NONE < state < State.UDP
+    return protocol == _UDP and state == State.UDP
+
+
+def _find(maps: Maps, key: ConnectionKey, address: IPv4Address) -> RealKey | None:
+    """The real of the service of exactly this port, else of the one of every port."""
+    for port in (key.virtual_port, 0):
+        real = RealKey(ServiceKey(IPv4Address(key.virtual), port, key.protocol), address)
+        if real in maps.reals:
+            return real
+    return None

@@ -1,0 +1,126 @@
+"""What is configured and what the maps hold (bpf/maps.h, bpf/abi.h). Pure.
+
+Times ending in _t are ticks of 2^30 ns, as everywhere in the packet path.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import IPv4Address
+from typing import NamedTuple
+
+from lb import abi
+from lb.service import Destination, Service, ServiceKey
+from lb.tcp import TIMEOUTS_S, State
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What user space was last told. mac: six bytes, the interface's."""
+
+    services: tuple[Service, ...]
+    mac: bytes
+    timeouts_s: tuple[tuple[State, float], ...] = tuple(TIMEOUTS_S.items())
+
+    @property
+    def compiled(self) -> object:
+        """The part that is compiled in: where it differs, another program is swapped in."""
+        return [(service.key, service.scheduler) for service in self.services], self.mac, self.timeouts_s
+
+    @cached_property
+    def index(self) -> dict[tuple[int, int, int], int]:
+        """The place of each service, by address, port and protocol as numbers."""
+        return {(int(s.key.address), s.key.port, s.key.protocol): place for place, s in enumerate(self.services)}
+
+    @cached_property
+    def served(self) -> frozenset[tuple[int, int]]:
+        """Address and protocol of all services."""
+        return frozenset((address, protocol) for address, _, protocol in self.index)
+
+    @cached_property
+    def virtuals(self) -> frozenset[int]:
+        """Their addresses."""
+        return frozenset(address for address, _ in self.served)
+
+    @cached_property
+    def timeouts_t(self) -> dict[State, int]:
+        """Ticks without a packet after which a connection still lives."""
+        return {state: abi.ticks(seconds) for state, seconds in self.timeouts_s}
+
+
+class RealKey(NamedTuple):
+    """One real of one service."""
+
+    service: ServiceKey
+    address: IPv4Address
+
+
+@dataclass(slots=True)
+class Real:
+    """A row of `reals` and of `real_stats`. idle_sweeps: how often it was found retired and without connections."""
+
+    destination: Destination
+    fallback: bool = False
+    retired: bool = False
+    idle_sweeps: int = 0
+    packets: int = 0
+    bytes: int = 0
+    connections: int = 0
+
+
+class ConnectionKey(NamedTuple):
+    """Addresses as numbers."""
+
+    client: int
+    virtual: int
+    client_port: int
+    virtual_port: int
+    protocol: int
+
+
+@dataclass(slots=True)
+class Connection:
+    """A row of `connections`."""
+
+    real: RealKey
+    state: State
+    last_seen_t: int
+    synced_t: int
+
+
+@dataclass(slots=True)
+class Schedule:
+    """A service's row of `schedules` with its part of `slots`."""
+
+    table: tuple[RealKey, ...] = ()
+    cursor: int = 0
+
+
+class Event(NamedTuple):
+    """A record of the ring."""
+
+    key: ConnectionKey
+    real: IPv4Address
+    state: State
+    last_seen_t: int
+
+
+@dataclass
+class Maps:
+    """Everything that lasts from one packet to the next. lease_until_ns: 0 is no lease."""
+
+    compiled: object = None
+    connections: dict[ConnectionKey, Connection] = field(default_factory=dict)
+    reals: dict[RealKey, Real] = field(default_factory=dict)
+    schedules: list[Schedule] = field(default_factory=list)
+    lease_until_ns: int = 0
+    counters: Counter[str] = field(default_factory=Counter)
+    events: list[Event] = field(default_factory=list)
+
+    def drain_events(self) -> Iterator[Event]:
+        """What waits in the ring, oldest first; it is gone then."""
+        waiting, self.events = self.events, []
+        yield from waiting

@@ -1,0 +1,59 @@
+"""A packet's whole way (bpf/lb.c): parse, match, follow the connection or schedule a new one, forward, count. Pure."""
+
+from __future__ import annotations
+
+from lb import abi
+from lb.reference.arp import ETHERTYPE_ARP, answer_arp, lease_is_fresh, parse_arp
+from lb.reference.conn import find_connection, insert_connection, may_open, tell_event, touch
+from lb.reference.forward import forward
+from lb.reference.maps import Configuration, Maps
+from lb.reference.parse import ETHERTYPE_IPV4, Packet, number, parse_ipv4
+from lb.reference.sched import schedule_connection
+from lb.reference.service import match_service
+from lb.reference.stats import Outcome
+
+
+def receive(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int) -> tuple[Outcome, bytes]:
+    """How a frame leaves, and with which bytes. Changes the maps.
+
+    frame: at least 14 bytes, as every driver hands over. now_ns: the program's clock.
+    """
+    outcome, out = _decide(configuration, maps, frame, now_ns)
+    if outcome is not Outcome.FOREIGN:
+        maps.counters[outcome.value] += 1
+    return outcome, out
+
+
+def _decide(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int) -> tuple[Outcome, bytes]:
+    ethertype = number(frame, 12, 2)
+    if ethertype == ETHERTYPE_ARP and parse_arp(configuration, frame):
+        return answer_arp(maps, now_ns), frame
+    if ethertype != ETHERTYPE_IPV4:
+        return Outcome.FOREIGN, frame
+    packet = parse_ipv4(configuration, frame)
+    if isinstance(packet, Outcome):
+        return packet, frame
+    return _balance(configuration, maps, frame, packet, now_ns)
+
+
+def _balance(
+    configuration: Configuration, maps: Maps, frame: bytes, packet: Packet, now_ns: int
+) -> tuple[Outcome, bytes]:
+    key, now_t = packet.key, abi.tick(now_ns)
+    service = match_service(configuration, key.virtual, key.virtual_port, key.protocol)
+    if service is None:
+        return Outcome.PASSED, frame
+    connection = find_connection(maps, configuration, packet, now_t)
+    if connection:
+        tell = touch(connection, packet, now_t)
+    elif may_open(packet):
+        chosen = schedule_connection(maps, configuration, service, key.client)
+        if chosen is None:
+            return Outcome.NO_REAL, frame
+        connection, tell = insert_connection(maps, packet, chosen, now_t), True
+        maps.reals[chosen].connections += 1
+    else:  # the kernel answers with a reset, unless another director may own the address by now
+        return (Outcome.PASSED if lease_is_fresh(maps, now_ns) else Outcome.NO_LEASE), frame
+    if tell:
+        tell_event(maps, key, connection.real, connection.state, now_t)
+    return forward(frame, packet.length, maps.reals[connection.real])

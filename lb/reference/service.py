@@ -1,0 +1,11 @@
+"""Which service is a packet for? (bpf/service.h) Pure."""
+
+from __future__ import annotations
+
+from lb.reference.maps import Configuration
+
+
+def match_service(configuration: Configuration, address: int, port: int, protocol: int) -> int | None:
+    """The place of the service of exactly this port, else of the one of every port, else None."""
+    exact = configuration.index.get((address, port, protocol))
+    return configuration.index.get((address, 0, protocol)) if exact is None else exact

@@ -1,0 +1,35 @@
+"""The one exit: each outcome is a named counter and a verdict (bpf/stats.h, and OUTCOMES in bpf/abi.h). Pure."""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+
+
+class Verdict(IntEnum):
+    """The kernel's XDP actions, by their numbers."""
+
+    DROP = 1
+    PASS = 2
+    TX = 3
+
+
+class Outcome(Enum):
+    """How a packet leaves. The value is its counter's name; FOREIGN alone has none."""
+
+    FOREIGN = "foreign"
+    TX = "tx_packets"
+    PASSED = "passed"
+    NO_REAL = "drop_no_real"
+    NO_NEIGHBOUR = "drop_no_neighbour"
+    FRAGMENT = "drop_fragment"
+    MALFORMED = "drop_malformed"
+    NO_LEASE = "drop_no_lease"
+    TABLE_FULL = "drop_table_full"
+    ARP_NO_LEASE = "arp_no_lease"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the kernel is told to do with it."""
+        if self is Outcome.TX:
+            return Verdict.TX
+        return Verdict.PASS if self in (Outcome.FOREIGN, Outcome.PASSED) else Verdict.DROP

@@ -1,0 +1,113 @@
+"""Frames as bytes, from named parts of which any may be odd. Made by struct: Hypothesis asks for a hundred thousand."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+TCP, UDP, ICMP = 6, 17, 1
+CLIENT_MAC = bytes.fromhex("020000000002")
+IP_AT = 14
+PAYLOAD = bytes(range(1, 65))
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Addresses and ports as numbers. destination: the MAC it is sent to."""
+
+    destination: bytes
+    client: int
+    virtual: int
+    client_port: int
+    virtual_port: int
+    protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The rest of a packet. ip_words: of IP options; tcp_words: of TCP's; fragment: the field of RFC 791 with flags;
+    payload, padding: bytes within the packet, and after it."""
+
+    flags: int = 0x02
+    ip_words: int = 0
+    tcp_words: int = 0
+    fragment: int = 0
+    payload: int = 7
+    padding: int = 0
+
+
+PLAIN = Shape()
+
+
+def packet(ends: Ends, shape: Shape = PLAIN) -> bytes:
+    """A frame that contradicts itself nowhere. Checksums are 0: the packet path neither reads nor changes them."""
+    payload = PAYLOAD[: shape.payload]
+    ports = struct.pack("!HH", ends.client_port, ends.virtual_port)
+    if ends.protocol == TCP:
+        offset = (5 + shape.tcp_words) << 4
+        inner = ports + struct.pack("!IIBBHHH", 1, 0, offset, shape.flags, 512, 0, 0) + b"\x01" * 4 * shape.tcp_words
+    elif ends.protocol == UDP:
+        inner = ports + struct.pack("!HH", 8 + len(payload), 0)
+    else:
+        inner = ports + bytes(4)
+    header = 20 + 4 * shape.ip_words
+    ip = struct.pack(
+        "!BBHHHBBHII",
+        0x40 | header // 4, 0, header + len(inner) + len(payload), 1, shape.fragment, 64, ends.protocol, 0,
+        ends.client, ends.virtual,
+    )  # fmt: skip
+    ethernet = ends.destination + CLIENT_MAC + b"\x08\x00"
+    return ethernet + ip + b"\x01" * 4 * shape.ip_words + inner + payload + bytes(shape.padding)
+
+
+def question(ends: Ends, operation: int = 1, padding: int = 18) -> bytes:
+    """An ARP request (or answer) for the virtual address."""
+    ethernet = (b"\xff" * 6 if operation == 1 else ends.destination) + CLIENT_MAC + b"\x08\x06"
+    arp = struct.pack("!HHBBH6sI6sI", 1, 0x0800, 6, 4, operation, CLIENT_MAC, ends.client, bytes(6), ends.virtual)
+    return ethernet + arp + bytes(padding)
+
+
+def tagged(frame: bytes, ethertype: int = 0x8100) -> bytes:
+    """With a VLAN tag."""
+    return frame[:12] + struct.pack("!HH", ethertype, 5) + frame[12:]
+
+
+def in_ipv6(ends: Ends, shape: Shape = PLAIN) -> bytes:
+    """The same segment between addresses that end in those of `ends`."""
+    inner = packet(ends, shape)[IP_AT + 20 + 4 * shape.ip_words :]
+    ip = struct.pack("!IHBB12xI12xI", 6 << 28, len(inner), ends.protocol, 64, ends.client, ends.virtual)
+    return ends.destination + CLIENT_MAC + b"\x86\xdd" + ip + inner
+
+
+def edited(frame: bytes, edits: tuple[tuple[int, int], ...]) -> bytes:
+    """With other bytes at some offsets, taken modulo its length."""
+    changed = bytearray(frame)
+    for at, value in edits:
+        changed[at % len(frame)] = value
+    return bytes(changed)
+
+
+def cuts(frame: bytes) -> Iterator[bytes]:
+    """Cut off everywhere; 14 bytes are the least that the kernel takes."""
+    return (frame[:length] for length in range(IP_AT, len(frame) + 1))
+
+
+def lengths(frame: bytes) -> Iterator[bytes]:
+    """Each field that says how long something is, with every value that might just do."""
+    room = len(frame) - IP_AT
+    for nibble in range(16):
+        yield edited(frame, ((IP_AT, 0x40 | nibble),))
+        yield edited(frame, ((IP_AT, nibble << 4 | frame[IP_AT] & 15),))
+    inner = IP_AT + 4 * (frame[IP_AT] & 15)
+    for value in (*range(room + 3), 0x7FFF, 0x8000, 0xFFFF):
+        high, low = divmod(value, 256)
+        yield edited(frame, ((IP_AT + 2, high), (IP_AT + 3, low)))
+        yield edited(frame, ((inner + 4, high), (inner + 5, low)))
+    for value in range(16):
+        yield edited(frame, ((inner + 12, value << 4),))
+
+
+def flips(frame: bytes, mask: int) -> Iterator[bytes]:
+    """One byte after the other changed by the same bits."""
+    return (edited(frame, ((at, byte ^ mask),)) for at, byte in enumerate(frame))

@@ -1,0 +1,268 @@
+"""The reference and the real program side by side: whatever is done is done to both, and they must agree.
+
+After each frame: verdict, bytes, counters and events. After each step of a test (`check`): the connection table, the
+rows of reals and their totals, the turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import Any
+
+import numpy as np
+
+from lb import abi, bpf
+from lb.abi import RealFlag
+from lb.connections import CONNECTION, Rows
+from lb.datapath import DataPath, rows
+from lb.model import Connections
+from lb.reference import control
+from lb.reference.control import Told
+from lb.reference.maps import Configuration, ConnectionKey, Event, Maps, Real, RealKey
+from lb.reference.packet import receive
+from lb.reference.stats import Outcome
+from lb.service import LOCAL, Service
+from lb.tcp import State
+from tests.packet.clock import START_NS, Clock
+from tests.packet.world import INTERFACE, OUR_MAC, World, set_mac
+
+SETTINGS = Connections(max=16_384)
+MAC = bytes.fromhex(OUR_MAC.replace(":", ""))
+UNREACHABLE = frozenset({Outcome.TABLE_FULL})
+"""Outcomes that no packet can have: an LRU table refuses nobody."""
+_SERIAL = iter(range(1_000_000))
+
+
+class Pair:
+    """Within a network namespace of the test's and with `clock` in force."""
+
+    def __init__(self, clock: Clock, services: tuple[Service, ...]) -> None:
+        self.clock = clock
+        self.seen: Counter[str] = Counter()
+        self._initial = Configuration(services, MAC, tuple(abi.timeouts_s(SETTINGS).items()))
+        self._agreed = True
+        self._open()
+
+    def _open(self) -> None:
+        self.world = World.open(f"test-{os.getpid()}-pair{next(_SERIAL)}", SETTINGS)
+        self.reset()
+
+    def close(self) -> None:
+        """Leave nothing."""
+        self.world.close()
+
+    def reset(self) -> None:
+        """As if just opened. A program that disagreed may have left anything, and is thrown away."""
+        if not self._agreed:
+            self._agreed = True
+            self.world.close()
+            self._open()
+            return
+        self.clock.now_ns, self.clock.lag_ns = START_NS, 0
+        self.maps = Maps()
+        self.configuration = self._initial
+        bare = tuple(replace(service, destinations=(), fallback=None) for service in self._initial.services)
+        self._tell_world(replace(self._initial, services=bare))
+        self.world.forget()
+        self._schedules.mapped()["cursor"][:] = 0
+        self._counters = self._count()
+        self.change()
+
+    # ---------------------------------------------------------------- what is done to both
+
+    def send(self, frame: bytes) -> None:
+        """One frame."""
+        connections, opened = len(self.maps.connections), self._opened()
+        outcome, out = receive(self.configuration, self.maps, frame, self.clock.program_ns)
+        verdict, actual = self.world.send(frame)
+        told = self.world.data.read_events().tolist()
+        counted = self._count() - self._counters
+        expected = [self._row(event) for event in self.maps.drain_events()]
+        if (verdict, actual, told) != (outcome.verdict, out, expected) or counted != self.maps.counters:
+            self._disagree(
+                f"frame {frame.hex()}",
+                expected=(outcome.name, int(outcome.verdict), out.hex(), expected, self.maps.counters),
+                actual=(verdict, actual.hex(), told, counted),
+            )
+        self.seen[outcome.name] += 1
+        for event in expected:
+            self.seen[f"told {State(event[6]).name}"] += 1
+        if self._opened() != opened and len(self.maps.connections) == connections:
+            self.seen["opened in an old one's place"] += 1
+
+    def elapse(self, nanoseconds: int, lag_ns: int | None = None) -> None:
+        """Let time go by."""
+        self.clock.now_ns += nanoseconds
+        self.clock.lag_ns = self.clock.lag_ns if lag_ns is None else lag_ns
+        self.clock.set_program(self.world.node)
+
+    def change(self, services: tuple[Service, ...] | None = None, mac: bytes | None = None, **timeouts: float) -> None:
+        """Apply other services, another MAC of the interface, other timeouts by their names in the configuration."""
+        now = self.configuration
+        self.configuration = Configuration(
+            services=now.services if services is None else services,
+            mac=mac or now.mac,
+            timeouts_s=tuple(abi.timeouts_s(SETTINGS.model_copy(update=timeouts)).items())
+            if timeouts
+            else now.timeouts_s,
+        )
+        self._tell_world(self.configuration)
+        control.apply(self.maps, self.configuration)
+
+    def restart(self) -> None:
+        """The process ends, the program stays, the next process takes over."""
+        self.world.data.close(detach=False)
+        self.world.data = asyncio.run(DataPath.open(self.world.node, INTERFACE, SETTINGS, "auto"))
+        self._tell_world(self.configuration)
+        control.restart(self.maps, self.configuration)
+
+    def lease(self, seconds: float) -> None:
+        """Renew it, or end it with 0."""
+        self.world.data.renew_lease(seconds)
+        control.renew_lease(self.maps, seconds, self.clock.now_ns)
+
+    def sweep(self) -> None:
+        """And what it found must be the same."""
+        found = self.world.data.sweep()
+        expected = control.sweep(self.maps, self.configuration, self.clock.now_ns)
+        if (found.live, found.expired, found.released) != expected:
+            self._disagree("sweep", expected, found)
+        self.seen["swept"] += found.expired
+        self.seen["rows released"] += found.released
+
+    def install(self, told: tuple[Told, ...]) -> None:
+        """Connections of another director."""
+        found = self.world.data.install(_rows(told))
+        expected = control.install(self.maps, self.configuration, told, self.clock.now_ns)
+        if found != expected:
+            self._disagree("install", expected, found)
+        self.seen["installed"] += found[0]
+        self.seen["of an unknown real"] += found[1]
+
+    # ---------------------------------------------------------------- do they agree?
+
+    def check(self) -> None:
+        """Compare all maps."""
+        actual, expected = self._actual(), self._expected()
+        if actual != expected:
+            for what, ours, theirs in zip(("reals", "connections", "turns"), expected, actual, strict=True):
+                if ours != theirs:
+                    self._disagree(what, _without(ours, theirs), _without(theirs, ours))
+
+    def _disagree(self, what: str, expected: object, actual: object) -> None:
+        self._agreed = False
+        raise AssertionError(f"{what}\n  reference: {expected}\n  program:   {actual}")
+
+    def _expected(self) -> tuple[object, ...]:
+        reals = {
+            key: (
+                _flags(real),
+                real.destination.mac or bytes(6),
+                0 if real.retired else real.destination.weight,
+                (real.packets, real.bytes, real.connections),
+            )
+            for key, real in self.maps.reals.items()
+        }
+        connections = {
+            key: (entry.real, int(entry.state), entry.last_seen_t, entry.synced_t)
+            for key, entry in self.maps.connections.items()
+        }
+        return reals, connections, [schedule.cursor for schedule in self.maps.schedules]
+
+    def _actual(self) -> tuple[object, ...]:
+        held = self.world.maps["reals"].read()
+        used = np.flatnonzero(held["flags"])
+        names = {index: _real_key(held[index]) for index in used.tolist()}
+        assert len(set(names.values())) == len(names), "a real has two rows"
+        stats, _ = self.world.maps["real_stats"].lookup_each(used)
+        totals = zip(*(stats[name].sum(axis=1).tolist() for name in ("packets", "bytes", "connections")), strict=True)
+        reals = {
+            names[index]: (int(held[index]["flags"]), held[index]["mac"].tobytes(), int(held[index]["weight"]), total)
+            for index, total in zip(names, totals, strict=True)
+        }
+        connections = {}
+        for keys, values in self.world.maps["connections"].batches():
+            entries = zip(
+                zip(*(keys[name].tolist() for name in ConnectionKey._fields), strict=True),
+                *(values[name].tolist() for name in ("real", "state", "last_seen_t", "synced_t")),
+                strict=True,
+            )
+            for key, index, *rest in entries:
+                connections[ConnectionKey(*key)] = (names.get(index, index), *rest)
+        cursors = self._schedules.read()["cursor"][: len(self.configuration.services)].tolist()
+        return reals, connections, cursors
+
+    def _tell_world(self, configuration: Configuration) -> None:
+        set_mac(configuration.mac)
+        timeouts = dict(configuration.timeouts_s)
+        self.world.data.settings = SETTINGS.model_copy(
+            update={
+                "established": timeouts[State.ESTABLISHED],
+                "fin": timeouts[State.FIN_WAIT],
+                "udp": timeouts[State.UDP],
+            }
+        )
+        self.world.apply(*configuration.services)
+        self.clock.set_program(self.world.node)
+
+    @property
+    def _schedules(self) -> bpf.Map:
+        program = self.world.data._program
+        assert program is not None
+        return program._maps["schedules"]
+
+    def _count(self) -> Counter[str]:
+        held = self.world.maps["counters"].read()
+        assert held.dtype.names is not None
+        totals = held.view(np.uint64).reshape(-1, len(held.dtype.names)).sum(axis=0).tolist()
+        return Counter(dict(zip(held.dtype.names, totals, strict=True)))
+
+    def _opened(self) -> int:
+        return sum(real.connections for real in self.maps.reals.values())
+
+    def _row(self, event: Event) -> tuple[int, ...]:
+        """As `read_events` has it."""
+        client, virtual, client_port, virtual_port, protocol = event.key
+        age_t = max(0, abi.tick(self.clock.now_ns) - event.last_seen_t)
+        idle_s = (age_t << abi.TICK_SHIFT) // 10**9
+        return client, virtual, _real(event.real), client_port, virtual_port, protocol, int(event.state), idle_s
+
+
+def _real_key(row: Any) -> RealKey:
+    return RealKey(rows.key_of(row), IPv4Address(int(row["address"])))
+
+
+def _flags(real: Real) -> int:
+    flags = RealFlag.USED
+    for flag, holds in (
+        (RealFlag.LOCAL, real.destination.local),
+        (RealFlag.RESOLVED, real.destination.mac is not None),
+        (RealFlag.RETIRED, real.retired),
+        (RealFlag.FALLBACK, real.fallback),
+    ):
+        flags |= flag if holds else RealFlag(0)
+    return int(flags)
+
+
+def _real(address: IPv4Address) -> int:
+    return 0 if address == LOCAL else int(address)
+
+
+def _rows(told: tuple[Told, ...]) -> Rows:
+    made = np.zeros(len(told), CONNECTION)
+    for row, (key, address, state, idle_s) in zip(made, told, strict=True):
+        for name, value in zip(ConnectionKey._fields, key, strict=True):
+            row[name] = value
+        row["real"], row["state"], row["idle_s"] = _real(address), state, idle_s
+    return made
+
+
+def _without(one: object, other: object) -> object:
+    """What of a map is not, or not so, in another one."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {key: value for key, value in one.items() if other.get(key) != value}
+    return one

@@ -1,0 +1,183 @@
+"""Hypothesis: configurations, and the stories that a director may live through."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from hypothesis import strategies as st
+
+from lb import abi
+from lb.schedule import SCHEDULERS
+from lb.service import Destination, Service, ServiceKey
+from lb.tcp import TIMEOUTS_S
+from tests.packet import steps
+from tests.packet.frames import ICMP, TCP, UDP, Shape
+from tests.packet.pair import MAC
+from tests.packet.world import VIRTUAL, local, mac_of, real
+
+STORY_PARTS = 8
+"""A story is so many lists of steps: Hypothesis keeps a single one short."""
+
+# -------------------------------------------------------------------- configurations
+
+weights = st.sampled_from((1, 1, 1, 2, 3, 10, 0, 65_535))
+shares = st.sampled_from((None, None, 1, 5))
+macs = st.one_of(st.just("own"), st.just("own"), st.just(None), st.integers(1, 9).map(mac_of))
+
+
+def _real(number: int, weight: int, mac: bytes | str | None, share: int | None) -> Destination:
+    plain = real(number, weight, share=share)
+    return Destination(plain.address, weight, plain.mac if isinstance(mac, str) else mac, share)
+
+
+reals = st.builds(_real, st.integers(1, 4), weights, macs, shares)
+destinations = st.one_of(reals, reals, reals, reals, reals, st.builds(local))
+fallbacks = st.one_of(st.none(), st.builds(local), st.builds(_real, st.integers(5, 9), st.just(1), macs, st.none()))
+keys = st.builds(
+    ServiceKey,
+    st.sampled_from((VIRTUAL, VIRTUAL, VIRTUAL + 1, VIRTUAL + 256)),
+    st.sampled_from((80, 443, 53, 0, 65_535)),
+    st.sampled_from((TCP, TCP, UDP)),
+)
+services = st.builds(
+    Service,
+    keys,
+    st.sampled_from(tuple(SCHEDULERS)),
+    st.lists(destinations, max_size=6, unique_by=lambda real: real.address).map(tuple),
+    fallbacks,
+)
+configurations = st.lists(services, max_size=7, unique_by=lambda service: service.key).map(tuple)
+
+# -------------------------------------------------------------------- frames
+
+LIVES = ((2, 16, 24, 17, 16), (2, 16, 20, 2), (2, 16, 17, 2, 16), (2, 2, 16), (16, 24, 17), (2, 16))
+"""Flags, one segment after the other."""
+
+bytes_ = st.integers(0, 255)
+some_flags = st.sampled_from((0x02, 0x02, 0x10, 0x10, 0x18, 0x11, 0x04, 0x14, 0x12, 0x06, 0x01, 0x00, 0xC2))
+flags = st.one_of(some_flags, some_flags, bytes_)
+numbers = st.sampled_from((0, 0, 0, 1, 1, 2, 3, 4, 5, 6))
+"""Of services, reals, connections: mostly the same few."""
+targets = st.builds(
+    steps.Target,
+    service=numbers,
+    client=st.integers(0, len(steps.CLIENTS) - 1),
+    client_port=st.integers(0, len(steps.CLIENT_PORTS) - 1),
+    port=st.one_of(st.none(), st.none(), st.none(), st.integers(0, len(steps.ODD_PORTS) - 1)),
+)
+usual = st.builds(steps.Target, service=numbers, client=st.integers(0, 1), client_port=st.integers(0, 1))
+elsewhere = st.builds(
+    steps.Target,
+    service=numbers,
+    stranger=st.one_of(st.none(), st.integers(0, len(steps.STRANGERS) - 1)),
+    protocol=st.sampled_from((None, TCP, UDP, ICMP, 132)),
+    mac=st.integers(0, len(steps.MACS) - 1),
+)
+shapes = st.builds(Shape, flags=flags)
+odd_shapes = st.builds(
+    Shape,
+    flags=flags,
+    ip_words=st.integers(0, 10),
+    tcp_words=st.integers(0, 10),
+    fragment=st.sampled_from((0, 0, 0, 0x4000, 0x8000, 0x2000, 0x0001, 0x1FFF, 0x6000)),
+    payload=st.integers(0, 40),
+    padding=st.integers(0, 20),
+)
+edits = st.lists(st.tuples(st.integers(0, 80), bytes_), max_size=4).map(tuple)
+odd_packets = st.builds(steps.Send, targets, odd_shapes, edits, st.one_of(st.just(0), st.integers(0, 60)))
+sent = st.one_of(
+    st.builds(steps.Send, usual, shapes),
+    st.builds(steps.Send, targets, odd_shapes),
+    odd_packets,
+    st.builds(steps.Send, elsewhere, shapes),
+    st.builds(steps.Life, usual, st.lists(flags, max_size=8).map(tuple)),
+    st.builds(steps.Life, usual, st.sampled_from(LIVES)),
+    st.builds(steps.Life, usual, st.sampled_from(LIVES)),
+    st.builds(steps.Crowd, targets, st.integers(1, 40), st.sampled_from((1, 256, 0x01010101)), some_flags),
+    st.builds(steps.EveryFlags, usual, st.lists(some_flags, max_size=3).map(tuple), st.integers(0, 3)),
+    st.builds(steps.Variations, st.builds(steps.Send, targets, odd_shapes), st.just("cuts")),
+    st.builds(steps.Variations, st.builds(steps.Send, targets, odd_shapes), st.just("lengths")),
+    st.builds(
+        steps.Variations,
+        st.builds(steps.Send, usual, odd_shapes),
+        st.just("flips"),
+        st.one_of(st.sampled_from((0x01, 0x80, 0xFF)), bytes_),
+    ),
+    st.builds(steps.Ask, targets, st.sampled_from((1, 1, 1, 2, 0, 256)), edits, st.sampled_from((0, 0, 18, 19, 40))),
+    st.builds(steps.Ask, elsewhere),
+    st.builds(steps.Wrapped, usual, st.sampled_from(("tag", "two tags", "ipv6"))),
+    st.builds(steps.Noise, st.binary(max_size=60), st.booleans()),
+)
+
+# -------------------------------------------------------------------- time and user space
+
+edges_t = sorted({abi.ticks(s) + d for s in (*TIMEOUTS_S.values(), abi.SYNC_REFRESH_S, 1) for d in (-1, 0, 1)})
+time = st.one_of(
+    st.builds(
+        steps.Elapse,
+        st.sampled_from((0, 1, 2, *edges_t)),
+        st.sampled_from((0, 0, 1, 500_000_000)),
+        st.sampled_from((0, 0, 4_000_000)),
+    ),
+    st.builds(steps.ToTheEnd, numbers, st.integers(-1, 1)),
+    st.builds(steps.ToTheLeasesEnd, st.integers(-1, 1)),
+)
+reports = st.builds(
+    steps.Report,
+    st.one_of(usual, targets),
+    st.integers(0, 7),
+    st.one_of(st.none(), st.none(), st.integers(0, 11), bytes_),
+    st.one_of(st.integers(0, 5), st.integers(0, 5), st.sampled_from((10, 60, 120, 300, 900, 901, 65_535))),
+)
+orders = st.one_of(
+    st.builds(steps.Lease, st.sampled_from((0, 0.000000001, 3.0, 60.0, 1000.0))),
+    st.builds(steps.Sweep, st.integers(1, 3)),
+    st.builds(steps.Set, numbers, destinations),
+    st.builds(steps.Set, numbers, destinations),
+    st.builds(steps.Remove, numbers, numbers),
+    st.builds(steps.Remove, numbers, numbers),
+    st.builds(steps.Fallback, numbers, fallbacks),
+    st.builds(steps.Install, st.lists(reports, max_size=8).map(tuple)),
+    st.builds(steps.Install, st.lists(reports, max_size=8).map(tuple)),
+    st.builds(steps.LoseMacs, numbers),
+    st.builds(steps.Flap, numbers, numbers, st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)),
+)
+through = st.builds(
+    steps.Through,
+    usual,
+    st.sampled_from(LIVES),
+    st.lists(st.one_of(orders, time), min_size=1, max_size=3).map(tuple),
+    st.lists(flags, min_size=1, max_size=3).map(tuple),
+)
+swaps = st.one_of(
+    st.builds(steps.Reschedule, numbers, st.sampled_from(tuple(SCHEDULERS))),
+    st.builds(steps.Restart),
+    st.builds(
+        steps.Swap,
+        configurations,
+        st.sampled_from((None, MAC, bytes.fromhex("020000000007"), bytes.fromhex("02ff00ff00ff"))),
+        st.sampled_from(((), (("established", 10.0),), (("fin", 1.0), ("udp", 2.0)))),
+    ),
+)
+"""These compile: a third of a second each."""
+
+some_swap = st.integers(0, 4).flatmap(lambda number: st.just([]) if number else swaps.map(lambda step: [step]))
+_gentle = st.one_of(sent, sent, time, orders, through)
+stories = st.tuples(
+    some_swap,
+    *[st.lists(_gentle)] * (STORY_PARTS // 2),
+    some_swap,
+    *[st.lists(_gentle)] * (STORY_PARTS - STORY_PARTS // 2),
+).map(lambda parts: list(chain.from_iterable(parts)))
+"""Lists of steps."""
+
+START = (
+    Service(ServiceKey(VIRTUAL, 80, TCP), "rr", (real(1), real(2))),
+    Service(ServiceKey(VIRTUAL, 53, UDP), "wrr", (real(1, 3), real(2), real(3, 2))),
+    Service(ServiceKey(VIRTUAL, 443, TCP), "sh", (real(1), real(2, 2), real(3)), local()),
+    Service(ServiceKey(VIRTUAL + 1, 0, TCP), "mh", (real(4), real(5), real(6, 2))),
+    Service(ServiceKey(VIRTUAL + 1, 80, TCP), "wrr", (real(1), local())),
+    Service(ServiceKey(VIRTUAL + 256, 0, UDP), "mh", (), real(9)),
+    Service(ServiceKey(VIRTUAL + 256, 65_535, UDP), "rr", ()),
+)
+"""What every story starts with."""
