@@ -67,6 +67,7 @@ class Lasting(View):
         changed = np.flatnonzero(wanted != self._reals)
         self.maps["reals"].update(changed, wanted[changed])
         self._reals = wanted
+        self._idle &= wanted["flags"] & RealFlag.RETIRED != 0
 
     def write_services(self, services: Sequence[Service], fallback_active: Sequence[bool]) -> None:
         """For those who read: which services there are, in order."""

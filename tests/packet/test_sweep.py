@@ -72,6 +72,17 @@ def test_a_real_that_comes_back_between_sweeps_keeps_its_row(own: World) -> None
     assert used(own) == 4
 
 
+def test_a_real_that_came_back_and_left_again_is_idle_from_then_on(own: World) -> None:
+    """A sweep before its return counts no more: since then, packets may be on their way to it again."""
+    own.apply_reals(real(1), real(2))
+    own.apply_reals(real(2))
+    own.data.sweep()
+    own.apply_reals(real(1), real(2))
+    own.apply_reals(real(2))
+    assert own.data.sweep().released == 0
+    assert own.data.sweep().released == 2
+
+
 def test_a_row_that_is_used_again_counts_from_zero(own: World) -> None:
     own.apply_reals(real(1))
     own.send(tcp("S"))
