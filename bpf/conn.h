@@ -81,7 +81,7 @@ static __always_inline bool touch(struct connection *known, const struct packet 
 	}
 	if (known->last_seen_t != now_t) {	/* most packets write nothing: the line stays shared between CPUs */
 		known->last_seen_t = now_t;
-		tell |= now_t - known->synced_t >= SYNC_REFRESH_T;
+		tell |= (__s32)(now_t - known->synced_t) >= SYNC_REFRESH_T;	/* signed, as above */
 	}
 	if (tell)
 		known->synced_t = now_t;

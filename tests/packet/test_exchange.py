@@ -222,6 +222,17 @@ def test_who_saw_the_connection_later_is_right(world: World, ours_s: int, theirs
     assert world.data.snapshot()["real"].tolist() == [int(expected.address)]
 
 
+def test_what_another_clock_told_a_moment_ago_is_not_told_again(world: World) -> None:
+    """User space and other CPUs may be a tick ahead of the program's clock."""
+    world.apply_reals(real(1))
+    world.send(tcp("S"))
+    world.send(tcp("A"))
+    world.data.read_events()
+    world.edit(last_seen_t=View.now_t() + 2, synced_t=View.now_t() + 2)
+    assert world.send(tcp("A")) == gated(tcp("A"), mac_of(1))
+    assert len(world.data.read_events()) == 0
+
+
 def test_installed_connections_are_not_told_back(world: World) -> None:
     world.apply_reals(real(1))
     world.data.install(row())
