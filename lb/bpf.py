@@ -13,6 +13,7 @@ import platform
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,9 @@ def _address(array: Array) -> int:
     return int(array.ctypes.data)
 
 
+@cache
 def possible_cpus() -> int:
-    """How many values a per-CPU map has for each key."""
+    """How many values a per-CPU map has for each key; the same as long as the kernel runs."""
     return _last_cpu("possible") + 1
 
 
