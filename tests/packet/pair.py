@@ -30,7 +30,7 @@ from lb.tcp import State
 from tests.packet.clock import START_NS, Clock
 from tests.packet.world import INTERFACE, OUR_MAC, World, set_mac
 
-SETTINGS = Connections(max=16_384)
+SETTINGS = Connections(max=8_192)
 MAC = bytes.fromhex(OUR_MAC.replace(":", ""))
 UNREACHABLE = frozenset({Outcome.TABLE_FULL})
 """Outcomes that no packet can have: an LRU table refuses nobody."""

@@ -79,7 +79,7 @@ odd_shapes = st.builds(
     flags=flags,
     ip_words=st.integers(0, 10),
     tcp_words=st.integers(0, 10),
-    fragment=st.sampled_from((0, 0, 0, 0x4000, 0x8000, 0x2000, 0x0001, 0x1FFF, 0x6000)),
+    fragment=st.sampled_from((0, 0, 0, 0, 0, 0, 0x4000, 0x8000, 0x2000, 0x0001, 0x1FFF)),
     payload=st.integers(0, 40),
     padding=st.integers(0, 20),
 )
@@ -115,9 +115,9 @@ edges_t = sorted({abi.ticks(s) + d for s in (*TIMEOUTS_S.values(), abi.SYNC_REFR
 time = st.one_of(
     st.builds(
         steps.Elapse,
-        st.sampled_from((0, 1, 2, *edges_t)),
-        st.sampled_from((0, 0, 1, 500_000_000)),
-        st.sampled_from((0, 0, 4_000_000)),
+        st.one_of(st.integers(0, 3), st.sampled_from(edges_t)),
+        st.sampled_from((0, 0, 0, 0, 1, 500_000_000)),
+        st.sampled_from((0, 4_000_000)),
     ),
     st.builds(steps.ToTheEnd, numbers, st.integers(-1, 1)),
     st.builds(steps.ToTheLeasesEnd, st.integers(-1, 1)),
@@ -161,7 +161,7 @@ swaps = st.one_of(
 )
 """These compile: a third of a second each."""
 
-some_swap = st.integers(0, 4).flatmap(lambda number: st.just([]) if number else swaps.map(lambda step: [step]))
+some_swap = st.integers(0, 5).flatmap(lambda number: st.just([]) if number else swaps.map(lambda step: [step]))
 _gentle = st.one_of(sent, sent, time, orders, through)
 stories = st.tuples(
     some_swap,
