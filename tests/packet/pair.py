@@ -34,6 +34,9 @@ SETTINGS = Connections(max=8_192)
 MAC = bytes.fromhex(OUR_MAC.replace(":", ""))
 UNREACHABLE = frozenset({Outcome.TABLE_FULL})
 """Outcomes that no packet can have: an LRU table refuses nobody."""
+FIRST_TURN = 2**32 - 10
+"""Where a story's first program begins to count: the 32 bits that slots are computed from run over on the way."""
+
 _SERIAL = iter(range(1_000_000))
 
 
@@ -68,9 +71,11 @@ class Pair:
         bare = tuple(replace(service, destinations=(), fallback=None) for service in self._initial.services)
         self._tell_world(replace(self._initial, services=bare))
         self.world.forget()
-        self._schedules.mapped()["cursor"][:] = 0
         self._counters = self._count()
         self.change()
+        self._schedules.mapped()["cursor"][:] = FIRST_TURN
+        for schedule in self.maps.schedules:
+            schedule.cursor = FIRST_TURN
 
     # ---------------------------------------------------------------- what is done to both
 
