@@ -37,6 +37,9 @@ UNREACHABLE = frozenset({Outcome.TABLE_FULL})
 FIRST_TURN = 2**32 - 10
 """Where a story's first program begins to count: the 32 bits that slots are computed from run over on the way."""
 
+ROWS = 512
+"""Of reals that are looked at. The lowest free one is given out, and no story comes near so many."""
+
 _SERIAL = iter(range(1_000_000))
 
 
@@ -179,7 +182,7 @@ class Pair:
         return reals, connections, [schedule.cursor for schedule in self.maps.schedules]
 
     def _actual(self) -> tuple[object, ...]:
-        held = self.world.maps["reals"].read()
+        _, held = next(self.world.maps["reals"].batches(ROWS))
         used = np.flatnonzero(held["flags"])
         names = {index: _real_key(held[index]) for index in used.tolist()}
         assert len(set(names.values())) == len(names), "a real has two rows"

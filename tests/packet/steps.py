@@ -226,7 +226,7 @@ class Elapse:
 
 @dataclass(frozen=True)
 class ToTheEnd:
-    """To the last tick of some connection's life and so many further, if that is not past."""
+    """To the last tick of some connection's life and so many further, if that is not past. -1: the youngest entry's."""
 
     connection: int
     ticks: int

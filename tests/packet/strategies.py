@@ -71,7 +71,7 @@ elsewhere = st.builds(
     service=numbers,
     stranger=st.one_of(st.none(), st.integers(0, len(steps.STRANGERS) - 1)),
     protocol=st.sampled_from((None, TCP, UDP, ICMP, 132)),
-    mac=st.integers(0, len(steps.MACS) - 1),
+    mac=st.sampled_from((0, 0, 0, *range(1, len(steps.MACS)))),
 )
 shapes = st.builds(Shape, flags=flags)
 odd_shapes = st.builds(
@@ -90,6 +90,7 @@ sent = st.one_of(
     st.builds(steps.Send, targets, odd_shapes),
     odd_packets,
     st.builds(steps.Send, elsewhere, shapes),
+    st.builds(steps.Send, elsewhere, odd_shapes),
     st.builds(steps.Life, usual, st.lists(flags, max_size=8).map(tuple)),
     st.builds(steps.Life, usual, st.sampled_from(LIVES)),
     st.builds(steps.Life, usual, st.sampled_from(LIVES)),
@@ -111,15 +112,16 @@ sent = st.one_of(
 
 # -------------------------------------------------------------------- time and user space
 
-edges_t = sorted({abi.ticks(s) + d for s in (*TIMEOUTS_S.values(), abi.SYNC_REFRESH_S, 1) for d in (-1, 0, 1)})
+edges_t = sorted({abi.ticks(s) + d for s in TIMEOUTS_S.values() for d in (-1, 0, 1)})
+refreshes_t = st.integers(-1, 1).map(lambda difference: abi.ticks(abi.SYNC_REFRESH_S) + difference)
 time = st.one_of(
     st.builds(
         steps.Elapse,
-        st.one_of(st.integers(0, 3), st.sampled_from(edges_t)),
+        st.one_of(st.integers(0, 3), refreshes_t, st.sampled_from(edges_t)),
         st.sampled_from((0, 0, 0, 0, 1, 500_000_000)),
         st.sampled_from((0, 4_000_000)),
     ),
-    st.builds(steps.ToTheEnd, numbers, st.integers(-1, 1)),
+    st.builds(steps.ToTheEnd, st.sampled_from((-1, -1, 0, 1, 2, 5)), st.integers(-1, 1)),
     st.builds(steps.ToTheLeasesEnd, st.integers(-1, 1)),
 )
 reports = st.builds(
