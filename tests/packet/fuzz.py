@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import click
 import hypothesis
 import structlog
 from hypothesis import HealthCheck, Phase, given, settings
@@ -77,11 +78,21 @@ def run(pair: Pair, examples: int, seed: int) -> None:
     check()
 
 
-def main() -> int:
-    """Arguments: a number of packets (100000), or of seconds (60s); then a seed, if a run is to be repeated."""
-    limit, *more = [*sys.argv[1:], "100000"][: max(1, len(sys.argv) - 1)]
-    first_seed = int(more[0]) if more else secrets.randbits(32)
-    amount, in_seconds = int(limit.removesuffix("s")), limit.endswith("s")
+def parse_limit(text: str) -> tuple[int, bool]:
+    """A number, and whether it is one of seconds instead of packets. Raises click.BadParameter."""
+    amount = text.removesuffix("s")
+    if not amount.isdecimal():
+        raise click.BadParameter(f"{text!r} is neither a number of packets, like 100000, nor of seconds, like 60s")
+    return int(amount), amount != text
+
+
+@click.command()
+@click.argument("limit", default="100000", callback=lambda _context, _parameter, text: parse_limit(text))
+@click.argument("seed", type=int, required=False)
+def main(limit: tuple[int, bool], seed: int | None) -> None:
+    """Run so many packets (100000), or for so many seconds (60s). SEED repeats an earlier run."""
+    amount, in_seconds = limit
+    first_seed = secrets.randbits(32) if seed is None else seed
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     started, rounds = time.monotonic(), 0
     with pair_of_its_own() as pair:
@@ -89,7 +100,7 @@ def main() -> int:
             try:
                 run(pair, ROUND, first_seed + rounds)
             except AssertionError:
-                print(f"disagreed in the round of seed {first_seed + rounds}: script/fuzz 1 {first_seed + rounds}")
+                print(f"They disagree; to see it again: script/fuzz 1 {first_seed + rounds}")
                 raise
             rounds += 1
         lost = missing(pair)
@@ -98,9 +109,9 @@ def main() -> int:
     seconds = time.monotonic() - started
     print(f"{packets(pair)} packets in {seconds:.0f} s, seed {first_seed}: reference and program agree on each")
     if lost:
-        print(f"never reached: {', '.join(sorted(lost))}")
-    return 1 if lost else 0
+        print(f"never reached: {', '.join(sorted(lost))}; run more packets, or add a strategy that gets there")
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

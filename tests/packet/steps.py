@@ -147,7 +147,7 @@ class Variations:
         """Sends them."""
         frame = self.packet.frame(pair)
         if len(frame) < frames.IP_AT + 40:
-            frame += bytes(40)
+            frame += bytes(40)  # the fields of TCP's header that `lengths` changes are to be within the frame
         for varied in self._of(frame):
             pair.send(varied)
 

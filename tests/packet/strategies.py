@@ -144,13 +144,6 @@ orders = st.one_of(
     st.builds(steps.LoseMacs, numbers),
     st.builds(steps.Flap, numbers, numbers, st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)),
 )
-through = st.builds(
-    steps.Through,
-    usual,
-    st.sampled_from(LIVES),
-    st.lists(st.one_of(orders, time), min_size=1, max_size=3).map(tuple),
-    st.lists(flags, min_size=1, max_size=3).map(tuple),
-)
 swaps = st.one_of(
     st.builds(steps.Reschedule, numbers, st.sampled_from(tuple(SCHEDULERS))),
     st.builds(steps.Restart),
@@ -163,8 +156,14 @@ swaps = st.one_of(
 )
 """These compile: a third of a second each."""
 
-some_swap = st.integers(0, 5).flatmap(lambda number: st.just([]) if number else swaps.map(lambda step: [step]))
-_gentle = st.one_of(sent, sent, time, orders, through)
+
+def _through(events: st.SearchStrategy[steps.Step], most: int) -> st.SearchStrategy[steps.Step]:
+    first, then = st.sampled_from(LIVES), st.lists(flags, min_size=1, max_size=3).map(tuple)
+    return st.builds(steps.Through, usual, first, st.lists(events, min_size=1, max_size=most).map(tuple), then)
+
+
+some_swap = st.integers(0, 5).flatmap(lambda number: st.just([]) if number else st.tuples(_through(swaps, 1)).map(list))
+_gentle = st.one_of(sent, sent, time, orders, _through(st.one_of(orders, time), 3))
 stories = st.tuples(
     some_swap,
     *[st.lists(_gentle)] * (STORY_PARTS // 2),
