@@ -28,6 +28,7 @@ QUIET = settings(
     deadline=None,
     database=None,
     print_blob=False,
+    report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.generate, Phase.shrink),
 )
@@ -67,7 +68,7 @@ def missing(pair: Pair) -> set[str]:
 
 
 def run(pair: Pair, examples: int, seed: int) -> None:
-    """So many stories. Raises AssertionError with the shortest one that fails."""
+    """So many stories. Raises AssertionError (or what else went wrong) with the shortest one that fails."""
 
     @hypothesis.seed(seed)
     @settings(QUIET, max_examples=examples)
@@ -99,7 +100,7 @@ def main(limit: tuple[int, bool], seed: int | None) -> None:
         while (time.monotonic() - started if in_seconds else packets(pair)) < amount:
             try:
                 run(pair, ROUND, first_seed + rounds)
-            except AssertionError:
+            except Exception:
                 print(f"They disagree; to see it again: script/fuzz 1 {first_seed + rounds}")
                 raise
             rounds += 1

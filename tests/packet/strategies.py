@@ -127,7 +127,7 @@ time = either(
         steps.Elapse,
         st.one_of(st.integers(0, 3), st.sampled_from(refreshes_t), st.sampled_from(edges_t)),
         st.sampled_from((0, 0, 0, 0, 1, 500_000_000)),
-        st.sampled_from((0, 4_000_000)),
+        st.sampled_from((0, 4_000_000, 1 << abi.TICK_SHIFT)),
     ),
     st.builds(steps.ToTheEnd, st.sampled_from((-1, -1, 0, 1, 2, 5)), st.integers(-1, 1)),
     st.builds(steps.ToTheLeasesEnd, st.integers(-1, 1)),
