@@ -6,5 +6,6 @@ verdict, every byte that leaves, the counter that moves, the maps afterwards and
 program to it.
 
 It is written to be believed, not to be fast, and leaves out what only a machine needs: a real is meant by its service
-and address instead of an index, nothing is torn between CPUs, and no table is ever full.
+and address instead of an index, nothing is torn between CPUs, no table is ever full,
+and none is remembered: what bpf/cache.h recalls must be what the table says.
 """

@@ -1,34 +1,32 @@
-"""The lease, and ARP's questions for a virtual address (bpf/arp.h). Pure."""
+"""Who answers for a virtual address, and who else says that it is his (bpf/arp.h). Pure."""
 
 from __future__ import annotations
 
+from lb.reference.lease import end_lease, lease_is_fresh
 from lb.reference.maps import Configuration, Maps
 from lb.reference.parse import ETHERNET_BYTES, number
 from lb.reference.stats import Outcome
 
 ETHERTYPE_ARP = 0x0806
 
-_QUESTION_BYTES = 28
+_ARP_BYTES = 28
 _HARDWARE_ETHERNET = 1
 _PROTOCOL_IPV4 = 0x0800
 _REQUEST = 1
 
 
-def lease_is_fresh(maps: Maps, now_ns: int) -> bool:
-    """May the kernel speak for the virtual addresses?"""
-    return now_ns < maps.lease_until_ns
+def parse_arp(configuration: Configuration, maps: Maps, frame: bytes) -> bool:
+    """Does it ask for one of the virtual addresses? To whom it was sent does not matter. RFC 826.
 
-
-def parse_arp(configuration: Configuration, frame: bytes) -> bool:
-    """Does it ask for one of the virtual addresses? To whom it was sent does not matter. RFC 826."""
+    Who says that such an address is at another MAC than ours asks nothing, and ends the lease.
+    """
     arp = frame[ETHERNET_BYTES:]
-    return (
-        len(arp) >= _QUESTION_BYTES
-        and number(arp, 0, 2) == _HARDWARE_ETHERNET
-        and number(arp, 2, 2) == _PROTOCOL_IPV4
-        and number(arp, 6, 2) == _REQUEST
-        and number(arp, 24, 4) in configuration.virtuals
-    )
+    if len(arp) < _ARP_BYTES or (number(arp, 0, 2), number(arp, 2, 2)) != (_HARDWARE_ETHERNET, _PROTOCOL_IPV4):
+        return False
+    if number(arp, 14, 4) in configuration.virtuals and arp[8:14] != configuration.mac:
+        end_lease(maps)
+        return False
+    return number(arp, 6, 2) == _REQUEST and number(arp, 24, 4) in configuration.virtuals
 
 
 def answer_arp(maps: Maps, now_ns: int) -> Outcome:

@@ -15,6 +15,11 @@ def may_open(packet: Packet) -> bool:
     return packet.key.protocol != TCP or tcp.opens(packet.tcp_flags)
 
 
+def is_finished(known: Connection) -> bool:
+    """May its client begin another one on the same port?"""
+    return known.state in tcp.REUSABLE
+
+
 def find_connection(maps: Maps, configuration: Configuration, packet: Packet, now_t: int) -> Connection | None:
     """The packet's entry, unless there is none, it ran out, or a client begins anew on the port of a finished one.
 
@@ -23,7 +28,7 @@ def find_connection(maps: Maps, configuration: Configuration, packet: Packet, no
     found = maps.connections.get(packet.key)
     if found is None or now_t - found.last_seen_t > configuration.timeouts_t[found.state]:
         return None
-    if packet.key.protocol == TCP and may_open(packet) and found.state in tcp.REUSABLE:
+    if packet.key.protocol == TCP and may_open(packet) and is_finished(found):
         return None
     return found
 

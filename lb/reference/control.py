@@ -74,7 +74,13 @@ def _place(maps: Maps, service: Service) -> None:
 
 def renew_lease(maps: Maps, seconds: float, now_ns: int) -> None:
     """From now on for so long; 0 ends it at once."""
-    maps.lease_until_ns = now_ns + int(seconds * 1e9) if seconds > 0 else 0
+    maps.lease.until_ns = now_ns + int(seconds * 1e9) if seconds > 0 else 0
+
+
+def refer_to(maps: Maps, mac: bytes, seconds: float, now_ns: int) -> None:
+    """For so long ask the director with this MAC about unknown and finished connections; 0 ends it at once."""
+    maps.lease.predecessor = mac
+    maps.lease.refer_until_ns = now_ns + int(seconds * 1e9) if seconds > 0 else 0
 
 
 def is_live(configuration: Configuration, connection: Connection, now_t: int) -> bool:

@@ -99,6 +99,15 @@ class Schedule:
     cursor: int = 0
 
 
+@dataclass(slots=True)
+class Lease:
+    """Until when this host may answer, and until when `predecessor` (a MAC) is asked what it knows; 0: it may not."""
+
+    until_ns: int = 0
+    refer_until_ns: int = 0
+    predecessor: bytes = bytes(6)
+
+
 class Event(NamedTuple):
     """A record of the ring."""
 
@@ -110,13 +119,13 @@ class Event(NamedTuple):
 
 @dataclass
 class Maps:
-    """Everything that lasts from one packet to the next. lease_until_ns: 0 is no lease."""
+    """Everything that lasts from one packet to the next."""
 
     compiled: object = None
     connections: dict[ConnectionKey, Connection] = field(default_factory=dict)
     reals: dict[RealKey, Real] = field(default_factory=dict)
     schedules: list[Schedule] = field(default_factory=list)
-    lease_until_ns: int = 0
+    lease: Lease = field(default_factory=Lease)
     counters: Counter[str] = field(default_factory=Counter)
     events: list[Event] = field(default_factory=list)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from lb import abi
-from lb.reference.arp import ETHERTYPE_ARP, answer_arp, lease_is_fresh, parse_arp
-from lb.reference.conn import find_connection, insert_connection, may_open, tell_event, touch
+from lb.reference.arp import ETHERTYPE_ARP, answer_arp, parse_arp
+from lb.reference.conn import find_connection, insert_connection, is_finished, may_open, tell_event, touch
 from lb.reference.forward import forward
+from lb.reference.lease import disown, refer
 from lb.reference.maps import Configuration, Maps
 from lb.reference.parse import ETHERTYPE_IPV4, Packet, number, parse_ipv4
 from lb.reference.sched import schedule_connection
@@ -26,7 +27,7 @@ def receive(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int)
 
 def _decide(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int) -> tuple[Outcome, bytes]:
     ethertype = number(frame, 12, 2)
-    if ethertype == ETHERTYPE_ARP and parse_arp(configuration, frame):
+    if ethertype == ETHERTYPE_ARP and parse_arp(configuration, maps, frame):
         return answer_arp(maps, now_ns), frame
     if ethertype != ETHERTYPE_IPV4:
         return Outcome.FOREIGN, frame
@@ -44,6 +45,10 @@ def _balance(
     if service is None:
         return Outcome.PASSED, frame
     connection = find_connection(maps, configuration, packet, now_t)
+    if not may_open(packet) and (connection is None or is_finished(connection)):
+        referred = refer(maps, frame, now_ns)
+        if referred is not None:
+            return Outcome.REFERRED, referred
     if connection:
         tell = touch(connection, packet, now_t)
     elif may_open(packet):
@@ -52,8 +57,8 @@ def _balance(
             return Outcome.NO_REAL, frame
         connection, tell = insert_connection(maps, packet, chosen, now_t), True
         maps.reals[chosen].connections += 1
-    else:  # the kernel answers with a reset, unless another director may own the address by now
-        return (Outcome.PASSED if lease_is_fresh(maps, now_ns) else Outcome.NO_LEASE), frame
+    else:
+        return disown(maps, now_ns), frame
     if tell:
         tell_event(maps, key, connection.real, connection.state, now_t)
     return forward(frame, packet.length, maps.reals[connection.real])

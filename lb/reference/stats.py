@@ -19,6 +19,7 @@ class Outcome(Enum):
     FOREIGN = "foreign"
     TX = "tx_packets"
     PASSED = "passed"
+    REFERRED = "referred"
     NO_REAL = "drop_no_real"
     NO_NEIGHBOUR = "drop_no_neighbour"
     FRAGMENT = "drop_fragment"
@@ -30,6 +31,6 @@ class Outcome(Enum):
     @property
     def verdict(self) -> Verdict:
         """What the kernel is told to do with it."""
-        if self is Outcome.TX:
+        if self in (Outcome.TX, Outcome.REFERRED):
             return Verdict.TX
         return Verdict.PASS if self in (Outcome.FOREIGN, Outcome.PASSED) else Verdict.DROP

@@ -68,6 +68,12 @@ def question(ends: Ends, operation: int = 1, padding: int = 18) -> bytes:
     return ethernet + arp + bytes(padding)
 
 
+def claim(sender: Ends, asked: Ends, mac: bytes, operation: int) -> bytes:
+    """ARP, from `mac`, which says that the sender's virtual address is there, and asks for another's."""
+    arp = struct.pack("!HHBBH6sI6sI", 1, 0x0800, 6, 4, operation, mac, sender.virtual, bytes(6), asked.virtual)
+    return b"\xff" * 6 + mac + b"\x08\x06" + arp + bytes(18)
+
+
 def tagged(frame: bytes, ethertype: int = 0x8100) -> bytes:
     """With a VLAN tag."""
     return frame[:12] + struct.pack("!HH", ethertype, 5) + frame[12:]

@@ -84,7 +84,7 @@ class Pair:
 
     def send(self, frame: bytes) -> None:
         """One frame."""
-        connections, opened = len(self.maps.connections), self._opened()
+        connections, opened, leased = len(self.maps.connections), self._opened(), self.maps.lease.until_ns
         outcome, out = receive(self.configuration, self.maps, frame, self.clock.program_ns)
         verdict, actual = self.world.send(frame)
         told = self.world.data.read_events().tolist()
@@ -101,11 +101,14 @@ class Pair:
             self.seen[f"told {State(event[6]).name}"] += 1
         if self._opened() != opened and len(self.maps.connections) == connections:
             self.seen["opened in an old one's place"] += 1
+        if self.maps.lease.until_ns != leased:
+            self.seen["lease ended by a claim"] += 1
 
     def elapse(self, nanoseconds: int, lag_ns: int | None = None) -> None:
-        """Let time go by."""
+        """Let time go by. The program's clock may stand still for it, but never goes back."""
         self.clock.now_ns += nanoseconds
-        self.clock.lag_ns = self.clock.lag_ns if lag_ns is None else lag_ns
+        if lag_ns is not None:
+            self.clock.lag_ns = min(lag_ns, self.clock.lag_ns + nanoseconds)
         self.clock.set_program(self.world.node)
 
     def change(self, services: tuple[Service, ...] | None = None, mac: bytes | None = None, **timeouts: float) -> None:
@@ -133,6 +136,11 @@ class Pair:
         self.world.data.renew_lease(seconds)
         control.renew_lease(self.maps, seconds, self.clock.now_ns)
 
+    def refer(self, mac: bytes, seconds: float) -> None:
+        """Ask the director with this MAC for so long; 0 ends it."""
+        self.world.data.refer_to(mac, seconds)
+        control.refer_to(self.maps, mac, seconds, self.clock.now_ns)
+
     def sweep(self) -> None:
         """And what it found must be the same."""
         found = self.world.data.sweep()
@@ -157,7 +165,7 @@ class Pair:
         """Compare all maps."""
         actual, expected = self._actual(), self._expected()
         if actual != expected:
-            for what, ours, theirs in zip(("reals", "connections", "turns"), expected, actual, strict=True):
+            for what, ours, theirs in zip(("reals", "connections", "turns", "lease"), expected, actual, strict=True):
                 if ours != theirs:
                     self._disagree(what, _without(ours, theirs), _without(theirs, ours))
 
@@ -179,7 +187,9 @@ class Pair:
             key: (entry.real, int(entry.state), entry.last_seen_t, entry.synced_t)
             for key, entry in self.maps.connections.items()
         }
-        return reals, connections, [schedule.cursor for schedule in self.maps.schedules]
+        lease = self.maps.lease
+        lasting = lease.until_ns, lease.refer_until_ns, lease.predecessor
+        return reals, connections, [schedule.cursor for schedule in self.maps.schedules], lasting
 
     def _actual(self) -> tuple[object, ...]:
         _, held = next(self.world.maps["reals"].batches(ROWS))
@@ -202,7 +212,9 @@ class Pair:
             for key, index, *rest in entries:
                 connections[ConnectionKey(*key)] = (names.get(index, index), *rest)
         cursors = self._schedules.read()["cursor"][: len(self.configuration.services)].tolist()
-        return reals, connections, cursors
+        (lease,) = self.world.maps["lease"].read()
+        lasting = int(lease["until_ns"]), int(lease["refer_until_ns"]), lease["predecessor"].tobytes()
+        return reals, connections, cursors, lasting
 
     def _tell_world(self, configuration: Configuration) -> None:
         set_mac(configuration.mac)

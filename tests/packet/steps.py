@@ -26,7 +26,9 @@ CLIENT_PORTS = (1000, 1001, 80, 0, 65535)
 ODD_PORTS = (0, 53, 80, 81, 443, 65535)
 STRANGERS = tuple(int(IPv4Address(a)) for a in ("192.0.2.9", "192.0.3.10", "127.0.0.1"))
 MACS = (None, bytes.fromhex("020000000003"), bytes.fromhex("ffffffffffff"), bytes.fromhex("020000000000"))
-"""Whom a frame is sent to; None: us."""
+"""Whom a frame is sent to, or who claims an address; None: us."""
+PREDECESSORS = (bytes.fromhex("020000000bad"), frames.CLIENT_MAC)
+"""Of whom the second one sends the frames itself."""
 
 Edits = tuple[tuple[int, int], ...]
 
@@ -177,6 +179,23 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """Somebody says where an address is, and asks for another or (as who announces does) the same one."""
+
+    target: Target
+    asked: Target
+    mac: int = 1
+    operation: int = 1
+    edits: Edits = ()
+
+    def run(self, pair: Pair) -> None:
+        """Sends it."""
+        mac = MACS[self.mac] or pair.configuration.mac
+        frame = frames.claim(self.target.ends(pair), self.asked.ends(pair), mac, self.operation)
+        pair.send(frames.edited(frame, self.edits))
+
+
+@dataclass(frozen=True)
 class Wrapped:
     """A packet in something that is foreign so far: a tag, two tags, IPv6."""
 
@@ -242,13 +261,16 @@ class ToTheEnd:
 
 @dataclass(frozen=True)
 class ToTheLeasesEnd:
-    """And so many nanoseconds further, if that is not past."""
+    """And so many nanoseconds further, if that is not past. referring: to the end of asking the predecessor."""
 
     nanoseconds: int
+    referring: bool = False
 
     def run(self, pair: Pair) -> None:
         """Waits."""
-        pair.elapse(max(0, pair.maps.lease_until_ns + self.nanoseconds - pair.clock.program_ns))
+        lease = pair.maps.lease
+        end_ns = lease.refer_until_ns if self.referring else lease.until_ns
+        pair.elapse(max(0, end_ns + self.nanoseconds - pair.clock.program_ns))
 
 
 # -------------------------------------------------------------------- user space
@@ -263,6 +285,21 @@ class Lease:
     def run(self, pair: Pair) -> None:
         """Renews it."""
         pair.lease(self.seconds)
+
+
+@dataclass(frozen=True)
+class Refer:
+    """To a predecessor, or no more with 0. lease_s: with a new lease, as after a takeover; None: it stays as it is."""
+
+    predecessor: int
+    seconds: float
+    lease_s: float | None = None
+
+    def run(self, pair: Pair) -> None:
+        """Says so."""
+        if self.lease_s is not None:
+            pair.lease(self.lease_s)
+        pair.refer(PREDECESSORS[self.predecessor], self.seconds)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,14 @@ sent = st.one_of(
     ),
     st.builds(steps.Ask, targets, st.sampled_from((1, 1, 1, 2, 0, 256)), edits, st.sampled_from((0, 0, 18, 19, 40))),
     st.builds(steps.Ask, elsewhere),
+    st.builds(
+        steps.Claim,
+        usual,
+        st.one_of(usual, elsewhere),
+        st.integers(0, len(steps.MACS) - 1),
+        st.sampled_from((1, 1, 2)),
+        edits,
+    ),
     st.builds(steps.Wrapped, usual, st.sampled_from(("tag", "two tags", "ipv6"))),
     st.builds(steps.Noise, st.binary(max_size=60), st.booleans()),
 )
@@ -130,7 +138,7 @@ time = either(
         st.sampled_from((0, 4_000_000, 1 << abi.TICK_SHIFT)),
     ),
     st.builds(steps.ToTheEnd, st.sampled_from((-1, -1, 0, 1, 2, 5)), st.integers(-1, 1)),
-    st.builds(steps.ToTheLeasesEnd, st.integers(-1, 1)),
+    st.builds(steps.ToTheLeasesEnd, st.integers(-1, 1), st.booleans()),
 )
 reports = st.builds(
     steps.Report,
@@ -141,6 +149,12 @@ reports = st.builds(
 )
 orders = st.one_of(
     st.builds(steps.Lease, st.sampled_from((0, 0.000000001, 3.0, 60.0, 1000.0))),
+    st.builds(
+        steps.Refer,
+        st.integers(0, len(steps.PREDECESSORS) - 1),
+        st.sampled_from((60.0, 60.0, 1000.0, 3.0, 0)),
+        st.sampled_from((1000.0, 1000.0, 3.0, None, None)),
+    ),
     st.builds(steps.Sweep, st.integers(1, 3)),
     st.builds(steps.Set, numbers, destinations),
     st.builds(steps.Set, numbers, destinations),

@@ -14,7 +14,7 @@ from lb.datapath import source
 from lb.datapath.source import Configuration
 from tests.packet import fuzz
 from tests.packet.pair import Pair
-from tests.packet.steps import Elapse, Life, Target
+from tests.packet.steps import Claim, Elapse, Life, Refer, Target
 
 STORIES = 12
 SEED = 3
@@ -33,12 +33,22 @@ def test_stories(pair: Pair) -> None:
 
 
 BREAKS = {
-    "bytes": ("__builtin_memcpy(ethernet->source, ethernet->destination, sizeof(ethernet->source));", ""),
+    "bytes": ("sizeof(ethernet->source));\t/* it was sent to us */", "0);"),
+    "bytes to the predecessor": (
+        "__builtin_memcpy(ethernet->destination, held->predecessor,",
+        "__builtin_memcpy(ethernet->source, held->predecessor,",
+    ),
     "a counter": ("mine->name++;", ""),
-    "an event": ("if (tell)\n\t\ttell_event", "if (!tell)\n\t\ttell_event"),
+    "an event": ("if (!tell)", "if (tell)"),
     "an entry": ("if (tell)\n\t\tknown->synced_t = now_t;", ""),
+    "an entry recalled too long": ("line->tick == place->tick && ", ""),
     "a total": ("stats->connections++;", ""),
+    "the lease": ("held->until_ns = 0;", ""),
 }
+STORY = [
+    *(Life(Target(), (2, 16)), Elapse(1), Life(Target(), (16,)), Elapse(1), Life(Target(), (16,))),
+    *(Refer(0, 60.0, 60.0), Life(Target(client=1), (16,)), Claim(Target(), Target())),
+]
 
 
 @pytest.mark.parametrize(("right", "wrong"), BREAKS.values(), ids=BREAKS)
@@ -46,11 +56,15 @@ def test_a_program_that_differs_is_found_out(monkeypatch: pytest.MonkeyPatch, ri
     """In each of the things that are compared. Without this, a comparison that compares nothing would pass."""
     whole = source.program_text
 
-    def broken(configuration: Configuration, directory: Path) -> str:
-        text = whole(configuration, directory)
+    def broken(configuration: Configuration, directory: Path, seed: bytes) -> str:
+        text = whole(configuration, directory, seed)
         assert text.count(right) == 1
         return text.replace(right, wrong)
 
     monkeypatch.setattr(source, "program_text", broken)
     with fuzz.pair_of_its_own() as pair, pytest.raises(AssertionError, match="reference:"):
-        fuzz.tell(pair, [Life(Target(), (2,)), Elapse(1), Life(Target(), (16,))])
+        fuzz.tell(pair, STORY)
+
+
+def test_the_story_in_which_they_are_found_out_is_told_right(pair: Pair) -> None:
+    fuzz.tell(pair, STORY)

@@ -1,0 +1,30 @@
+"""The lease: may this host answer, and who is asked about connections that it does not know (bpf/lease.h). Pure."""
+
+from __future__ import annotations
+
+from lb.reference.forward import forward_gate
+from lb.reference.maps import Maps
+from lb.reference.stats import Outcome
+
+
+def lease_is_fresh(maps: Maps, now_ns: int) -> bool:
+    """May the kernel speak for the virtual addresses?"""
+    return now_ns < maps.lease.until_ns
+
+
+def end_lease(maps: Maps) -> None:
+    """Not any more."""
+    maps.lease.until_ns = 0
+
+
+def refer(maps: Maps, frame: bytes, now_ns: int) -> bytes | None:
+    """The frame as the predecessor gets it; None: nobody is to be asked, or it comes from there."""
+    lease = maps.lease
+    if not lease_is_fresh(maps, now_ns) or now_ns >= lease.refer_until_ns or frame[6:12] == lease.predecessor:
+        return None
+    return forward_gate(frame, lease.predecessor)
+
+
+def disown(maps: Maps, now_ns: int) -> Outcome:
+    """The kernel answers with a reset, unless another director may own the address by now."""
+    return Outcome.PASSED if lease_is_fresh(maps, now_ns) else Outcome.NO_LEASE
