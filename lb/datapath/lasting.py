@@ -46,7 +46,6 @@ class Lasting(View):
         self._reals = maps["reals"].read()
         self._idle = np.zeros(len(self._reals), np.bool_)
         self._lock = threading.Lock()
-        self._lease = maps["lease"].read().copy()
 
     def add_reals(self, services: Sequence[Service]) -> list[Placement]:
         """Write a row for each destination, new or not; returns where. Raises DataPathError when there is no room."""
@@ -83,18 +82,20 @@ class Lasting(View):
 
     def renew_lease(self, seconds: float) -> None:
         """Let the kernel answer for the virtual addresses so long from now on; 0 ends it at once."""
-        self._lease["until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
-        self._write_lease()
+        lease = self.maps["lease"].read()
+        lease["until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
+        self.maps["lease"].update(np.zeros(1), lease)
 
     def refer_to(self, mac: bytes, seconds: float) -> None:
-        """For so long ask the director with this MAC about unknown and finished connections; 0 ends it at once."""
-        self._lease["predecessor"] = np.frombuffer(mac, np.uint8)
-        self._lease["refer_until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
-        self._write_lease()
-        self.raise_epochs()
+        """For so long ask the director with this MAC about unknown and finished connections; 0 ends it at once.
 
-    def _write_lease(self) -> None:
-        self.maps["lease"].update(np.zeros(1), self._lease)
+        A lease that the packet program has ended meanwhile stays ended.
+        """
+        lease = self.maps["lease"].read()
+        lease["predecessor"] = np.frombuffer(mac, np.uint8)
+        lease["refer_until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
+        self.maps["lease"].update(np.zeros(1), lease)
+        self.raise_epochs()
 
     def install(self, rows: Rows) -> tuple[int, int]:
         """Put in connections that another director knows. Returns how many were, and how many have a real unknown here.
@@ -116,7 +117,8 @@ class Lasting(View):
             older = values["last_seen_t"].astype(np.int64) + _NEWER_T < ours["last_seen_t"]
             taken = ~(found & older)
             self.maps["connections"].update(keys[taken], values[taken])
-            if (taken & found & ((values["real"] != ours["real"]) | (values["state"] != ours["state"]))).any():
+            other = np.logical_or.reduce([values[name] != ours[name] for name in ("real", "state", "last_seen_t")])
+            if (taken & found & other).any():
                 self.raise_epochs()
         return int(taken.sum()), int(len(known) - known.sum())
 

@@ -38,8 +38,10 @@ ROUND = 20
 
 @contextlib.contextmanager
 def pair_of_its_own() -> Iterator[Pair]:
-    """In a namespace of its own, on one CPU: others may know a finished connection for the rest of a tick, and not refer
-    its segments. Leaves nothing."""
+    """In a namespace of its own; leaves nothing.
+
+    On one CPU: another may go on recalling a connection that finished until the tick ends, and not refer its segments.
+    """
     clock = Clock()
     with network_namespace(), on_cpu(0), clock.in_force():
         pair = Pair(clock, START)

@@ -14,7 +14,7 @@ from lb.datapath import source
 from lb.datapath.source import Configuration
 from tests.packet import fuzz
 from tests.packet.pair import Pair
-from tests.packet.steps import Claim, Elapse, Life, Refer, Target
+from tests.packet.steps import Ask, Claim, Elapse, Install, Life, Refer, Report, Step, Target
 
 STORIES = 12
 SEED = 3
@@ -42,11 +42,11 @@ BREAKS = {
     "an event": ("if (!tell)", "if (tell)"),
     "an entry": ("if (tell)\n\t\tknown->synced_t = now_t;", ""),
     "an entry recalled too long": ("line->tick == place->tick && ", ""),
-    "a total": ("stats->connections++;", ""),
-    "the lease": ("held->until_ns = 0;", ""),
+    "a total": ("stats->connections++;", ";"),
+    "the lease": ("held->until_ns = 0;", ";"),
 }
-STORY = [
-    *(Life(Target(), (2, 16)), Elapse(1), Life(Target(), (16,)), Elapse(1), Life(Target(), (16,))),
+STORY: list[Step] = [
+    *(Life(Target(), (2,)), Elapse(1), Life(Target(), (16,)), Elapse(1), Life(Target(), (16,))),
     *(Refer(0, 60.0, 60.0), Life(Target(client=1), (16,)), Claim(Target(), Target())),
 ]
 
@@ -68,3 +68,18 @@ def test_a_program_that_differs_is_found_out(monkeypatch: pytest.MonkeyPatch, ri
 
 def test_the_story_in_which_they_are_found_out_is_told_right(pair: Pair) -> None:
     fuzz.tell(pair, STORY)
+
+
+STORIES_OF_DISAGREEMENT: dict[str, list[Step]] = {
+    "who refers revived a lease that a claim had ended": [
+        *(Refer(0, 60.0, 60.0), Claim(Target(), Target()), Refer(0, 0), Ask(Target())),
+    ],
+    "a peer's row made an entry older, which was recalled as seen": [
+        *(Life(Target(), (2, 16, 16)), Install((Report(Target(), 0, None, 2),)), Life(Target(), (16,))),
+    ],
+}
+
+
+@pytest.mark.parametrize("story", STORIES_OF_DISAGREEMENT.values(), ids=STORIES_OF_DISAGREEMENT)
+def test_what_once_differed(pair: Pair, story: list[Step]) -> None:
+    fuzz.tell(pair, story)
