@@ -147,14 +147,16 @@ reports = st.builds(
     st.one_of(st.none(), st.none(), st.integers(0, 11), bytes_),
     st.one_of(st.integers(0, 5), st.integers(0, 5), st.sampled_from((10, 60, 120, 300, 900, 901, 65_535))),
 )
+refers = st.builds(
+    steps.Refer,
+    st.integers(0, len(steps.PREDECESSORS) - 1),
+    st.sampled_from((60.0, 60.0, 1000.0, 3.0, 0)),
+    st.sampled_from((1000.0, 1000.0, 3.0, None, None)),
+)
 orders = st.one_of(
     st.builds(steps.Lease, st.sampled_from((0, 0.000000001, 3.0, 60.0, 1000.0))),
-    st.builds(
-        steps.Refer,
-        st.integers(0, len(steps.PREDECESSORS) - 1),
-        st.sampled_from((60.0, 60.0, 1000.0, 3.0, 0)),
-        st.sampled_from((1000.0, 1000.0, 3.0, None, None)),
-    ),
+    refers,
+    refers,
     st.builds(steps.Sweep, st.integers(1, 3)),
     st.builds(steps.Set, numbers, destinations),
     st.builds(steps.Set, numbers, destinations),

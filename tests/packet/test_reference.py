@@ -16,8 +16,8 @@ from tests.packet import fuzz
 from tests.packet.pair import Pair
 from tests.packet.steps import Ask, Claim, Elapse, Install, Life, Refer, Report, Step, Target
 
-STORIES = 12
-SEED = 3
+STORIES = 20
+SEED = 8
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,32 @@ def test_what_a_peer_tells(maps: Maps) -> None:
     assert receive(BOTH, maps, ACK, NOW_NS)[1][:6] == TWO
 
 
+def claim(mac: bytes) -> bytes:
+    """192.0.2.10 is at `mac`."""
+    arp = bytes.fromhex("0001 0800 06 04 0001") + mac + bytes.fromhex("c000020a 000000000000 c000020a")
+    return b"\xff" * 6 + mac + b"\x08\x06" + arp
+
+
+@pytest.mark.parametrize(("mac", "after"), [(ONE, Outcome.ARP_NO_LEASE), (OURS, Outcome.PASSED)])
+def test_a_rivals_claim_ends_the_lease(maps: Maps, mac: bytes, after: Outcome) -> None:
+    control.renew_lease(maps, 60, NOW_NS)
+    assert receive(BOTH, maps, claim(mac), NOW_NS) == (Outcome.FOREIGN if mac == ONE else Outcome.PASSED, claim(mac))
+    assert receive(BOTH, maps, claim(OURS), NOW_NS)[0] is after
+
+
+def test_unknown_and_finished_connections_are_referred(maps: Maps) -> None:
+    control.renew_lease(maps, 60, NOW_NS)
+    for frame in (SYN, ACK, segment(0x11)):
+        receive(BOTH, maps, frame, NOW_NS)
+    control.refer_to(maps, TWO, 30, NOW_NS)
+    for frame in (ACK, segment(0x10, 1001)):
+        assert receive(BOTH, maps, frame, NOW_NS) == (Outcome.REFERRED, TWO + OURS + frame[12:])
+        returned = frame[:6] + TWO + frame[12:]
+        assert receive(BOTH, maps, returned, NOW_NS)[0] is not Outcome.REFERRED
+    assert len(maps.connections) == 1
+    assert receive(BOTH, maps, ACK, NOW_NS + 30 * 10**9)[1][:6] == ONE
+
+
 @pytest.mark.parametrize("length", range(14, len(SYN)))
 def test_a_packet_that_is_cut_off(maps: Maps, length: int) -> None:
     outcome, out = receive(BOTH, maps, SYN[:length], NOW_NS)
