@@ -36,7 +36,7 @@ PER_CPU_TYPES = (5, 6, 10)
 
 _MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _PROG_LOAD, _OBJ_PIN, _OBJ_GET = 0, 1, 2, 3, 5, 6, 7
 _TEST_RUN, _INFO, _LOOKUP_BATCH, _UPDATE_BATCH, _DELETE_BATCH = 10, 15, 24, 26, 27
-_LINK_CREATE, _LINK_UPDATE = 28, 29
+_LINK_CREATE, _LINK_UPDATE, _LINK_DETACH = 28, 29, 34
 
 _NR_BPF = {"x86_64": 321, "aarch64": 280}
 _ATTR_BYTES = 128
@@ -153,6 +153,11 @@ def attach_xdp(program_fd: int, interface: int, flags: int) -> int:
 def replace_program(link_fd: int, program_fd: int) -> None:
     """Swap the program behind a link; each packet sees one of the two. Raises OSError (ENOLINK: it hangs nowhere)."""
     _call(_LINK_UPDATE, struct.pack("<III", link_fd, program_fd, 0))
+
+
+def detach_link(link_fd: int) -> None:
+    """Take the program off the interface now; the kernel lets go of a forgotten link only by and by. Linux 5.9."""
+    _call(_LINK_DETACH, struct.pack("<I", link_fd))
 
 
 def run_program(program_fd: int, frame: bytes, repeat: int = 1) -> tuple[int, bytes, int]:

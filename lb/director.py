@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
@@ -66,7 +66,6 @@ class Director:
         self._tasks: list[asyncio.Task[None]] = []
         self._rates = Rates()
         self._looking: asyncio.Task[None] | None = None
-        self._listener: Listener | None = None
         self._owns = False
         self._orderly = False
         self._forgetful = ""  # or why the state file could not be written
@@ -104,10 +103,10 @@ class Director:
             self.node.name, self._interface, self.cluster.connections, self.cluster.cluster.attach
         )
         undo.callback(lambda: self._data.close(detach=self._orderly))
-        undo.callback(self._end_watching_events)
         await self._apply()
         log.info("packet path attached", interface=self._interface, mode=self._data.mode)
         self.failover = Failover(self.cluster, self.node.name, self._keys, self)
+        undo.callback(Listener(self._data.event_fd, self._on_events).close)
         for task in (self._reconcile, self._sweep, self._measure, self._lease, self.failover.run):
             self._tasks.append(asyncio.create_task(task(), name=task.__name__))
         undo.push_async_callback(self._end_tasks)
@@ -237,27 +236,15 @@ class Director:
     async def _apply(self) -> None:
         services = plan.desired(self.cluster, self._is_up, self._overrides, self._neighbours.mac)
         async with self._applying:
-            before = self._data.event_fd
             await self._data.apply(services)
-            self._watch_events(before)
-
-    def _watch_events(self, before: int | None) -> None:
-        """The event stream belongs to the loaded program: listen to the new one after a swap."""
-        if (now := self._data.event_fd) == before:
-            return
-        self._end_watching_events()
-        self._listener = Listener(now, self._on_events) if now is not None else None
-
-    def _end_watching_events(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
 
     async def _sweep(self) -> None:
         lost_before = 0
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
-            async with self._applying:
-                await asyncio.to_thread(self._data.sweep)
+            with _failure_logged("the connection table was not swept"):
+                async with self._applying:
+                    await asyncio.to_thread(self._data.sweep)
             if (lost := self._data.events_lost) != lost_before:
                 log.warning("connection events were lost: sending everything again", count=lost - lost_before)
                 lost_before = lost
@@ -265,7 +252,8 @@ class Director:
 
     async def _measure(self) -> None:
         while True:
-            self._rates.read(await asyncio.to_thread(self._data.totals), time.monotonic())
+            with _failure_logged("the rates were not measured"):
+                self._rates.read(await asyncio.to_thread(self._data.totals), time.monotonic())
             await asyncio.sleep(SAMPLE_INTERVAL_S)
 
     async def _lease(self) -> None:
@@ -400,6 +388,15 @@ class Director:
 
 def _held_by(holder: Holder | None) -> str:
     return f"{holder[0]} is held by {holder[1].hex(':')}" if holder else ""
+
+
+@contextlib.contextmanager
+def _failure_logged(what: str) -> Iterator[None]:
+    """For what is done again soon, so that a director need not end for it."""
+    try:
+        yield
+    except (LbctlError, OSError) as error:
+        log.error(what, error=str(error))
 
 
 def _keys(cluster: Cluster) -> authkeys.AuthKeys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -73,11 +74,16 @@ class Attachment:
         """Does the program still hang on the interface of that name? Not if that was removed and made anew."""
         return self._fd is not None and bpf.link_interface(self._fd) == interface_index(self._interface)
 
-    def close(self) -> None:
-        """Give the descriptor back; the pin keeps the program attached."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+    def close(self, detach: bool) -> None:
+        """Give the descriptor back. detach: take the program off the interface; else the pin keeps it there."""
+        if self._fd is None:
+            return
+        if detach:
+            self._pin.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the interface is gone, and the program with it
+                bpf.detach_link(self._fd)
+        os.close(self._fd)
+        self._fd = None
 
     def _adopt(self) -> None:
         """Take the link that an earlier process left, if it hangs where and as we want it."""
@@ -93,8 +99,7 @@ class Attachment:
             self._drop()
 
     def _drop(self) -> None:
-        self._pin.unlink(missing_ok=True)
-        self.close()
+        self.close(detach=True)
 
     def _attach(self, program_fd: int) -> None:
         index = interface_index(self._interface)

@@ -182,7 +182,7 @@ class DataPath:
 
     def close(self, detach: bool) -> None:
         """Let go. detach: take program, connections and counters out of the kernel; else they work on and wait."""
-        self._attachment.close()
+        self._attachment.close(detach)
         for part in (self._program, self._lasting, self._ring):
             if part is not None:
                 part.close()
@@ -205,9 +205,11 @@ class DataPath:
         return self._program.fd
 
     @property
-    def event_fd(self) -> int | None:
-        """Wakes a `Listener` by the first event of a jiffy. Stays the same from the first `apply` to `close`."""
-        return self._ring.fd if self._ring else None
+    def event_fd(self) -> int:
+        """Of the ring, for a `Listener`; the same from the first `apply` to `close`. Raises DataPathError before."""
+        if self._ring is None:
+            raise _NOTHING_LOADED
+        return self._ring.fd
 
     @property
     def events_lost(self) -> int:

@@ -43,7 +43,8 @@ def homes(world: World, flags: str = "A") -> list[int]:
 
 
 def test_nothing_is_loaded_before_the_first_apply(own: World) -> None:
-    assert own.data.event_fd is None
+    with pytest.raises(DataPathError, match="first apply"):
+        _ = own.data.event_fd
     assert own.data.mode == ""
     assert len(own.data.read_events()) == 0
     assert attached_program() is None
