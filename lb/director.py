@@ -239,16 +239,16 @@ class Director:
             await self._data.apply(services)
 
     async def _sweep(self) -> None:
-        lost_before = 0
+        lost_before = self._data.events_lost  # by an earlier process, after which everything is sent anyway
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             with _failure_logged("the connection table was not swept"):
                 async with self._applying:
                     await asyncio.to_thread(self._data.sweep)
-            if (lost := self._data.events_lost) != lost_before:
-                log.warning("connection events were lost: sending everything again", count=lost - lost_before)
-                lost_before = lost
-                self.failover.resync()
+                if (lost := self._data.events_lost) != lost_before:
+                    log.warning("connection events were lost: sending everything again", count=lost - lost_before)
+                    lost_before = lost
+                    self.failover.resync()
 
     async def _measure(self) -> None:
         while True:

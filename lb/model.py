@@ -161,7 +161,7 @@ class Cluster(_Frozen):
 
     def node(self, name: str) -> Node:
         """The director of that name. Raises KeyError."""
-        return next((n for n in self.nodes if n.name == name), None) or _missing(name)
+        return {node.name: node for node in self.nodes}[name]
 
     def peers_of(self, name: str) -> tuple[Node, ...]:
         """The other directors, in the file's order."""
@@ -180,7 +180,3 @@ class Cluster(_Frozen):
     def authkeys_path(self) -> Path:
         """Where the shared keys lie: next to the file unless absolute."""
         return self.path.parent / self.ha.authkeys
-
-
-def _missing(name: str) -> Node:
-    raise KeyError(name)
