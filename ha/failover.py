@@ -63,7 +63,7 @@ _GOODBYE_PAUSE_S = 0.005
 
 
 class Hooks(Protocol):
-    """What failover asks of the data plane and the network."""
+    """What failover asks of the network."""
 
     async def take(self) -> None:
         """Return when the virtual addresses are up and announced."""
@@ -76,6 +76,10 @@ class Hooks(Protocol):
 
     def announce(self) -> None:
         """Say again where the addresses are."""
+
+
+class Table(Protocol):
+    """What it asks of the data plane."""
 
     def snapshot(self) -> Rows:
         """All connections; called in a thread."""
@@ -107,8 +111,9 @@ class Failover:
     Everything but the snapshot hook happens in the loop of `run`.
     """
 
-    def __init__(self, cluster: Cluster, me: str, keys: Keys, hooks: Hooks) -> None:
-        self._cluster, self._me, self._keys, self._hooks = cluster, cluster.node(me), keys, hooks
+    def __init__(self, cluster: Cluster, me: str, keys: Keys, hooks: Hooks, table: Table) -> None:
+        self._cluster, self._me, self._keys = cluster, cluster.node(me), keys
+        self._hooks, self._table = hooks, table
         self._counters = Counters()
         life = secrets.randbits(63) | 1
         mine = settings(cluster, me)
@@ -390,7 +395,7 @@ class Failover:
             link.wake()
 
     def _link(self, channel: Channel) -> Link:
-        return Link(channel, self._hooks.snapshot, self._hooks.install, now, self._on_sync)
+        return Link(channel, self._table.snapshot, self._table.install, now, self._on_sync)
 
     # ------------------------------------------------------------------------------------------------------ hooks
 

@@ -23,8 +23,6 @@ import structlog
 
 from ha import authkeys
 from ha.failover import Failover
-from ha.rivals import Holder, Rivals
-from ha.takeover import Announcer
 from lb import plan, state, status
 from lb.checker import Checker
 from lb.connections import Rows
@@ -33,7 +31,8 @@ from lb.datapath.listener import Listener
 from lb.errors import ConfigError, LbctlError, Problem
 from lb.health import Health
 from lb.model import Cluster
-from lb.netif import InterfaceWatch, Link, Neighbours, add_address, remove_address
+from lb.netif import InterfaceWatch, Link, Neighbours
+from lb.ownership import Ownership
 from lb.plan import Override, Target
 from lb.probes import Target as ProbeTarget
 from lb.rates import SAMPLE_INTERVAL_S, Rates
@@ -44,10 +43,6 @@ log = structlog.get_logger(__name__)
 SWEEP_INTERVAL_S = 5.0
 HANDOVER_LINGER_S = 0.3
 """How long a director that handed over goes on forwarding: switches and clients learn the new place meanwhile."""
-
-REFER_S = 30.0
-"""How long the director that was active before is asked about connections unknown here. By then a process that froze or
-died has come back and told of them; else their clients get a reset."""
 
 
 class Director:
@@ -65,8 +60,7 @@ class Director:
         self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._rates = Rates()
-        self._looking: asyncio.Task[None] | None = None
-        self._owns = False
+        self._ownership: Ownership | None = None
         self._orderly = False
         self._forgetful = ""  # or why the state file could not be written
         self.stopping = asyncio.Event()
@@ -87,10 +81,6 @@ class Director:
         self._watch = InterfaceWatch(self._interface, self._on_link, self._on_address_lost)
         link = await self._watch.start()
         undo.callback(self._watch.close)
-        self._announcer = Announcer(self._interface, link.mac)
-        undo.callback(self._announcer.close)
-        self._rivals = Rivals(self._interface, link.mac, self._renew_lease, self._on_rival)
-        undo.callback(self._rivals.close)
         self._neighbours = Neighbours(self._interface, self._on_neighbour)
         await self._neighbours.start()
         undo.callback(self._neighbours.close)
@@ -105,9 +95,13 @@ class Director:
         undo.callback(lambda: self._data.close(detach=self._orderly))
         await self._apply()
         log.info("packet path attached", interface=self._interface, mode=self._data.mode)
-        self.failover = Failover(self.cluster, self.node.name, self._keys, self)
+        self._ownership = ownership = Ownership(
+            self.cluster, self._interface, link.mac, self._data, self._neighbours, lambda: self.failover.predecessor
+        )
+        undo.callback(ownership.close)
+        self.failover = Failover(self.cluster, self.node.name, self._keys, ownership, self)
         undo.callback(Listener(self._data.event_fd, self._on_events).close)
-        for task in (self._reconcile, self._sweep, self._measure, self._lease, self.failover.run):
+        for task in (self._reconcile, self._sweep, self._measure, ownership.keep_lease, self.failover.run):
             self._tasks.append(asyncio.create_task(task(), name=task.__name__))
         undo.push_async_callback(self._end_tasks)
 
@@ -120,10 +114,9 @@ class Director:
         await self._undo.aclose()
 
     async def _end_tasks(self) -> None:
-        tasks = [*self._tasks, *([self._looking] if self._looking else [])]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def failed(self) -> BaseException:
         """Wait until one of the lasting tasks dies, which none should; returns its error."""
@@ -148,14 +141,8 @@ class Director:
             log.info("the interface is up", interface=self._interface)
 
     def _on_address_lost(self, address: IPv4Interface) -> None:
-        if self._owns and address.ip in self.cluster.addresses:
-            log.warning("somebody removed a virtual address: putting it back", address=str(address.ip))
-            add_address(self._interface, address.ip)
-            self.announce()
-
-    def _on_rival(self, address: IPv4Address, mac: bytes) -> None:
-        log.warning("another host claims a virtual address: announcing it", address=str(address), mac=mac.hex(":"))
-        self._announcer.announce(self.cluster.addresses)
+        if self._ownership:
+            self._ownership.lost(address)
 
     def _on_events(self) -> bool:
         rows = self._data.read_events()
@@ -163,49 +150,7 @@ class Director:
             self.failover.push(rows)
         return len(rows) > 0
 
-    # ------------------------------------------------------- hooks of failover
-
-    async def take(self) -> None:
-        """Own the virtual addresses: answer for them and say so."""
-        self._owns = True
-        self._refer()
-        self._data.renew_lease(self.cluster.ha.deadtime)
-        for address in self.cluster.addresses:
-            add_address(self._interface, address)
-        self._rivals.defend(self.cluster.addresses)
-        self.announce()
-
-    async def release(self) -> None:
-        """Answer for no virtual address any more."""
-        self._owns = False
-        self._rivals.defend(())
-        self._announcer.cancel()
-        self._data.renew_lease(0.0)
-        for address in self.cluster.addresses:
-            remove_address(self._interface, address)
-
-    async def holder(self) -> str:
-        """Who else answers for a virtual address; empty: nobody."""
-        return _held_by(await self._rivals.holder(self.cluster.addresses))
-
-    def announce(self) -> None:
-        """Tell the segment where the virtual addresses are, also after another director had them meanwhile."""
-        self._refer()
-        self._announcer.announce(self.cluster.addresses)
-
-    def _refer(self) -> None:
-        """Ask the director before us about connections that it could not tell us of, unless its host is dead."""
-        before = self.failover.predecessor
-        mac = self._neighbours.mac(self.cluster.node(before).address) if before else None
-        if mac:
-            self._data.refer_to(mac, REFER_S)
-            if self._looking is None or self._looking.done():
-                self._looking = asyncio.create_task(self._refer_no_more_unless_alive(before, mac))
-
-    async def _refer_no_more_unless_alive(self, before: str, mac: bytes) -> None:
-        if await self._rivals.holder([self.cluster.node(before).address]) is None:
-            log.info("the host of the director before us does not answer", node=before)
-            self._data.refer_to(mac, 0.0)
+    # ------------------------------------------------- failover's part of us
 
     def snapshot(self) -> Rows:
         """Every live connection."""
@@ -256,16 +201,6 @@ class Director:
                 self._rates.read(await asyncio.to_thread(self._data.totals), time.monotonic())
             await asyncio.sleep(SAMPLE_INTERVAL_S)
 
-    async def _lease(self) -> None:
-        """Renew the permission to answer for the addresses; a director that hangs loses it (DESIGN 6)."""
-        while True:
-            self._renew_lease()
-            await asyncio.sleep(self.cluster.ha.keepalive)
-
-    def _renew_lease(self) -> None:
-        if self._owns:
-            self._data.renew_lease(self.cluster.ha.deadtime)
-
     # ---------------------------------------------------------------- changes
 
     async def change_cluster(self, new: Cluster) -> None:
@@ -283,7 +218,8 @@ class Director:
             except LbctlError:
                 self._configure(old)
                 raise
-            self._move_addresses(old, new)
+            if self._ownership:
+                self._ownership.configure(new)
             self.failover.reconfigure(new, keys)
             self._remember()
             log.info("configuration applied", file=str(new.path))
@@ -311,18 +247,6 @@ class Director:
                 problem = f"changed from {old_value} to {new_value}, which needs 'lbctl down' and 'lbctl up'"
                 raise ConfigError(file, (Problem(0, path, problem),))
 
-    def _move_addresses(self, old: Cluster, new: Cluster) -> None:
-        if not self._owns:
-            return
-        for address in set(old.addresses) - set(new.addresses):
-            remove_address(self._interface, address)
-        added = set(new.addresses) - set(old.addresses)
-        for address in added:
-            add_address(self._interface, address)
-        self._rivals.defend(new.addresses)
-        if added:
-            self.announce()
-
     async def override(self, change: Callable[[plan.Overrides], dict[Target, Override]]) -> None:
         """Change what the operator ordered by hand, at once and until undone. Raises DataPathError."""
         self._overrides = change(self._overrides)
@@ -330,8 +254,8 @@ class Director:
         self._remember()
 
     def _warnings(self) -> list[str]:
-        held = _held_by(self._rivals.rival)
-        return [f"{held} too"] * bool(held) + [self._forgetful] * bool(self._forgetful)
+        held = self._ownership.warnings if self._ownership else []
+        return held + [self._forgetful] * bool(self._forgetful)
 
     async def status(self) -> dict[str, Any]:
         """DESIGN section 3's document."""
@@ -384,10 +308,6 @@ class Director:
             self._forgetful = f"orders by hand would not survive a restart: {path}: {error.strerror}"
         else:
             self._forgetful = ""
-
-
-def _held_by(holder: Holder | None) -> str:
-    return f"{holder[0]} is held by {holder[1].hex(':')}" if holder else ""
 
 
 @contextlib.contextmanager

@@ -92,11 +92,11 @@ class Recorder:
         self._note("announce")
 
     def snapshot(self) -> Rows:
-        """As of `Hooks`."""
+        """As of `Table`."""
         return self.table
 
     def install(self, rows: Rows) -> None:
-        """As of `Hooks`."""
+        """As of `Table`."""
         if "install" in self.fails:
             raise OSError("install does not work today")
         self.installed.append(rows)
@@ -117,7 +117,7 @@ class Running:
 
     def __init__(self, cluster: Cluster, name: str, hooks: Recorder, keys: AuthKeys) -> None:
         self.hooks = hooks
-        self.failover = Failover(cluster, name, keys, hooks)
+        self.failover = Failover(cluster, name, keys, hooks, hooks)
         self.task = asyncio.create_task(self.failover.run())
 
     @property
@@ -190,7 +190,8 @@ async def _process(name: str, port: int, pair: tuple[str, str]) -> None:
         print(json.dumps({"at": time.clock_gettime(time.CLOCK_MONOTONIC), "word": word}), flush=True)
 
     cluster = a_cluster(port, pair)
-    failover = Failover(cluster, name, KEYS, Recorder(some_rows(1000), tell))
+    recorder = Recorder(some_rows(1000), tell)
+    failover = Failover(cluster, name, KEYS, recorder, recorder)
     running = asyncio.create_task(failover.run())
     word = ""
     while not running.done():

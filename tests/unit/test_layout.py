@@ -28,7 +28,7 @@ LAYERS = (
     # Edges: each talks to one part of the outside world. What has no row here is an edge.
     ("lb", "ha", "bpf"),
     # The daemon, which holds the parts together.
-    ("lb.director", "lb.orders", "lb.daemon"),
+    ("lb.director", "lb.ownership", "lb.orders", "lb.daemon"),
     # The command line.
     ("lb.cli", "lb.__main__", "lb.lab.demo"),
 )

@@ -1,0 +1,158 @@
+"""Owning the virtual addresses: adding and announcing them, the lease, who claims them beside us, whom to ask. Edge.
+
+What `ha.failover` asks for when roles move (`ha.failover.Hooks`), on one interface.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Final
+
+import structlog
+
+from ha.rivals import Holder, Rivals
+from ha.takeover import Announcer
+from lb.datapath import DataPath
+from lb.model import Cluster
+from lb.netif import Neighbours, add_address, remove_address
+
+log = structlog.get_logger(__name__)
+
+REFER_S: Final = 30.0
+"""How long the director that was active before is asked about connections unknown here. By then a process that froze or
+died has come back and told of them; else their clients get a reset."""
+
+
+class Ownership:
+    """Open from its making, in a running loop, until `close`. mac: the interface's.
+
+    predecessor: names the director that was active before us; empty: none was.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        interface: str,
+        mac: bytes,
+        data: DataPath,
+        neighbours: Neighbours,
+        predecessor: Callable[[], str],
+    ) -> None:
+        """Raises NetworkError."""
+        self._cluster = cluster
+        self._interface = interface
+        self._data, self._neighbours = data, neighbours
+        self._predecessor = predecessor
+        self._owns = False
+        self._looking: asyncio.Task[None] | None = None
+        self._announcer = Announcer(interface, mac)
+        try:
+            self._rivals = Rivals(interface, mac, self.renew_lease, self._on_rival)
+        except BaseException:
+            self._announcer.close()
+            raise
+
+    def close(self) -> None:
+        """Say and hear nothing more. What is on the interface stays there."""
+        if self._looking:
+            self._looking.cancel()
+        self._rivals.close()
+        self._announcer.close()
+
+    # ----------------------------------------------------------------------------------------- hooks of failover
+
+    async def take(self) -> None:
+        """Own the virtual addresses: answer for them and say so."""
+        self._owns = True
+        self._refer()
+        self._data.renew_lease(self._cluster.ha.deadtime)
+        for address in self._cluster.addresses:
+            add_address(self._interface, address)
+        self._rivals.defend(self._cluster.addresses)
+        self.announce()
+
+    async def release(self) -> None:
+        """Answer for no virtual address any more."""
+        self._owns = False
+        self._rivals.defend(())
+        self._announcer.cancel()
+        self._data.renew_lease(0.0)
+        for address in self._cluster.addresses:
+            remove_address(self._interface, address)
+
+    async def holder(self) -> str:
+        """Who else answers for a virtual address; empty: nobody."""
+        return _held_by(await self._rivals.holder(self._cluster.addresses))
+
+    def announce(self) -> None:
+        """Tell the segment where the virtual addresses are, also after another director had them meanwhile."""
+        self._refer()
+        self._announcer.announce(self._cluster.addresses)
+
+    # ------------------------------------------------------------------------------------------------- the lease
+
+    async def keep_lease(self) -> None:
+        """Renew the permission to answer for the addresses; a director that hangs loses it (DESIGN 6)."""
+        while True:
+            self.renew_lease()
+            await asyncio.sleep(self._cluster.ha.keepalive)
+
+    def renew_lease(self) -> None:
+        """Once, if the addresses are ours."""
+        if self._owns:
+            self._data.renew_lease(self._cluster.ha.deadtime)
+
+    # --------------------------------------------------------------------------------------------------- changes
+
+    def configure(self, cluster: Cluster) -> None:
+        """From now on these are the virtual addresses."""
+        old, self._cluster = self._cluster, cluster
+        if not self._owns:
+            return
+        for address in set(old.addresses) - set(cluster.addresses):
+            remove_address(self._interface, address)
+        added = set(cluster.addresses) - set(old.addresses)
+        for address in added:
+            add_address(self._interface, address)
+        self._rivals.defend(cluster.addresses)
+        if added:
+            self.announce()
+
+    def lost(self, address: IPv4Interface) -> None:
+        """The interface has lost an address; it is put back if it ought to be there."""
+        if self._owns and address.ip in self._cluster.addresses:
+            log.warning("somebody removed a virtual address: putting it back", address=str(address.ip))
+            add_address(self._interface, address.ip)
+            self.announce()
+
+    # ---------------------------------------------------------------------------------------------------- others
+
+    @property
+    def warnings(self) -> list[str]:
+        """Who else has an address that is ours."""
+        held = _held_by(self._rivals.rival)
+        return [f"{held} too"] if held else []
+
+    def _on_rival(self, address: IPv4Address, mac: bytes) -> None:
+        log.warning("another host claims a virtual address: announcing it", address=str(address), mac=mac.hex(":"))
+        self._announcer.announce(self._cluster.addresses)
+
+    def _refer(self) -> None:
+        """Ask the director before us about connections that it could not tell us of, unless its host is dead."""
+        before = self._predecessor()
+        mac = self._neighbours.mac(self._cluster.node(before).address) if before else None
+        if mac:
+            self._data.refer_to(mac, REFER_S)
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._refer_no_more_unless_alive(before, mac))
+
+    async def _refer_no_more_unless_alive(self, before: str, mac: bytes) -> None:
+        if await self._rivals.holder([self._cluster.node(before).address]) is None:
+            log.info("the host of the director before us does not answer", node=before)
+            self._data.refer_to(mac, 0.0)
+
+
+def _held_by(holder: Holder | None) -> str:
+    return f"{holder[0]} is held by {holder[1].hex(':')}" if holder else ""
