@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
  * Every struct that the packet program shares with Python. Layouts flow from here to there: the compiler describes
- * them and lb.abi makes numpy types of the description. A field declared __be16 or __be32 is in wire order, all others
+ * them and lb.abi makes numpy types of the description. A field declared __be16 to __be64 is in wire order, all others
  * are in host order, and no name is both. tests/packet/test_layout.py prints every offset.
+ *
+ * An address of either family is two words in wire order; an IPv4 address is IPv4-mapped in them (RFC 4291 section
+ * 2.5.5.2). Only connections, of which there are many, have a table of their own for each family.
  *
  * Times ending in _t are ticks: CLOCK_MONOTONIC nanoseconds >> TICK_SHIFT (1.07 s). A shift costs nothing; dividing
  * nanoseconds by 10^9 costs more than the rest of a known connection's bookkeeping.
@@ -26,16 +29,17 @@ struct connection {
 	__u8 zero[3];
 };
 
-/* One real of one service. The row says whose it is, so that its index outlives programs and processes. */
+/* One real of one service. First what packets need: rows are multiples of 16 bytes, so that it lies on one line of
+ * memory. Then whose it is, so that its index outlives programs and processes. */
 struct real {
-	__be32 address;
-	__be32 virtual;
-	__be16 virtual_port;
-	__u8 protocol;
-	__u8 flags;		/* lb.abi.RealFlag */
 	__u8 mac[6];		/* valid with REAL_RESOLVED */
 	__u16 weight;
-	__u32 zero;		/* makes it 24 bytes, what an array map would use anyway */
+	__u8 flags;		/* lb.abi.RealFlag */
+	__u8 protocol;
+	__be16 virtual_port;
+	__u32 zero;
+	__be64 address[2];
+	__be64 virtual[2];
 };
 
 struct real_stats {
@@ -46,11 +50,12 @@ struct real_stats {
 
 /* For those who read the maps; the program has its services compiled in. */
 struct service {
-	__be32 virtual;
+	__be64 virtual[2];
 	__be16 virtual_port;
 	__u8 protocol;
 	__u8 flags;		/* lb.abi.ServiceFlag */
 	__u8 scheduler[8];	/* its name, padded with zeros */
+	__u32 zero;
 };
 
 /* Where in `slots` a service's table lies. `table` is written in one store: base in the low half, count in the high. */
@@ -74,10 +79,10 @@ struct epoch {
 	__u32 number;
 };
 
-/* What the ring tells user space: enough to make a row of lb.connections without another look-up. */
+/* What the ring tells user space: enough to make a row of lb.connections, with what `reals` says of the index. */
 struct event {
 	struct connection_key key;
-	__be32 address;		/* of the real; 127.0.0.1 is this director */
+	__u32 real;
 	__u32 last_seen_t;
 	__u32 state;
 	__u32 unused;		/* records are multiples of 8 bytes */

@@ -132,12 +132,11 @@ static __always_inline __u64 wake_reader(void)
 }
 
 /* Tell user space, which tells the other directors. A full ring is counted, and repaired by the next refresh. */
-static __always_inline void tell_event(const struct connection_key *key, const struct real *real, __u8 state,
-				       __u32 now_t)
+static __always_inline void tell_event(const struct connection_key *key, __u32 real, __u8 state, __u32 now_t)
 {
 	struct event event = {
 		.key = *key,
-		.address = real->address,
+		.real = real,
 		.last_seen_t = now_t,
 		.state = state,
 	};

@@ -51,7 +51,6 @@ static __always_inline enum outcome track(struct packet *packet, struct connecti
 	struct connection *found;
 	struct real_stats *stats;
 	enum outcome outcome;
-	struct real *real;
 	bool known, tell;
 	__u8 state;
 
@@ -87,9 +86,7 @@ static __always_inline enum outcome track(struct packet *packet, struct connecti
 		return disown(now_ns);
 	}
 
-	real = reals.lookup(index);
-	if (real)
-		tell_event(key, real, state, now_t);
+	tell_event(key, *index, state, now_t);
 	return OURS;
 }
 

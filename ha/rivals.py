@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from ha.takeover import arp_probe
+from lb.addresses import Address
 from lb.errors import NetworkError
 
 log = structlog.get_logger(__name__)
@@ -30,7 +31,7 @@ Between two of our own announcements (`ha.takeover.ANNOUNCE_AT_S`), which keep a
 _ETHERTYPE_ARP: Final = 0x0806
 _FRAMES_A_TURN: Final = 64
 
-Holder = tuple[IPv4Address, bytes]
+Holder = tuple[Address, bytes]
 """An address and the MAC that answers for it."""
 
 
@@ -47,13 +48,13 @@ class Rivals:
         interface: str,
         mac: bytes,
         on_claim: Callable[[], None],
-        on_rival: Callable[[IPv4Address, bytes], None],
+        on_rival: Callable[[Address, bytes], None],
     ) -> None:
         self.rival: Holder | None = None
         self._mac = mac
         self._on_claim, self._on_rival = on_claim, on_rival
-        self._defended: frozenset[IPv4Address] = frozenset()
-        self._answers: dict[IPv4Address, asyncio.Future[Holder]] = {}
+        self._defended: frozenset[Address] = frozenset()
+        self._answers: dict[Address, asyncio.Future[Holder]] = {}
         self._round: asyncio.TimerHandle | asyncio.Task[None] | None = None
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
@@ -63,13 +64,13 @@ class Rivals:
             raise NetworkError(f"cannot listen to ARP on {interface}: {error.strerror}; see `lbctl doctor`") from None
         asyncio.get_running_loop().add_reader(self._socket, self._on_readable)
 
-    def defend(self, addresses: Iterable[IPv4Address]) -> None:
+    def defend(self, addresses: Iterable[Address]) -> None:
         """These are ours from now on; none: we hold nothing."""
         self._defended = frozenset(addresses)
         if not self._defended:
             self._rest()
 
-    async def holder(self, addresses: Iterable[IPv4Address]) -> Holder | None:
+    async def holder(self, addresses: Iterable[Address]) -> Holder | None:
         """Ask for each of these; the first answer, None if there is none in time. One call at a time an address."""
         answer: asyncio.Future[Holder] = asyncio.get_running_loop().create_future()
         asked = tuple(addresses)
@@ -106,7 +107,7 @@ class Rivals:
             if len(frame) >= 42 and frame[22:28] != self._mac:
                 self._heard(IPv4Address(frame[28:32]), frame[22:28])
 
-    def _heard(self, address: IPv4Address, mac: bytes) -> None:
+    def _heard(self, address: Address, mac: bytes) -> None:
         answer = self._answers.get(address)
         if answer and not answer.done():
             answer.set_result((address, mac))
@@ -116,10 +117,10 @@ class Rivals:
         if self._round is None:
             self._round = asyncio.get_running_loop().call_later(ROUND_S, self._begin_round, address, mac)
 
-    def _begin_round(self, address: IPv4Address, mac: bytes) -> None:
+    def _begin_round(self, address: Address, mac: bytes) -> None:
         self._round = asyncio.get_running_loop().create_task(self._go_round(address, mac))
 
-    async def _go_round(self, address: IPv4Address, mac: bytes) -> None:
+    async def _go_round(self, address: Address, mac: bytes) -> None:
         self.rival = await self.holder([address])
         self._on_rival(address, mac)
         self._round = None

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address
 
 import structlog
 
+from lb.addresses import Address
 from lb.errors import NetworkError
 
 log = structlog.get_logger(__name__)
@@ -29,7 +30,7 @@ _ARP_ETHERNET_IPV4 = bytes.fromhex("0001 0800 06 04")
 _REQUEST, _REPLY = 1, 2
 
 
-def arp_announcement(operation: int, mac: bytes, address: IPv4Address) -> bytes:
+def arp_announcement(operation: int, mac: bytes, address: Address) -> bytes:
     """A broadcast frame that says `address` is at `mac`; operation: 1 request, 2 reply.
 
     Sender and target protocol address are both the announced one, which is what makes it gratuitous; the
@@ -38,23 +39,23 @@ def arp_announcement(operation: int, mac: bytes, address: IPv4Address) -> bytes:
     return _broadcast(operation, mac, address, bytes(6) if operation == _REQUEST else mac, address)
 
 
-def arp_probe(mac: bytes, address: IPv4Address) -> bytes:
+def arp_probe(mac: bytes, address: Address) -> bytes:
     """A broadcast frame that asks who has `address`, without saying that we have any (RFC 5227 section 1.1)."""
     return _broadcast(_REQUEST, mac, IPv4Address(0), bytes(6), address)
 
 
-def _broadcast(operation: int, mac: bytes, sender: IPv4Address, target_mac: bytes, target: IPv4Address) -> bytes:
+def _broadcast(operation: int, mac: bytes, sender: Address, target_mac: bytes, target: Address) -> bytes:
     header = _BROADCAST + mac + _ETHERTYPE_ARP.to_bytes(2, "big")
     body = operation.to_bytes(2, "big") + mac + sender.packed + target_mac + target.packed
     return header + _ARP_ETHERNET_IPV4 + body
 
 
-def announcement_frames(mac: bytes, address: IPv4Address) -> tuple[bytes, ...]:
+def announcement_frames(mac: bytes, address: Address) -> tuple[bytes, ...]:
     """The frames of one round for one address."""
     return FRAMES[address.version](mac, address)
 
 
-FRAMES: dict[int, Callable[[bytes, IPv4Address], tuple[bytes, ...]]] = {
+FRAMES: dict[int, Callable[[bytes, Address], tuple[bytes, ...]]] = {
     4: lambda mac, address: tuple(arp_announcement(op, mac, address) for op in (_REQUEST, _REPLY)),
 }
 """By IP version: how it is announced. IPv6 (unsolicited neighbour advertisement, RFC 4861 7.2.6) gets a row."""
@@ -78,7 +79,7 @@ class Announcer:
             self._socket.close()
             raise NetworkError(f"cannot announce on {interface}: {error.strerror}; see `lbctl doctor`") from None
 
-    def announce(self, addresses: Iterable[IPv4Address]) -> None:
+    def announce(self, addresses: Iterable[Address]) -> None:
         """Send the first round now and the others by and by. Another call starts anew with its addresses."""
         self.cancel()
         frames = [frame for address in addresses for frame in announcement_frames(self._mac, address)]

@@ -7,11 +7,11 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from ipaddress import IPv4Address
 from typing import Final
 
 import structlog
 
+from lb.addresses import Address
 from lb.errors import NetworkError
 
 log = structlog.get_logger(__name__)
@@ -53,11 +53,11 @@ class Witnesses:
     changed: called with the number of those that count, whenever it changes. clock: monotonic seconds.
     """
 
-    def __init__(self, source: IPv4Address, clock: Callable[[], float], changed: Callable[[int], None]) -> None:
+    def __init__(self, source: Address, clock: Callable[[], float], changed: Callable[[int], None]) -> None:
         self._source = source
         self._clock = clock
         self._changed = changed
-        self._addresses: tuple[IPv4Address, ...] = ()
+        self._addresses: tuple[Address, ...] = ()
         self._deadtime_s = 1.0
         self._answered_s: dict[str, float] = {}
         self._identifier = int.from_bytes(os.urandom(2))
@@ -65,7 +65,7 @@ class Witnesses:
         self._count = 0
         self._wake = asyncio.Event()
 
-    def configure(self, addresses: tuple[IPv4Address, ...], deadtime_s: float) -> None:
+    def configure(self, addresses: tuple[Address, ...], deadtime_s: float) -> None:
         """Whom to ask, from now on."""
         self._addresses = addresses
         self._deadtime_s = deadtime_s
@@ -73,7 +73,7 @@ class Witnesses:
         self._wake.set()
 
     @property
-    def silent(self) -> tuple[IPv4Address, ...]:
+    def silent(self) -> tuple[Address, ...]:
         """Those that do not answer."""
         now_s = self._clock()
         return tuple(a for a in self._addresses if not self._answers(str(a), now_s))

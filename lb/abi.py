@@ -6,17 +6,19 @@ The only place that converts between C layouts, byte order and the model. Pure: 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import IntFlag
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lb import tcp
-from lb.connections import CONNECTION, Rows
+from lb.addresses import Address
+from lb.connections import CONNECTION, CONNECTION6, Rows
 from lb.model import Connections
-from lb.service import LOCAL
+from lb.service import LOCAL, LOCAL6
 from lb.tcp import State
 
 Array = npt.NDArray[Any]
@@ -44,6 +46,10 @@ EPOCH_STEP = 1 << 16
 CACHE_SETS_MAX = 131_072
 CACHE_SET_BYTES = 64
 CACHE_WAYS = 2
+
+_LOW32, _LOW64 = (1 << 32) - 1, (1 << 64) - 1
+_MAPPED = 0xFFFF
+"""What stands before an IPv4 address in an IPv6 address of the same meaning. RFC 4291 section 2.5.5.2."""
 
 
 class RealFlag(IntFlag):
@@ -112,23 +118,37 @@ def dtype(layout: Layout, wire: Collection[str]) -> np.dtype[Any]:
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": layout["size"]})
 
 
+def words(address: Address) -> tuple[int, int]:
+    """An address as rows of `reals` and `services` hold it: its high and its low 64 bits, IPv4's mapped into IPv6."""
+    number = int(address) if address.version == 6 else _MAPPED << 32 | int(address)
+    return number >> 64, number & _LOW64
+
+
+def address_of(pair: Sequence[int] | Array) -> Address:
+    """The inverse of `words`."""
+    high, low = int(pair[0]), int(pair[1])
+    if high == 0 and low >> 32 == _MAPPED:
+        return IPv4Address(low & _LOW32)
+    return IPv6Address(high << 64 | low)
+
+
 def connection_rows(keys: Array, values: Array, reals: Array, now_t: int) -> Rows:
-    """Rows of the exchange format from entries of the connection table; reals: all rows of that map."""
-    return _rows(keys, reals["address"][values["real"] % len(reals)], values["state"], values["last_seen_t"], now_t)
+    """Rows of the exchange format from entries of a connection table, or from keys and values of the ring's records.
 
-
-def event_rows(events: Array, now_t: int) -> Rows:
-    """Rows of the exchange format from records of the ring."""
-    return _rows(events["key"], events["address"], events["state"], events["last_seen_t"], now_t)
-
-
-def _rows(keys: Array, addresses: Array, states: Array, last_seen_t: Array, now_t: int) -> Rows:
-    rows = np.empty(len(keys), CONNECTION)
+    reals: all rows of that map.
+    """
+    addresses = reals["address"][values["real"] % len(reals)].astype(np.uint64)
+    rows = np.empty(len(keys), CONNECTION6 if keys["client"].ndim > 1 else CONNECTION)
     for name in ("client", "virtual", "client_port", "virtual_port", "protocol"):
         rows[name] = keys[name]
-    rows["real"] = np.where(addresses == int(LOCAL), 0, addresses)
-    rows["state"] = states
-    rows["idle_s"] = np.minimum(seconds(age_t(last_seen_t, now_t)), 65_535)
+    if rows.dtype == CONNECTION6:
+        addresses[(addresses == words(LOCAL6)).all(axis=1)] = 0
+        rows["real"] = addresses
+    else:
+        numbers = addresses[:, 1] & _LOW32
+        rows["real"] = np.where(numbers == int(LOCAL), 0, numbers)
+    rows["state"] = values["state"]
+    rows["idle_s"] = np.minimum(seconds(age_t(values["last_seen_t"], now_t)), 65_535)
     return rows
 
 
@@ -138,5 +158,5 @@ def age_t(last_seen_t: Array, now_t: int) -> Array:
 
 
 def service_codes(addresses: Array, ports: Array, protocols: Array) -> Array:
-    """One sortable number for each (address, port, protocol)."""
+    """One sortable number for each (address, port, protocol). addresses: as 32 bits."""
     return (addresses.astype(np.uint64) << np.uint64(24)) | (ports.astype(np.uint64) << np.uint64(8)) | protocols

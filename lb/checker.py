@@ -16,10 +16,10 @@ import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 import structlog
 
+from lb.addresses import Address
 from lb.health import Health, Outcome, State, step
 from lb.model import format_duration
 from lb.probes import NotAskedError, Target, ask, open_tools
@@ -27,7 +27,7 @@ from lb.service import ServiceKey
 
 log = structlog.get_logger(__name__)
 
-TargetKey = tuple[ServiceKey, IPv4Address]
+TargetKey = tuple[ServiceKey, Address]
 
 FIRST_SPACING_S = 0.001
 """First checks start within this times the number of new targets: at once for a few, no avalanche for thousands."""

@@ -7,11 +7,11 @@ bytes ──decode──→ text ──lb.syntax──→ values ──lb.shapes
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from ipaddress import IPv4Address
 from pathlib import Path as FilePath
 from typing import NamedTuple
 
 from lb import advice, positions, rules, shapes, syntax
+from lb.addresses import Address
 from lb.errors import ConfigError, Problem, UsageError
 from lb.model import Cluster, Node
 from lb.positions import Finding, Path
@@ -49,7 +49,7 @@ def examine(path: str | FilePath, *advisers: Adviser) -> Examined:
     return Examined(cluster, tuple(sorted(_problems(text, found))))
 
 
-def which_node(cluster: Cluster, asked: str | None, hostname: str, addresses: Iterable[IPv4Address]) -> Node:
+def which_node(cluster: Cluster, asked: str | None, hostname: str, addresses: Iterable[Address]) -> Node:
     """Which director this machine is: the one asked for, else by host name, else by address.
 
     hostname: as `uname -n`, with or without domain. addresses: of this machine. Raises UsageError.

@@ -1,5 +1,5 @@
 """The connection table's exchange format: one numpy row a connection, the same in the data plane's snapshots,
-its events and the sync stream.
+its events and the sync stream. An array holds connections of one family.
 
 Numbers are in host order inside the process. A row names its virtual and its real by address, never by an index of
 this node, so that rows mean the same on every director.
@@ -27,8 +27,22 @@ CONNECTION = np.dtype(
 """client, virtual, real: IPv4 addresses as integers (real 0: this director itself); ports; protocol: 6 or 17;
 state: a value of `lb.tcp.State`; idle_s: whole seconds since its last packet, at most 65535. 20 bytes, no padding."""
 
+CONNECTION6 = np.dtype(
+    [
+        ("client", "u8", 2),
+        ("virtual", "u8", 2),
+        ("real", "u8", 2),
+        ("client_port", "u2"),
+        ("virtual_port", "u2"),
+        ("protocol", "u1"),
+        ("state", "u1"),
+        ("idle_s", "u2"),
+    ]
+)
+"""The same for IPv6: each address is its high and its low 64 bits. 56 bytes, no padding."""
+
 Rows = npt.NDArray[Any]
-"""A one-dimensional array of CONNECTION."""
+"""A one-dimensional array of CONNECTION or of CONNECTION6."""
 
 
 def empty() -> Rows:

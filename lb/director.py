@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 import structlog
@@ -24,6 +23,7 @@ import structlog
 from ha import authkeys
 from ha.failover import Failover
 from lb import plan, state, status
+from lb.addresses import Address, Interface
 from lb.checker import Checker
 from lb.connections import Rows
 from lb.datapath import DataPath
@@ -128,7 +128,7 @@ class Director:
     def _on_health(self, target: Target, health: Health) -> None:  # noqa: ARG002
         self._changed.set()
 
-    def _on_neighbour(self, address: IPv4Address, mac: bytes | None) -> None:
+    def _on_neighbour(self, address: Address, mac: bytes | None) -> None:
         log.info("neighbour", address=str(address), mac=mac.hex(":") if mac else None)
         self._changed.set()
 
@@ -140,7 +140,7 @@ class Director:
         else:
             log.info("the interface is up", interface=self._interface)
 
-    def _on_address_lost(self, address: IPv4Interface) -> None:
+    def _on_address_lost(self, address: Interface) -> None:
         if self._ownership:
             self._ownership.lost(address)
 
@@ -283,7 +283,7 @@ class Director:
         health = self._checker.health(target)
         return health is not None and health.state == "up"
 
-    def _wanted_neighbours(self) -> set[IPv4Address]:
+    def _wanted_neighbours(self) -> set[Address]:
         """Reals, and the directors that may have to be asked about connections."""
         peers = self.cluster.peers_of(self.node.name)
         return {*plan.neighbours(self.cluster), *(peer.address for peer in peers)}

@@ -15,7 +15,7 @@ from typing import Annotated
 import regex
 from pydantic import AfterValidator, BeforeValidator
 
-from lb import catalog
+from lb import addresses, catalog
 from lb.catalog import Word
 from lb.wording import refuse_word, show
 
@@ -184,7 +184,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 """Seconds, 0 to a year."""
 Span = Annotated[Duration, AfterValidator(_longer_than_nothing)]
 """Seconds, a millisecond to a year."""
-Address = Annotated[IPv4Address, BeforeValidator(parse_address)]
+Address = Annotated[addresses.Address, BeforeValidator(parse_address)]
 Port = Annotated[int, within(1, 65535)]
 Weight = Annotated[int, within(0, 65535)]
 StatusCode = Annotated[int, within(100, 599)]

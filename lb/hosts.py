@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
+from lb.addresses import Address
 from lb.model import Cluster, Endpoint, Real, Virtual
 from lb.positions import Finding, Path
 from lb.service import LOCAL
@@ -36,14 +37,14 @@ def _claim(names: dict[str, tuple[object, Path]], name: str, owner: object, plac
 
 def addresses(cluster: Cluster) -> Iterator[Finding]:
     """Every address is one host's, and the virtual addresses nobody's but the active director's."""
-    nodes: dict[IPv4Address, Path] = {}
+    nodes: dict[Address, Path] = {}
     for n, node in enumerate(cluster.nodes):
         place: Path = ("node", n, "address")
         if node.address in nodes:
             message = f"{node.address} is already {show_path(nodes[node.address])}; each director has its own"
             yield Finding((place, nodes[node.address]), message)
         nodes.setdefault(node.address, place)
-    reals: dict[IPv4Address, Path] = {}
+    reals: dict[Address, Path] = {}
     for parent, real in _reals(cluster):
         place = (*parent, "address")
         reals.setdefault(real.address, place)
@@ -66,7 +67,7 @@ def addresses(cluster: Cluster) -> Iterator[Finding]:
 
 def unicast(cluster: Cluster) -> Iterator[Finding]:
     """Hosts have unicast addresses. 127.0.0.1 means something as fallback only."""
-    hosts: list[tuple[Path, IPv4Address]] = []
+    hosts: list[tuple[Path, Address]] = []
     hosts += ((("node", n, "address"), node.address) for n, node in enumerate(cluster.nodes))
     hosts += ((("ha", "ping", n), address) for n, address in enumerate(cluster.ha.ping))
     hosts += ((("virtual", v, "address"), virtual.address) for v, virtual in enumerate(cluster.virtuals))
@@ -79,7 +80,7 @@ def unicast(cluster: Cluster) -> Iterator[Finding]:
             yield Finding((place,), f"{address} is {kind}; write the address of one host{hint}")
 
 
-def _not_unicast(address: IPv4Address) -> str:
+def _not_unicast(address: Address) -> str:
     """What kind of address it is instead; empty for an ordinary one."""
     if int(address) >> 24 == 0:
         return "an unspecified address"

@@ -7,7 +7,6 @@ wrote them as. DESIGN section 2 names every key. What one value alone may be is 
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -138,7 +137,7 @@ class Virtual(_Frozen):
         return self.protocol if self.check.type == "connect" else "tcp"
 
     @property
-    def hosts(self) -> tuple[IPv4Address, ...]:
+    def hosts(self) -> tuple[Address, ...]:
         """Who answers its clients: the reals, and a fallback that is not the director itself."""
         reals = tuple(real.address for real in self.reals)
         fallback = self.fallback
@@ -172,7 +171,7 @@ class Cluster(_Frozen):
         return node.interface or self.cluster.interface
 
     @property
-    def addresses(self) -> tuple[IPv4Address, ...]:
+    def addresses(self) -> tuple[Address, ...]:
         """The virtual addresses, each once, in the file's order."""
         return tuple(dict.fromkeys(v.address for v in self.virtuals))
 

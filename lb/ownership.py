@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Interface
 from typing import Final
 
 import structlog
 
 from ha.rivals import Holder, Rivals
 from ha.takeover import Announcer
+from lb.addresses import Address, Interface
 from lb.datapath import DataPath
 from lb.model import Cluster
 from lb.netif import Neighbours, add_address, remove_address
@@ -120,7 +120,7 @@ class Ownership:
         if added:
             self.announce()
 
-    def lost(self, address: IPv4Interface) -> None:
+    def lost(self, address: Interface) -> None:
         """The interface has lost an address; it is put back if it ought to be there."""
         if self._owns and address.ip in self._cluster.addresses:
             log.warning("somebody removed a virtual address: putting it back", address=str(address.ip))
@@ -135,7 +135,7 @@ class Ownership:
         held = _held_by(self._rivals.rival)
         return [f"{held} too"] if held else []
 
-    def _on_rival(self, address: IPv4Address, mac: bytes) -> None:
+    def _on_rival(self, address: Address, mac: bytes) -> None:
         log.warning("another host claims a virtual address: announcing it", address=str(address), mac=mac.hex(":"))
         self._announcer.announce(self._cluster.addresses)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
 
+from lb.addresses import Address
 from lb.errors import UsageError
 from lb.model import Cluster, Endpoint, Real, Virtual
 from lb.service import LOCAL, PROTOCOL_NUMBERS, Destination, Service, ServiceKey
 
-Target = tuple[ServiceKey, IPv4Address]
+Target = tuple[ServiceKey, Address]
 """One real of one virtual."""
 
 
@@ -52,7 +52,7 @@ def desired(
     cluster: Cluster,
     up: Callable[[Target], bool],
     overrides: Overrides,
-    mac_of: Callable[[IPv4Address], bytes | None],
+    mac_of: Callable[[Address], bytes | None],
 ) -> tuple[Service, ...]:
     """The services that the packet path should hold now, in the file's order.
 
@@ -65,7 +65,7 @@ def _service(
     virtual: Virtual,
     up: Callable[[Target], bool],
     overrides: Overrides,
-    mac_of: Callable[[IPv4Address], bytes | None],
+    mac_of: Callable[[Address], bytes | None],
 ) -> Service:
     key = service_key(virtual)
 
@@ -77,7 +77,7 @@ def _service(
     return Service(key, virtual.scheduler, tuple(map(destination, virtual.reals)), _fallback(virtual.fallback, mac_of))
 
 
-def _fallback(endpoint: Endpoint | None, mac_of: Callable[[IPv4Address], bytes | None]) -> Destination | None:
+def _fallback(endpoint: Endpoint | None, mac_of: Callable[[Address], bytes | None]) -> Destination | None:
     if endpoint is None:
         return None
     if endpoint.address.is_loopback:
@@ -85,7 +85,7 @@ def _fallback(endpoint: Endpoint | None, mac_of: Callable[[IPv4Address], bytes |
     return Destination(endpoint.address, 1, mac_of(endpoint.address))
 
 
-def neighbours(cluster: Cluster) -> frozenset[IPv4Address]:
+def neighbours(cluster: Cluster) -> frozenset[Address]:
     """The addresses whose MACs the packet path needs."""
     reals = {real.address for virtual in cluster.virtuals for real in virtual.reals}
     fallbacks = {v.fallback.address for v in cluster.virtuals if v.fallback}

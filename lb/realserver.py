@@ -17,6 +17,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from lb import namespaces
+from lb.addresses import Address
 from lb.errors import UsageError
 from lb.model import Cluster, Virtual
 from lb.netif import add_address, addresses, remove_address, sysctl
@@ -47,7 +48,7 @@ class Record:
     addresses: list[str] = field(default_factory=list)
 
 
-def served(cluster: Cluster, local: Iterable[IPv4Address]) -> tuple[Virtual, ...]:
+def served(cluster: Cluster, local: Iterable[Address]) -> tuple[Virtual, ...]:
     """The virtuals that a host with these addresses is a real of, in the file's order.
 
     Raises UsageError, which lists the reals, if there is none.
@@ -69,7 +70,7 @@ class Needs:
     """What this host must have as a real. sysctls: setting and value; addresses: to be on lo."""
 
     sysctls: dict[str, str]
-    addresses: tuple[IPv4Address, ...]
+    addresses: tuple[Address, ...]
 
 
 def needs(cluster: Cluster) -> Needs:
@@ -104,7 +105,7 @@ def status(cluster: Cluster) -> tuple[Item, ...]:
     )
 
 
-def _addresses_on_lo() -> set[IPv4Address]:
+def _addresses_on_lo() -> set[Address]:
     return {address.ip for name, address in addresses() if name == "lo"}
 
 

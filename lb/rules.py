@@ -7,9 +7,9 @@ that, and is dropped (see `lb.config`). The first place is where it is reported.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
 
 from lb import hosts
+from lb.addresses import Address
 from lb.model import Cluster, format_duration
 from lb.positions import Finding, Path
 from lb.wording import did_you_mean, show
@@ -45,7 +45,7 @@ def _virtuals(cluster: Cluster) -> Iterator[Finding]:
                 f"{virtual.protocol} {virtual.address}:{virtual.port} is already virtual[{first}]; "
                 "put all its reals there",
             )
-        reals: dict[IPv4Address, int] = {}
+        reals: dict[Address, int] = {}
         for r, real in enumerate(virtual.reals):
             if reals.setdefault(real.address, r) != r:
                 first = reals[real.address]
@@ -95,7 +95,7 @@ def _ha_roles(cluster: Cluster) -> Iterator[Finding]:
 
 
 def _ping(cluster: Cluster) -> Iterator[Finding]:
-    seen: dict[IPv4Address, int] = {}
+    seen: dict[Address, int] = {}
     virtuals = {virtual.address: ("virtual", v, "address") for v, virtual in enumerate(cluster.virtuals)}
     for n, address in enumerate(cluster.ha.ping):
         place: Path = ("ha", "ping", n)

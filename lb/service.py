@@ -7,11 +7,14 @@ the kernel's maps agree with them and reads them back.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
+from lb.addresses import Address, with_port
+
 LOCAL = IPv4Address("127.0.0.1")
-"""The destination that is this director itself."""
+LOCAL6 = IPv6Address("::1")
+"""The destination that is this director itself, for services of each family."""
 
 PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
@@ -20,12 +23,12 @@ PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 class ServiceKey(NamedTuple):
     """Which packets. port 0: every port of the address. protocol: 6 or 17."""
 
-    address: IPv4Address
+    address: Address
     port: int
     protocol: int
 
     def __str__(self) -> str:
-        return f"{PROTOCOL_NAMES.get(self.protocol, self.protocol)} {self.address}:{self.port}"
+        return f"{PROTOCOL_NAMES.get(self.protocol, self.protocol)} {with_port(self.address, self.port)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Destination:
     its places and no client of another real moves. None: the weight, at least 1.
     """
 
-    address: IPv4Address
+    address: Address
     weight: int
     mac: bytes | None = None
     share: int | None = None

@@ -7,13 +7,13 @@ cannot be read is set aside with a warning: memory is a help, never a reason not
 from __future__ import annotations
 
 import os
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Literal
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lb.addresses import Address
 from lb.plan import Override, Target
 from lb.service import ServiceKey
 
@@ -25,10 +25,10 @@ HealthWord = Literal["unknown", "up", "down"]
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    address: IPv4Address
+    address: Address
     port: int
     protocol: int
-    real: IPv4Address
+    real: Address
     weight: int | None = None
     drained: bool = False
     health: HealthWord = "unknown"

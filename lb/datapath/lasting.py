@@ -74,11 +74,15 @@ class Lasting(View):
         wanted = opened.empty(opened.info.max_entries)
         for row, service, active in zip(wanted, services, fallback_active, strict=False):
             key = service.key
-            row["virtual"], row["virtual_port"], row["protocol"] = int(key.address), key.port, key.protocol
+            row["virtual"], row["virtual_port"], row["protocol"] = abi.words(key.address), key.port, key.protocol
             row["flags"] = ServiceFlag.USED | (ServiceFlag.FALLBACK_ACTIVE if active else 0)
             row["scheduler"] = np.frombuffer(service.scheduler.encode().ljust(8, b"\0"), np.uint8)
         changed = np.flatnonzero(wanted != opened.read())
         opened.update(changed, wanted[changed])
+
+    def rows_of(self, events: Array) -> Rows:
+        """Records of the ring in the exchange format; no row of `reals` is freed while an event names it."""
+        return abi.connection_rows(events["key"], events, self._reals, self.now_t())
 
     def renew_lease(self, seconds: float) -> None:
         """Let the kernel answer for the virtual addresses so long from now on; 0 ends it at once."""

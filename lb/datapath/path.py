@@ -7,11 +7,11 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
-from ipaddress import IPv4Address
 
 import structlog
 
 from lb import abi, bpf
+from lb.addresses import Address
 from lb.connections import Rows, empty
 from lb.datapath import pins, source
 from lb.datapath.attach import Attachment, interface_index, interface_mac
@@ -218,7 +218,9 @@ class DataPath:
 
     def read_events(self) -> Rows:
         """The connections that opened, changed state or were refreshed, oldest first; each is told once."""
-        return abi.event_rows(self._ring.read(), View.now_t()) if self._ring else empty()
+        if self._ring is None:
+            return empty()
+        return self._maps().rows_of(self._ring.read())
 
     def renew_lease(self, seconds: float) -> None:
         """Let the kernel answer for the virtual addresses so long from now on; 0 ends it at once."""
@@ -240,7 +242,7 @@ class DataPath:
         """See `View.counters`."""
         return self._maps().counters()
 
-    def totals(self) -> dict[tuple[ServiceKey, IPv4Address], Totals]:
+    def totals(self) -> dict[tuple[ServiceKey, Address], Totals]:
         """See `View.totals`."""
         return self._maps().totals()
 

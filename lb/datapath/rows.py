@@ -7,18 +7,20 @@ leaves its service is retired, revived if it comes back, and its index is free a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lb.abi import REALS_MAX, RealFlag, service_codes
-from lb.connections import Rows
+from lb.abi import REALS_MAX, RealFlag, address_of, service_codes, words
+from lb.addresses import Address
+from lb.connections import CONNECTION6, Rows
 from lb.errors import DataPathError
-from lb.service import LOCAL, Destination, Service, ServiceKey
+from lb.service import LOCAL, LOCAL6, Destination, Service, ServiceKey
 
 Array = npt.NDArray[Any]
+
+_LOW32 = 0xFFFF_FFFF
 
 Placement = tuple[int, ...]
 """The indices of a service's destinations in order, then that of its fallback if it has one."""
@@ -36,7 +38,7 @@ def place(rows: Array, services: Sequence[Service]) -> tuple[Array, list[Placeme
     for service in services:
         placement = []
         for destination, flag in _members(service):
-            identity = (service.key, int(destination.address))
+            identity = (service.key, destination.address)
             if identity not in known:
                 known[identity] = _next(free)
             index = known[identity]
@@ -69,24 +71,58 @@ def release(rows: Array, indices: Array) -> Array:
 
 def find(rows: Array, connections: Rows) -> Array:
     """The index of each connection's real, -1 where it has no row. As packets do, exact ports go before port 0."""
-    used = np.flatnonzero(rows["flags"])
-    codes, ordinals = np.unique(_codes(rows[used]), return_inverse=True)
-    identities = ordinals.astype(np.uint64) << np.uint64(32) | rows["address"][used]
+    is_ipv6 = connections.dtype == CONNECTION6
+    used = np.flatnonzero((rows["flags"] != 0) & (_is_ipv6(rows["virtual"]) == is_ipv6))
+    virtuals, reals, wanted_virtuals, wanted_reals = (_numbers6 if is_ipv6 else _numbers4)(rows[used], connections)
+    codes, ordinals = np.unique(
+        service_codes(virtuals, rows["virtual_port"][used], rows["protocol"][used]), return_inverse=True
+    )
+    identities = ordinals.astype(np.uint64) << np.uint64(32) | reals
     order = np.argsort(identities)
     found = np.full(len(connections), -1, np.int64)
-    addresses = np.where(connections["real"] == 0, int(LOCAL), connections["real"]).astype(np.uint64)
     for ports in (np.zeros_like(connections["virtual_port"]), connections["virtual_port"]):
-        wanted = service_codes(connections["virtual"], ports, connections["protocol"])
+        wanted = service_codes(wanted_virtuals, ports, connections["protocol"])
         ordinal, is_service = _search(codes, wanted)
-        place, is_real = _search(identities[order], ordinal.astype(np.uint64) << np.uint64(32) | addresses)
+        place, is_real = _search(identities[order], ordinal.astype(np.uint64) << np.uint64(32) | wanted_reals)
         hits = is_service & is_real
         found[hits] = used[order[place[hits]]]
     return found
 
 
+def _is_ipv6(addresses: Array) -> Array:
+    """Which of these words are no IPv4 addresses?"""
+    mapped: Array = (addresses[:, 0] != 0) | (addresses[:, 1] >> np.uint64(32) != words(LOCAL)[1] >> 32)
+    return mapped
+
+
+def _numbers4(rows: Array, connections: Rows) -> tuple[Array, Array, Array, Array]:
+    """Virtuals and reals of the rows, then of the connections: each address as a number of 32 bits."""
+    low = [(rows[name][:, 1] & np.uint64(_LOW32)).astype(np.uint64) for name in ("virtual", "address")]
+    reals = np.where(connections["real"] == 0, int(LOCAL), connections["real"]).astype(np.uint64)
+    return low[0], low[1], connections["virtual"], reals
+
+
+def _numbers6(rows: Array, connections: Rows) -> tuple[Array, Array, Array, Array]:
+    """The same for IPv6: the address's place among those of the rows; _LOW32 if it is none of them."""
+    known = np.unique(np.concatenate([rows["virtual"], rows["address"]]).astype(np.uint64), axis=0)
+    highs, ordinals = np.unique(known[:, 0], return_inverse=True)
+    lows = np.unique(known[:, 1])
+    codes = ordinals.astype(np.uint64) << np.uint64(32) | np.searchsorted(lows, known[:, 1]).astype(np.uint64)
+
+    def number(addresses: Array) -> Array:
+        high, is_high = _search(highs, addresses[:, 0].astype(np.uint64))
+        low, is_low = _search(lows, addresses[:, 1].astype(np.uint64))
+        place, is_known = _search(codes, high.astype(np.uint64) << np.uint64(32) | low.astype(np.uint64))
+        return np.where(is_high & is_low & is_known, place, _LOW32).astype(np.uint64)
+
+    reals = connections["real"].copy()
+    reals[(reals == 0).all(axis=1)] = words(LOCAL6)
+    return number(rows["virtual"]), number(rows["address"]), number(connections["virtual"]), number(reals)
+
+
 def key_of(row: Any) -> ServiceKey:
     """The service of a row of `reals` or `services`."""
-    return ServiceKey(IPv4Address(int(row["virtual"])), int(row["virtual_port"]), int(row["protocol"]))
+    return ServiceKey(address_of(row["virtual"]), int(row["virtual_port"]), int(row["protocol"]))
 
 
 def _search(sorted_values: Array, wanted: Array) -> tuple[Array, Array]:
@@ -97,16 +133,12 @@ def _search(sorted_values: Array, wanted: Array) -> tuple[Array, Array]:
     return places, sorted_values[places] == wanted
 
 
-def _codes(rows: Array) -> Array:
-    return service_codes(rows["virtual"], rows["virtual_port"], rows["protocol"])
-
-
 def _used(rows: Array) -> Iterable[tuple[int, Any]]:
     return ((index, rows[index]) for index in np.flatnonzero(rows["flags"]).tolist())
 
 
-def _identity(row: Any) -> tuple[ServiceKey, int]:
-    return key_of(row), int(row["address"])
+def _identity(row: Any) -> tuple[ServiceKey, Address]:
+    return key_of(row), address_of(row["address"])
 
 
 def _members(service: Service) -> Iterable[tuple[Destination, RealFlag]]:
@@ -130,7 +162,7 @@ def _fill(rows: Array, index: int, key: ServiceKey, destination: Destination, fl
         flags |= RealFlag.LOCAL
     if destination.mac is not None:
         flags |= RealFlag.RESOLVED
-    mac = tuple(destination.mac or bytes(6))
     rows[index] = (
-        int(destination.address), int(key.address), key.port, key.protocol, flags, mac, destination.weight, 0,
+        tuple(destination.mac or bytes(6)), destination.weight, flags, key.protocol, key.port, 0,
+        words(destination.address), words(key.address),
     )  # fmt: skip

@@ -21,7 +21,7 @@ from lb.service import ServiceKey
 from lb.tcp import State
 
 _INCLUDE = re.compile(r'#include "(\w+\.h)"')
-_WIRE_FIELD = re.compile(r"^\t__be(?:16|32) (\w+)[;[]", re.MULTILINE)
+_WIRE_FIELD = re.compile(r"^\t__be(?:16|32|64) (\w+)[;[]", re.MULTILINE)
 _PROTOCOL_BITS = {6: 1, 17: 2}
 
 SEED_BYTES = 32

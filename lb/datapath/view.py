@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from lb import abi, bpf, tcp
 from lb.abi import RealFlag, ServiceFlag
+from lb.addresses import Address
 from lb.bpf import Map
 from lb.connections import Rows, empty
 from lb.datapath import pins
@@ -45,7 +45,7 @@ class Totals(NamedTuple):
 class HeldDestination:
     """A real of a service. active, inactive: connections as IPVS counts them; the rest: totals since it was added."""
 
-    address: IPv4Address
+    address: Address
     local: bool
     mac: bytes | None
     weight: int
@@ -132,7 +132,7 @@ class View:
             row = reals[index]
             flags = RealFlag(int(row["flags"]))
             return HeldDestination(
-                address=IPv4Address(int(row["address"])),
+                address=abi.address_of(row["address"]),
                 local=RealFlag.LOCAL in flags,
                 mac=row["mac"].tobytes() if RealFlag.RESOLVED in flags else None,
                 weight=int(row["weight"]),
@@ -173,13 +173,13 @@ class View:
         received = sum(count for name, count in counted.items() if name != "events_lost")
         return {"rx_packets": received, **counted}
 
-    def totals(self) -> dict[tuple[ServiceKey, IPv4Address], Totals]:
+    def totals(self) -> dict[tuple[ServiceKey, Address], Totals]:
         """What each real got since it was added, by service and address. Cheap: the connections are not read."""
         reals = self.maps["reals"].read()
         used = np.flatnonzero(reals["flags"])
         stats = self.maps["real_stats"].read()
         columns = [stats[name][used].sum(axis=1).tolist() for name in Totals._fields]
-        keys = [(key_of(row), IPv4Address(int(row["address"]))) for row in reals[used]]
+        keys = [(key_of(row), abi.address_of(row["address"])) for row in reals[used]]
         return dict(zip(keys, map(Totals, *columns), strict=True))
 
     def count(self) -> Count:

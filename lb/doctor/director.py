@@ -7,10 +7,10 @@ import resource
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from lb import plan, rundir
+from lb.addresses import Address, Interface, Network
 from lb.doctor.drivers import NATIVE, driver_of
 from lb.doctor.listeners import listens
 from lb.doctor.verdict import Verdict, fail, ok, warn
@@ -60,7 +60,7 @@ def look_at_address(site: Site) -> Iterator[Verdict]:
     yield judge_address(site.node, site.interface, addresses())
 
 
-def judge_address(node: Node, interface: str, here: Sequence[tuple[str, IPv4Interface]]) -> Verdict:
+def judge_address(node: Node, interface: str, here: Sequence[tuple[str, Interface]]) -> Verdict:
     """here: this host's addresses and their interfaces."""
     holders = {name for name, address in here if address.ip == node.address}
     if interface in holders:
@@ -115,7 +115,7 @@ def look_at_segment(site: Site) -> Iterator[Verdict]:
 
 
 def judge_segment(
-    interface: str, networks: list[IPv4Network], reals: Sequence[IPv4Address], virtuals: Sequence[IPv4Address]
+    interface: str, networks: list[Network], reals: Sequence[Address], virtuals: Sequence[Address]
 ) -> Iterator[Verdict]:
     """networks: those of the interface's addresses."""
     known = ", ".join(map(str, networks)) or "no network"
@@ -142,7 +142,7 @@ def look_at_virtuals(site: Site) -> Iterator[Verdict]:
 
 
 def judge_virtuals(
-    interface: str, virtuals: Sequence[IPv4Address], here: Sequence[tuple[str, IPv4Interface]], running: bool
+    interface: str, virtuals: Sequence[Address], here: Sequence[tuple[str, Interface]], running: bool
 ) -> Iterator[Verdict]:
     """A virtual address belongs to the active director's interface and, on a director, nowhere else."""
     held = [(name, address.ip) for name, address in here if address.ip in virtuals]

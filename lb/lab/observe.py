@@ -13,10 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from types import TracebackType
 from typing import Any
 
+from lb.addresses import Address
 from lb.errors import LabError
 from lb.lab.webserver import DOWNLOAD_BYTES
 
@@ -123,7 +123,7 @@ class Traffic:
 
     seen: Seen
 
-    def __init__(self, virtual: IPv4Address | str, seconds: float = 6.0) -> None:
+    def __init__(self, virtual: Address | str, seconds: float = 6.0) -> None:
         self._virtual = str(virtual)
         self._seconds = seconds
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import regex
 from pydantic import BaseModel, ConfigDict
 
+from lb.addresses import Address, Network
 from lb.errors import LabError
 from lb.model import Check, Cluster, Virtual
 
@@ -61,7 +62,7 @@ class Host(_Value):
     name: str
     kind: Literal["client", "director", "real"]
     interface: str
-    addresses: tuple[IPv4Address, ...]
+    addresses: tuple[Address, ...]
     servers: tuple[Server, ...] = ()
     udp_ports: tuple[int, ...] = ()
 
@@ -81,7 +82,7 @@ class Topology(_Value):
 
     cluster: str
     switch: str
-    networks: tuple[IPv4Network, ...]
+    networks: tuple[Network, ...]
     hosts: tuple[Host, ...]
 
     def host(self, name: str) -> Host:
@@ -158,12 +159,12 @@ def _unique(name: str, taken: set[str]) -> str:
     return free
 
 
-def _real_names(cluster: Cluster, taken: set[str]) -> dict[IPv4Address, str]:
+def _real_names(cluster: Cluster, taken: set[str]) -> dict[Address, str]:
     """Every real's and fallback host's name: the file's own, else of its first appearance."""
     reals = [(virtual, real) for virtual in cluster.virtuals for real in virtual.reals]
     given = {real.address: real.name for _, real in reversed(reals) if real.name}
     taken.update(given.values())
-    names: dict[IPv4Address, str] = {}
+    names: dict[Address, str] = {}
     for virtual, real in reals:
         if real.address not in names:
             names[real.address] = given.get(real.address) or _unique(virtual.real_name(real), taken)
@@ -174,18 +175,18 @@ def _real_names(cluster: Cluster, taken: set[str]) -> dict[IPv4Address, str]:
     return names
 
 
-def covering(addresses: Iterable[IPv4Address]) -> tuple[IPv4Network, ...]:
+def covering(addresses: Iterable[Address]) -> tuple[Network, ...]:
     """The smallest networks, from /24 to /8, that hold all these: one for each first byte that occurs.
 
     In its network an address is a host's, neither the network's own number nor its broadcast (except for a /8's).
     """
-    groups: dict[int, list[IPv4Address]] = {}
+    groups: dict[int, list[Address]] = {}
     for address in sorted(addresses):
         groups.setdefault(address.packed[0], []).append(address)
     return tuple(_around(group[0], group[-1]) for group in groups.values())
 
 
-def _around(low: IPv4Address, high: IPv4Address) -> IPv4Network:
+def _around(low: Address, high: Address) -> Network:
     network = IPv4Network((low, NARROWEST_PREFIX), strict=False)
     while network.prefixlen > WIDEST_PREFIX:
         if high in network and network.network_address != low and network.broadcast_address != high:
@@ -194,7 +195,7 @@ def _around(low: IPv4Address, high: IPv4Address) -> IPv4Network:
     return network
 
 
-def _free_address(near: IPv4Address, used: set[IPv4Address]) -> IPv4Address:
+def _free_address(near: Address, used: set[Address]) -> Address:
     """The highest address that nobody has in the /24 of a director, which its network includes."""
     block = IPv4Network((near, NARROWEST_PREFIX), strict=False)
     free = (address for address in reversed(list(block.hosts())) if address not in used)

@@ -6,13 +6,14 @@ import errno
 import os
 import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOWER_UP, IFF_UP, ifinfmsg
 
+from lb.addresses import Address, Interface
 from lb.errors import NetworkError
 from lb.netif.rtnl import Message, Rtnl
 
@@ -64,13 +65,13 @@ def link(name: str) -> Link:
     return link_of(message)
 
 
-def interface_of(message: Message) -> IPv4Interface:
+def interface_of(message: Message) -> Interface:
     """The address that an RTM_NEWADDR message is about."""
     local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
     return IPv4Interface(f"{local}/{message['prefixlen']}")
 
 
-def addresses() -> list[tuple[str, IPv4Interface]]:
+def addresses() -> list[tuple[str, Interface]]:
     """Every IPv4 address here with the name of its interface."""
     names = dict(socket.if_nameindex())
     with Rtnl() as rtnl:
@@ -78,23 +79,23 @@ def addresses() -> list[tuple[str, IPv4Interface]]:
     return [(names[m["index"]], interface_of(m)) for m in answer if m["index"] in names]
 
 
-def own_addresses() -> set[IPv4Address]:
+def own_addresses() -> set[Address]:
     """Every IPv4 address of this host."""
     return {address.ip for _, address in addresses()}
 
 
-def addresses_on(name: str) -> list[IPv4Interface]:
+def addresses_on(name: str) -> list[Interface]:
     """The IPv4 addresses of one interface."""
     return [address for holder, address in addresses() if holder == name]
 
 
-def add_address(name: str, address: IPv4Address, prefix: int = 32) -> None:
+def add_address(name: str, address: Address, prefix: int = 32) -> None:
     """Give an interface an address; nothing happens if it has it already. Raises NetworkError."""
     index = link(name).index
     _change(RTM_NEWADDR, index, address, prefix, harmless=errno.EEXIST, failure=f"add to {name}")
 
 
-def remove_address(name: str, address: IPv4Address, prefix: int = 32) -> None:
+def remove_address(name: str, address: Address, prefix: int = 32) -> None:
     """Take an address from an interface; nothing happens if either is not there. Raises NetworkError."""
     try:
         index = link(name).index
@@ -103,7 +104,7 @@ def remove_address(name: str, address: IPv4Address, prefix: int = 32) -> None:
     _change(RTM_DELADDR, index, address, prefix, harmless=errno.EADDRNOTAVAIL, failure=f"remove from {name}")
 
 
-def _change(number: int, index: int, address: IPv4Address, prefix: int, harmless: int, failure: str) -> None:
+def _change(number: int, index: int, address: Address, prefix: int, harmless: int, failure: str) -> None:
     flags = NLM_F_CREATE | NLM_F_EXCL if number == RTM_NEWADDR else 0
     fields = {"family": socket.AF_INET, "index": index, "prefixlen": prefix}
     attrs = {"IFA_LOCAL": str(address), "IFA_ADDRESS": str(address)}

@@ -28,6 +28,7 @@ from pyroute2.netlink.rtnl.ndmsg import (
     ndmsg,
 )
 
+from lb.addresses import Address
 from lb.netif.links import link, mac_bytes
 from lb.netif.rtnl import Listener, Message, Rtnl, encode
 
@@ -46,11 +47,11 @@ class Neighbours:
     never called with None and never for an address that is not wanted; it may be called from inside `want`.
     """
 
-    def __init__(self, interface: str, on_change: Callable[[IPv4Address, bytes], None]) -> None:
+    def __init__(self, interface: str, on_change: Callable[[Address, bytes], None]) -> None:
         self._interface = interface
         self._on_change = on_change
-        self._macs: dict[IPv4Address, bytes | None] = {}
-        self._unresolved: dict[IPv4Address, None] = {}  # an ordered set: all get their turn
+        self._macs: dict[Address, bytes | None] = {}
+        self._unresolved: dict[Address, None] = {}  # an ordered set: all get their turn
         self._refused: int | None = None
 
     async def start(self) -> None:
@@ -59,7 +60,7 @@ class Neighbours:
         self._retry: asyncio.TimerHandle | None = None
         self._listener = Listener(RTMGRP_NEIGH, self._on_event, self._read_table, self._on_refused)
 
-    def want(self, addresses: Iterable[IPv4Address]) -> None:
+    def want(self, addresses: Iterable[Address]) -> None:
         """Keep exactly these resolved from now on."""
         old = self._macs
         self._macs = {address: old.get(address) for address in addresses}
@@ -69,7 +70,7 @@ class Neighbours:
             self._read_table()
             self._ask_unresolved()
 
-    def mac(self, address: IPv4Address) -> bytes | None:
+    def mac(self, address: Address) -> bytes | None:
         """The last MAC seen for a wanted address, None while it was never resolved."""
         return self._macs.get(address)
 
@@ -119,7 +120,7 @@ class Neighbours:
             self._ask(address)
         self._arm()
 
-    def _ask(self, address: IPv4Address) -> None:
+    def _ask(self, address: Address) -> None:
         self._listener.send(
             encode(
                 ndmsg,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from ipaddress import IPv4Interface
 
 from pyroute2.netlink.rtnl import (
     RTM_DELADDR,
@@ -15,6 +14,7 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_LINK,
 )
 
+from lb.addresses import Interface
 from lb.errors import NetworkError
 from lb.netif.links import Link, addresses_on, interface_of, link, link_of
 from lb.netif.rtnl import Listener, Message
@@ -32,7 +32,7 @@ class InterfaceWatch:
         self,
         interface: str,
         on_link: Callable[[Link | None], None],
-        on_address_lost: Callable[[IPv4Interface], None],
+        on_address_lost: Callable[[Interface], None],
     ) -> None:
         self._interface = interface
         self._on_link = on_link
@@ -94,6 +94,6 @@ class InterfaceWatch:
         else:
             self._addresses.add(address)
 
-    def _lose(self, address: IPv4Interface) -> None:
+    def _lose(self, address: Interface) -> None:
         self._addresses.discard(address)
         self._on_address_lost(address)

@@ -8,7 +8,6 @@ import os
 import socket
 import struct
 from collections.abc import Mapping
-from ipaddress import IPv4Network
 from typing import Any
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
@@ -16,6 +15,7 @@ from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTM_NEWROUTE
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, XDP_FLAGS_DRV_MODE, ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from lb.addresses import Network
 from lb.errors import NetworkError
 from lb.netif.links import link
 from lb.netif.rtnl import Rtnl
@@ -66,7 +66,7 @@ def delete(name: str) -> None:
     _request(f"delete link {name}", RTM_DELLINK, 0, {"index": link(name).index}, {})
 
 
-def add_route(name: str, network: IPv4Network) -> None:
+def add_route(name: str, network: Network) -> None:
     """Reach a network directly over a link that is up. Raises NetworkError."""
     fields = {
         "family": socket.AF_INET,

@@ -7,10 +7,10 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 import aiohttp
 
+from lb.addresses import Address
 from lb.model import Check
 from lb.service import ServiceKey
 
@@ -19,7 +19,7 @@ from lb.service import ServiceKey
 class Target:
     """One real as it is asked. port: where, 0 if neither check nor virtual says; service: the virtual it serves."""
 
-    address: IPv4Address
+    address: Address
     port: int
     check: Check
     service: ServiceKey

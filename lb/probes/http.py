@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import ssl
 from functools import lru_cache
-from ipaddress import IPv4Address
 
 import aiohttp
 from yarl import URL
 
+from lb.addresses import Address
 from lb.model import Check
 from lb.probes.base import Failed, Target, Tools
 from lb.probes.match import decode, found
@@ -69,7 +69,7 @@ async def probe(target: Target, tools: Tools) -> str:
 
 
 @lru_cache(maxsize=16384)
-def _first_url(check: Check, address: IPv4Address, port: int) -> URL:
+def _first_url(check: Check, address: Address, port: int) -> URL:
     """The request as a URL under the name that the real is to hear."""
     name = check.virtualhost or f"{address}:{port}"
     return URL(f"{check.service}://{name}{check.request}")

@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from lb import abi
+from lb.addresses import Address
 from lb.reference.maps import Configuration, Connection, ConnectionKey, Maps, Real, RealKey, Schedule
 from lb.reference.parse import TCP
 from lb.schedule import table_of
@@ -27,7 +28,7 @@ class Told(NamedTuple):
     """A connection as another director tells it. state and protocol: any bytes; idle_s: 0 to 65535."""
 
     key: ConnectionKey
-    real: IPv4Address
+    real: Address
     state: int
     idle_s: int
 
@@ -132,7 +133,7 @@ def _is_sane(protocol: int, state: int) -> bool:
     return protocol == _UDP and state == State.UDP
 
 
-def _find(maps: Maps, key: ConnectionKey, address: IPv4Address) -> RealKey | None:
+def _find(maps: Maps, key: ConnectionKey, address: Address) -> RealKey | None:
     """The real of the service of exactly this port, else of the one of every port."""
     for port in (key.virtual_port, 0):
         real = RealKey(ServiceKey(IPv4Address(key.virtual), port, key.protocol), address)

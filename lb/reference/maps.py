@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from lb import abi
+from lb.addresses import Address
 from lb.service import Destination, Service, ServiceKey
 from lb.tcp import TIMEOUTS_S, State
 
@@ -55,7 +55,7 @@ class RealKey(NamedTuple):
     """One real of one service."""
 
     service: ServiceKey
-    address: IPv4Address
+    address: Address
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ class Event(NamedTuple):
     """A record of the ring."""
 
     key: ConnectionKey
-    real: IPv4Address
+    real: Address
     state: State
     last_seen_t: int
 

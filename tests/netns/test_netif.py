@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from lb import namespaces, netif
+from lb.addresses import Address, Interface
 from lb.errors import NetworkError
 from lb.netif import InterfaceWatch, Link, Neighbours, rtnl, sysctl, wiring
 from tests.netns.conftest import ip
@@ -53,10 +54,10 @@ def state_of(address: IPv4Address, namespace: str) -> str:
     return (ip("-n", namespace, "neigh", "show", "to", str(address)).split() or ["gone"])[-1]
 
 
-class Changes(list[tuple[IPv4Address, str]]):
+class Changes(list[tuple[Address, str]]):
     """What Neighbours reported."""
 
-    def __call__(self, address: IPv4Address, mac: bytes) -> None:
+    def __call__(self, address: Address, mac: bytes) -> None:
         self.append((address, mac.hex(":")))
 
 
@@ -235,7 +236,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.links: list[Link | None] = []
-        self.lost: list[IPv4Interface] = []
+        self.lost: list[Interface] = []
         self.watch = InterfaceWatch("eth0", self.links.append, self.lost.append)
 
 

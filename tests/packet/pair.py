@@ -10,13 +10,13 @@ import asyncio
 import os
 from collections import Counter
 from dataclasses import replace
-from ipaddress import IPv4Address
 from typing import Any
 
 import numpy as np
 
 from lb import abi, bpf
 from lb.abi import RealFlag
+from lb.addresses import Address
 from lb.connections import CONNECTION, Rows
 from lb.datapath import DataPath, rows
 from lb.model import Connections
@@ -253,7 +253,7 @@ class Pair:
 
 
 def _real_key(row: Any) -> RealKey:
-    return RealKey(rows.key_of(row), IPv4Address(int(row["address"])))
+    return RealKey(rows.key_of(row), abi.address_of(row["address"]))
 
 
 def _flags(real: Real) -> int:
@@ -268,7 +268,7 @@ def _flags(real: Real) -> int:
     return int(flags)
 
 
-def _real(address: IPv4Address) -> int:
+def _real(address: Address) -> int:
     return 0 if address == LOCAL else int(address)
 
 

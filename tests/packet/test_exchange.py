@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lb import abi
+from lb.addresses import Address
 from lb.connections import CONNECTION, Rows
 from lb.datapath.view import View
 from lb.service import LOCAL, Service
@@ -35,7 +36,7 @@ SIZE = 40
 
 def row(
     port: int = 1000,
-    to: IPv4Address = FIRST,
+    to: Address = FIRST,
     protocol: int = 6,
     state: int = State.ESTABLISHED,
     idle_s: int = 0,

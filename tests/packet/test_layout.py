@@ -24,25 +24,26 @@ connections.value 16
   synced_t <u4 at 8
   state |u1 at 12
   zero |u1*3 at 13
-reals.value 24
-  address >u4 at 0
-  virtual >u4 at 4
-  virtual_port >u2 at 8
-  protocol |u1 at 10
-  flags |u1 at 11
-  mac |u1*6 at 12
-  weight <u2 at 18
-  zero <u4 at 20
+reals.value 48
+  mac |u1*6 at 0
+  weight <u2 at 6
+  flags |u1 at 8
+  protocol |u1 at 9
+  virtual_port >u2 at 10
+  zero <u4 at 12
+  address >u8*2 at 16
+  virtual >u8*2 at 32
 real_stats.value 24
   packets <u8 at 0
   bytes <u8 at 8
   connections <u8 at 16
-services.value 16
-  virtual >u4 at 0
-  virtual_port >u2 at 4
-  protocol |u1 at 6
-  flags |u1 at 7
-  scheduler |u1*8 at 8
+services.value 32
+  virtual >u8*2 at 0
+  virtual_port >u2 at 16
+  protocol |u1 at 18
+  flags |u1 at 19
+  scheduler |u1*8 at 20
+  zero <u4 at 28
 counters.value 88
   tx_packets <u8 at 0
   passed <u8 at 8
@@ -67,7 +68,7 @@ epochs.value 4
 EVENT = """\
 event 32
   key |V16 at 0
-  address >u4 at 16
+  real <u4 at 16
   last_seen_t <u4 at 20
   state <u4 at 24
   unused <u4 at 28

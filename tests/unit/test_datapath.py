@@ -24,8 +24,8 @@ from lb.tcp import State
 KEY = ServiceKey(IPv4Address("192.0.2.10"), 80, 6)
 MAC = b"\2\0\0\0\0\1"
 REAL = np.dtype(
-    [("address", ">u4"), ("virtual", ">u4"), ("virtual_port", ">u2"), ("protocol", "u1"), ("flags", "u1"),
-     ("mac", "u1", 6), ("weight", "u2"), ("zero", "u4")]
+    [("mac", "u1", 6), ("weight", "u2"), ("flags", "u1"), ("protocol", "u1"), ("virtual_port", ">u2"), ("zero", "u4"),
+     ("address", ">u8", 2), ("virtual", ">u8", 2)]
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -230,7 +230,7 @@ class TestListeners:
             "   1: 0000000000000000FFFF00006901A8C0:0051 0:0 0A 0 0\n"
             "   2: 00000000000000000000000001000000:0052 0:0 0A 0 0\n"
         )
-        assert list(parse(head + six, "0A")) == [(IPv4Address("0.0.0.0"), 80), (VIRTUAL, 81)]
+        assert list(parse(head + six, "0A")) == [(IPv6Address("::"), 80), (VIRTUAL, 81), (IPv6Address("::1"), 82)]
 
     @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
     def test_a_wildcard_takes_the_virtual_address(self, family: socket.AddressFamily) -> None:

@@ -17,7 +17,10 @@ OURS = ("lb", "ha", "bpf")
 
 LAYERS = (
     # Words and values: what everybody speaks of.
-    ("lb.errors", "lb.catalog", "lb.wording", "lb.fields", "lb.model", "lb.service", "lb.connections", "lb.tcp"),
+    (
+        *("lb.errors", "lb.catalog", "lb.wording", "lb.addresses", "lb.fields", "lb.model"),
+        *("lb.service", "lb.connections", "lb.tcp"),
+    ),
     # Cores: pure functions and state machines; time and chance are arguments.
     (
         *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.advice"),

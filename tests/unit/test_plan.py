@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lb import plan
+from lb.addresses import Address
 from lb.config import load
 from lb.errors import UsageError
 from lb.plan import Override
@@ -16,7 +17,7 @@ from lb.service import LOCAL, Destination, ServiceKey
 CLUSTER = load(Path(__file__).parents[2] / "conf" / "cluster.toml")
 WEB = ServiceKey(IPv4Address("192.168.1.105"), 80, 6)
 WEB1, WEB2 = IPv4Address("192.168.1.101"), IPv4Address("192.168.1.102")
-MACS = {WEB1: bytes(5) + b"\x01", WEB2: bytes(5) + b"\x02"}
+MACS: dict[Address, bytes] = {WEB1: bytes(5) + b"\x01", WEB2: bytes(5) + b"\x02"}
 
 
 def weights(up: set[IPv4Address], overrides: plan.Overrides | None = None) -> list[int]:
@@ -38,7 +39,8 @@ def test_a_real_that_is_not_up_has_no_weight() -> None:
 
 
 def test_an_unresolved_real_is_not_usable_but_keeps_its_weight() -> None:
-    (service,) = plan.desired(CLUSTER, lambda _: True, {}, {WEB1: MACS[WEB1]}.get)
+    known: dict[Address, bytes] = {WEB1: MACS[WEB1]}
+    (service,) = plan.desired(CLUSTER, lambda _: True, {}, known.get)
     assert [d.usable for d in service.destinations] == [True, False]
     assert [d.weight for d in service.destinations] == [1, 1]
 

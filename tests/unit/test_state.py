@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from lb import state
-from lb.plan import Override
+from lb.plan import Override, Target
 from lb.service import ServiceKey
 
 WEB = ServiceKey(IPv4Address("192.168.1.105"), 80, 6)
-ONE, TWO = (WEB, IPv4Address("192.168.1.101")), (WEB, IPv4Address("192.168.1.102"))
+ONE: Target = (WEB, IPv4Address("192.168.1.101"))
+TWO: Target = (WEB, IPv4Address("192.168.1.102"))
 
 
 def test_read_back_as_written(tmp_path: Path) -> None:
