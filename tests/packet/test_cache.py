@@ -71,7 +71,11 @@ def quick(world: World) -> Iterator[World]:
 def row_of(world: World, number: int, port: int) -> int:
     """Where in `reals` a real of the service at this port is."""
     rows = world.maps["reals"].read()
-    mine = (rows["flags"] != 0) & (rows["address"] == int(real(number).address)) & (rows["virtual_port"] == port)
+    mine = (
+        (rows["flags"] != 0)
+        & (rows["address"] == abi.words(real(number).address)).all(axis=1)
+        & (rows["virtual_port"] == port)
+    )
     (index,) = np.flatnonzero(mine).tolist()
     assert isinstance(index, int)
     return index
