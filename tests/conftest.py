@@ -7,7 +7,11 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("ours", deadline=None)  # how long an example takes depends on who else works here
+hypothesis.settings.load_profile("ours")
 
 NEED_ROOT = ("packet", "netns")
 """The folders of tests/ whose tests load programs or make namespaces."""
