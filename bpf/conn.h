@@ -53,13 +53,16 @@ static __always_inline bool is_finished(const struct connection *known)
 	return 1u << known->state & REUSABLE_STATES;
 }
 
+/* Signed: user space's clock is a little ahead of ours. */
+static __always_inline bool ran_out(const struct connection *known, __u32 now_t)
+{
+	return known->last_seen_t != now_t && (__s32)(now_t - known->last_seen_t) > timeout_t(known->state);
+}
+
 /* Is this entry the packet's? Not if it ran out, or a client begins anew on the port of a finished connection. */
 static __always_inline bool goes_on(const struct connection *found, const struct packet *packet, __u32 now_t)
 {
-	/* Signed: user space's clock is a little ahead of ours. */
-	if (found->last_seen_t != now_t && (__s32)(now_t - found->last_seen_t) > timeout_t(found->state))
-		return false;
-	return !(packet->protocol == IPPROTO_TCP && may_open(packet) && is_finished(found));
+	return !ran_out(found, now_t) && !(packet->protocol == IPPROTO_TCP && may_open(packet) && is_finished(found));
 }
 
 /* Note that a packet came. Returns whether user space should hear of it: the state changed, or it last heard long ago.

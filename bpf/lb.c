@@ -18,11 +18,14 @@
 #include "clock.h"
 #include "stats.h"
 #include "service.h"
-#include "parse.h"
+#include "frame.h"
 #include "lease.h"
-#include "arp.h"
 #include "cache.h"
 #include "conn.h"
+#include "vlan.h"
+#include "icmp.h"
+#include "parse.h"
+#include "arp.h"
 #include "sched.h"
 #include "forward.h"
 
@@ -30,14 +33,19 @@
 static __always_inline enum outcome parse(struct packet *packet, void *at, const void *end)
 {
 	struct ethernet *ethernet = at;
+	__be16 type;
 
 	if ((void *)(ethernet + 1) > end)
 		return FOREIGN;
 	packet->ethernet = ethernet;
-	if (ethernet->type == be16(ETH_P_IP))
-		return parse_ipv4(packet, ethernet + 1, end);
-	if (ethernet->type == be16(ETH_P_ARP))
-		return parse_arp(ethernet + 1, end);
+	at = ethernet + 1;
+	type = skip_tags(ethernet->type, &at, end);
+	/* Else clang makes a copy of what follows for each number of tags, and the verifier walks through all of them. */
+	asm volatile("" : "+r"(at));
+	if (type == be16(ETH_P_IP))
+		return parse_ipv4(packet, at, end);
+	if (type == be16(ETH_P_ARP))
+		return parse_arp(at, end);
 	return FOREIGN;
 }
 
@@ -58,6 +66,8 @@ static __always_inline enum outcome track(struct packet *packet, struct connecti
 		return OUTCOME_passed;
 
 	found = connections.lookup(key);
+	if (packet->is_error)
+		return relate(found, packet, now_ns, index);
 	known = found && goes_on(found, packet, now_t);
 	if (!may_open(packet) && (!known || is_finished(found))) {
 		outcome = refer(packet, now_ns);
@@ -121,5 +131,7 @@ int lb(struct xdp_md *ctx)
 		outcome = balance(&packet, read_clock());
 	else if (outcome == QUESTION)
 		outcome = answer_arp(read_clock());
+	else if (outcome == FOR_KERNEL)
+		outcome = disown(read_clock());
 	return leave(outcome);
 }

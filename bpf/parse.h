@@ -1,30 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
  * From a frame to a packet of a virtual. What is not a virtual's, or not sent to this host, is FOREIGN, and found out
- * as early as can be. VLAN tags and IPv6 are foreign for now.
+ * as early as can be. IPv6 is foreign for now.
  */
-struct ethernet {
-	__u16 destination[3];	/* halfwords in memory order: MACs are copied and compared, never computed with */
-	__u16 source[3];
-	__be16 type;
-};
-
-struct packet {
-	struct ethernet *ethernet;
-	__be32 client;
-	__be32 virtual;
-	__u32 ports;		/* the client's and the virtual's, as they lie side by side on the wire */
-	__u8 protocol;
-	__u8 tcp_flags;
-	__u16 length;		/* IPv4's total length */
-};
-
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
-#define FRAGMENT 0x3fff		/* "more fragments" or an offset; RFC 791 section 3.1 */
-
 static __always_inline bool is_our_mac(const __u16 *mac)
 {
 	return mac[0] == INTERFACE_MAC_0 && mac[1] == INTERFACE_MAC_1 && mac[2] == INTERFACE_MAC_2;
@@ -68,7 +46,7 @@ static __always_inline enum outcome parse_ipv4(struct packet *packet, const void
 
 	if ((const void *)(ip + 1) > end)
 		return FOREIGN;		/* too short to say whose it is */
-	if (!is_served(ip->daddr, ip->protocol) || !is_our_mac(packet->ethernet->destination))
+	if (!is_ours(ip->daddr, ip->protocol) || !is_our_mac(packet->ethernet->destination))
 		return FOREIGN;
 
 	header = ip->ihl * 4;
@@ -76,7 +54,7 @@ static __always_inline enum outcome parse_ipv4(struct packet *packet, const void
 	if (ip->version != 4 || header < sizeof(*ip) || length < header || length > end - at)
 		return OUTCOME_drop_malformed;
 	if (ip->frag_off & be16(FRAGMENT))
-		return OUTCOME_drop_fragment;
+		return ip->protocol == IPPROTO_ICMP ? FOR_KERNEL : OUTCOME_drop_fragment;
 
 	packet->length = length;
 	packet->client = ip->saddr;
@@ -84,5 +62,7 @@ static __always_inline enum outcome parse_ipv4(struct packet *packet, const void
 	packet->protocol = ip->protocol;
 	if (ip->protocol == IPPROTO_TCP)
 		return parse_tcp(packet, at + header, end, length - header);
+	if (ip->protocol == IPPROTO_ICMP)
+		return parse_icmp(packet, at + header, end, length - header);
 	return parse_udp(packet, at + header, end, length - header);
 }

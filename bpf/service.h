@@ -32,6 +32,12 @@ static __always_inline bool is_served(__be32 address, __u8 protocol)
 	       (protocol == IPPROTO_UDP && protocols & PROTOCOL_UDP);
 }
 
+/* Is it to be looked at: is it served, or ICMP to a virtual address? */
+static __always_inline bool is_ours(__be32 address, __u8 protocol)
+{
+	return is_served(address, protocol) || (protocol == IPPROTO_ICMP && protocols_of(address));
+}
+
 #define SERVICE_KEY(address, port, protocol) ((__u64)(address) << 32 | (__u64)(port) << 16 | (protocol))
 
 static __always_inline int service_at(__be32 address, __be16 port, __u8 protocol)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lb.reference.frame import number
 from lb.reference.lease import end_lease, lease_is_fresh
 from lb.reference.maps import Configuration, Maps
-from lb.reference.parse import ETHERNET_BYTES, number
 from lb.reference.stats import Outcome
 
 ETHERTYPE_ARP = 0x0806
@@ -15,12 +15,11 @@ _PROTOCOL_IPV4 = 0x0800
 _REQUEST = 1
 
 
-def parse_arp(configuration: Configuration, maps: Maps, frame: bytes) -> bool:
+def parse_arp(configuration: Configuration, maps: Maps, arp: bytes) -> bool:
     """Does it ask for one of the virtual addresses? To whom it was sent does not matter. RFC 826.
 
     Who says that such an address is at another MAC than ours asks nothing, and ends the lease.
     """
-    arp = frame[ETHERNET_BYTES:]
     if len(arp) < _ARP_BYTES or (number(arp, 0, 2), number(arp, 2, 2)) != (_HARDWARE_ETHERNET, _PROTOCOL_IPV4):
         return False
     if number(arp, 14, 4) in configuration.virtuals and arp[8:14] != configuration.mac:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from lb import abi, tcp
+from lb.reference.frame import Packet
 from lb.reference.maps import Configuration, Connection, ConnectionKey, Event, Maps, RealKey
-from lb.reference.parse import TCP, Packet
+from lb.reference.service import TCP
 from lb.tcp import State
 
 SYNC_REFRESH_T = abi.ticks(abi.SYNC_REFRESH_S)
@@ -20,13 +21,15 @@ def is_finished(known: Connection) -> bool:
     return known.state in tcp.REUSABLE
 
 
-def find_connection(maps: Maps, configuration: Configuration, packet: Packet, now_t: int) -> Connection | None:
-    """The packet's entry, unless there is none, it ran out, or a client begins anew on the port of a finished one.
+def ran_out(configuration: Configuration, known: Connection, now_t: int) -> bool:
+    """An entry from the future is young: user space's clock, and that of other CPUs, may be a little ahead."""
+    return now_t - known.last_seen_t > configuration.timeouts_t[known.state]
 
-    An entry from the future is young: user space's clock, and that of other CPUs, may be a little ahead.
-    """
+
+def find_connection(maps: Maps, configuration: Configuration, packet: Packet, now_t: int) -> Connection | None:
+    """The packet's entry, unless there is none, it ran out, or a client begins anew on the port of a finished one."""
     found = maps.connections.get(packet.key)
-    if found is None or now_t - found.last_seen_t > configuration.timeouts_t[found.state]:
+    if found is None or ran_out(configuration, found, now_t):
         return None
     if packet.key.protocol == TCP and may_open(packet) and is_finished(found):
         return None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lb import abi
 from lb.addresses import Address
 from lb.reference.maps import Configuration, Connection, ConnectionKey, Maps, Real, RealKey, Schedule
-from lb.reference.parse import TCP
+from lb.reference.service import TCP
 from lb.schedule import table_of
 from lb.service import PROTOCOL_NUMBERS, Destination, Service, ServiceKey
 from lb.tcp import State

@@ -6,12 +6,15 @@ from lb import abi
 from lb.reference.arp import ETHERTYPE_ARP, answer_arp, parse_arp
 from lb.reference.conn import find_connection, insert_connection, is_finished, may_open, tell_event, touch
 from lb.reference.forward import forward
+from lb.reference.frame import Packet
+from lb.reference.icmp import relate
 from lb.reference.lease import disown, refer
 from lb.reference.maps import Configuration, Maps
-from lb.reference.parse import ETHERTYPE_IPV4, Packet, number, parse_ipv4
+from lb.reference.parse import ETHERTYPE_IPV4, parse_ipv4
 from lb.reference.sched import schedule_connection
 from lb.reference.service import match_service
-from lb.reference.stats import Outcome
+from lb.reference.stats import Outcome, Undecided
+from lb.reference.vlan import skip_tags
 
 
 def receive(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int) -> tuple[Outcome, bytes]:
@@ -26,12 +29,14 @@ def receive(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int)
 
 
 def _decide(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int) -> tuple[Outcome, bytes]:
-    ethertype = number(frame, 12, 2)
-    if ethertype == ETHERTYPE_ARP and parse_arp(configuration, maps, frame):
+    ethertype, data = skip_tags(frame)
+    if ethertype == ETHERTYPE_ARP and parse_arp(configuration, maps, data):
         return answer_arp(maps, now_ns), frame
     if ethertype != ETHERTYPE_IPV4:
         return Outcome.FOREIGN, frame
-    packet = parse_ipv4(configuration, frame)
+    packet = parse_ipv4(configuration, frame[:6], data)
+    if packet is Undecided.FOR_KERNEL:
+        return disown(maps, now_ns), frame
     if isinstance(packet, Outcome):
         return packet, frame
     return _balance(configuration, maps, frame, packet, now_ns)
@@ -44,6 +49,8 @@ def _balance(
     service = match_service(configuration, key.virtual, key.virtual_port, key.protocol)
     if service is None:
         return Outcome.PASSED, frame
+    if packet.is_error:
+        return _relate(configuration, maps, frame, packet, now_ns)
     connection = find_connection(maps, configuration, packet, now_t)
     if not may_open(packet) and (connection is None or is_finished(connection)):
         referred = refer(maps, frame, now_ns)
@@ -62,3 +69,14 @@ def _balance(
     if tell:
         tell_event(maps, key, connection.real, connection.state, now_t)
     return forward(frame, packet.length, maps.reals[connection.real])
+
+
+def _relate(
+    configuration: Configuration, maps: Maps, frame: bytes, packet: Packet, now_ns: int
+) -> tuple[Outcome, bytes]:
+    """Who knows the connection that an error quotes, forwards; who does not, asks who may; else it is our own."""
+    real = relate(maps, configuration, packet, abi.tick(now_ns))
+    if real is not None:
+        return forward(frame, packet.length, maps.reals[real])
+    referred = refer(maps, frame, now_ns)
+    return (disown(maps, now_ns), frame) if referred is None else (Outcome.REFERRED, referred)

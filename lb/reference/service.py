@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from lb.reference.maps import Configuration
+from lb.service import PROTOCOL_NUMBERS
+
+TCP = PROTOCOL_NUMBERS["tcp"]
+ICMP = 1
+
+
+def is_ours(configuration: Configuration, address: int, protocol: int) -> bool:
+    """Is it to be looked at: is it served, or ICMP to a virtual address?"""
+    return (address, protocol) in configuration.served or (protocol == ICMP and address in configuration.virtuals)
 
 
 def match_service(configuration: Configuration, address: int, port: int, protocol: int) -> int | None:

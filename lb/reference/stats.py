@@ -13,6 +13,12 @@ class Verdict(IntEnum):
     TX = 3
 
 
+class Undecided(Enum):
+    """What a frame may be before it is known how it leaves."""
+
+    FOR_KERNEL = "the kernel's, if we may speak for the virtual address"
+
+
 class Outcome(Enum):
     """How a packet leaves. The value is its counter's name; FOREIGN alone has none."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 TCP, UDP, ICMP = 6, 17, 1
 CLIENT_MAC = bytes.fromhex("020000000002")
@@ -74,9 +74,35 @@ def claim(sender: Ends, asked: Ends, mac: bytes, operation: int) -> bytes:
     return b"\xff" * 6 + mac + b"\x08\x06" + arp + bytes(18)
 
 
-def tagged(frame: bytes, ethertype: int = 0x8100) -> bytes:
-    """With a VLAN tag."""
-    return frame[:12] + struct.pack("!HH", ethertype, 5) + frame[12:]
+def tagged(frame: bytes, *ethertypes: int) -> bytes:
+    """With these VLAN tags, the first one outermost."""
+    tags = b"".join(struct.pack("!HH", ethertype, 5 + place) for place, ethertype in enumerate(ethertypes))
+    return frame[:12] + tags + frame[12:]
+
+
+def error(ends: Ends, shape: Shape, kind: int, code: int, router: int, quoted: int) -> bytes:
+    """ICMP from a router, about a packet of that shape from the virtual to the client.
+
+    quoted: how many bytes behind that packet's IP header come along.
+    """
+    turned = replace(
+        ends,
+        client=ends.virtual,
+        virtual=ends.client,
+        client_port=ends.virtual_port,
+        virtual_port=ends.client_port,
+    )
+    about = packet(turned, shape)[IP_AT:][: 20 + 4 * shape.ip_words + quoted]
+    return icmp(replace(ends, client=router), struct.pack("!BBHI", kind, code, 0, 1400) + about)
+
+
+def icmp(ends: Ends, data: bytes, shape: Shape = PLAIN) -> bytes:
+    """ICMP to the virtual address, in a packet of that shape, whose own payload is left out."""
+    empty = packet(replace(ends, protocol=ICMP), replace(shape, payload=0, padding=0))[
+        : IP_AT + 20 + 4 * shape.ip_words
+    ]
+    length = len(empty) - IP_AT + len(data)
+    return empty[: IP_AT + 2] + struct.pack("!H", length) + empty[IP_AT + 4 :] + data + bytes(shape.padding)
 
 
 def in_ipv6(ends: Ends, shape: Shape = PLAIN) -> bytes:

@@ -10,6 +10,7 @@ from lb import abi
 from lb.schedule import SCHEDULERS
 from lb.service import Destination, Service, ServiceKey
 from lb.tcp import TIMEOUTS_S
+from tests.packet import orders as told
 from tests.packet import steps
 from tests.packet.frames import ICMP, TCP, UDP, Shape
 from tests.packet.pair import MAC
@@ -92,11 +93,25 @@ odd_shapes = st.builds(
     padding=st.integers(0, 20),
 )
 edits = st.lists(st.tuples(st.integers(0, 80), bytes_), max_size=4).map(tuple)
-odd_packets = st.builds(steps.Send, targets, odd_shapes, edits, st.one_of(st.just(0), st.integers(0, 60)))
+cuts = st.one_of(st.just(0), st.integers(0, 60))
+tags = st.one_of(st.just(0), st.integers(0, len(steps.TAGS) - 1))
+odd_packets = st.builds(steps.Send, targets, odd_shapes, edits, cuts, tags)
+no_edits = st.just(())
+kinds = st.one_of(st.sampled_from((3, 3, 4, 11, 12, 0, 5, 8, 13)), bytes_)
+codes, routers, quoted = st.sampled_from((4, 0, 1, 3)), st.integers(0, len(steps.ROUTERS) - 1), st.integers(4, 40)
+errors = st.builds(
+    steps.Error, usual, shapes, no_edits, st.just(0), tags, st.just(3), codes, routers, st.sampled_from((8, 20, 40))
+)
+odd_errors = st.builds(steps.Error, targets, odd_shapes, edits, cuts, tags, kinds, codes, routers, quoted)
 sent = st.one_of(
     st.builds(steps.Send, usual, shapes),
     st.builds(steps.Send, targets, odd_shapes),
     odd_packets,
+    st.builds(steps.Send, usual, shapes, no_edits, st.just(0), tags),
+    errors,
+    errors,
+    odd_errors,
+    st.builds(steps.Echo, st.one_of(usual, elsewhere), odd_shapes, edits, cuts, tags, kinds),
     st.builds(steps.Send, elsewhere, shapes),
     st.builds(steps.Send, elsewhere, odd_shapes),
     st.builds(steps.Life, usual, st.lists(flags, max_size=8).map(tuple)),
@@ -105,6 +120,8 @@ sent = st.one_of(
     st.builds(steps.Crowd, targets, st.integers(1, 40), st.sampled_from((1, 256, 0x01010101)), some_flags),
     st.builds(steps.EveryFlags, usual, st.lists(some_flags, max_size=3).map(tuple), st.integers(0, 3)),
     st.builds(steps.Variations, st.builds(steps.Send, targets, odd_shapes), st.just("cuts")),
+    st.builds(steps.Variations, either(errors, st.builds(steps.Echo, usual)), st.sampled_from(("cuts", "flips"))),
+    st.builds(steps.Variations, st.builds(steps.Send, usual, shapes, no_edits, st.just(0), tags), st.just("cuts")),
     st.builds(steps.Variations, st.builds(steps.Send, targets, odd_shapes), st.just("lengths")),
     st.builds(
         steps.Variations,
@@ -114,6 +131,7 @@ sent = st.one_of(
     ),
     st.builds(steps.Ask, targets, st.sampled_from((1, 1, 1, 2, 0, 256)), edits, st.sampled_from((0, 0, 18, 19, 40))),
     st.builds(steps.Ask, elsewhere),
+    st.builds(steps.Ask, usual, st.just(1), no_edits, st.just(0), tags),
     st.builds(
         steps.Claim,
         usual,
@@ -122,7 +140,7 @@ sent = st.one_of(
         st.sampled_from((1, 1, 2)),
         edits,
     ),
-    st.builds(steps.Wrapped, usual, st.sampled_from(("tag", "two tags", "ipv6"))),
+    st.builds(steps.OverIpv6, usual),
     st.builds(steps.Noise, st.binary(max_size=60), st.booleans()),
 )
 
@@ -141,38 +159,38 @@ time = either(
     st.builds(steps.ToTheLeasesEnd, st.integers(-1, 1), st.booleans()),
 )
 reports = st.builds(
-    steps.Report,
+    told.Report,
     st.one_of(usual, targets),
     st.integers(0, 7),
     st.one_of(st.none(), st.none(), st.integers(0, 11), bytes_),
     st.one_of(st.integers(0, 5), st.integers(0, 5), st.sampled_from((10, 60, 120, 300, 900, 901, 65_535))),
 )
 refers = st.builds(
-    steps.Refer,
+    told.Refer,
     st.integers(0, len(steps.PREDECESSORS) - 1),
     st.sampled_from((60.0, 60.0, 1000.0, 3.0, 0)),
     st.sampled_from((1000.0, 1000.0, 3.0, None, None)),
 )
 orders = st.one_of(
-    st.builds(steps.Lease, st.sampled_from((0, 0.000000001, 3.0, 60.0, 1000.0))),
+    st.builds(told.Lease, st.sampled_from((0, 0.000000001, 3.0, 60.0, 1000.0))),
     refers,
     refers,
-    st.builds(steps.Sweep, st.integers(1, 3)),
-    st.builds(steps.Set, numbers, destinations),
-    st.builds(steps.Set, numbers, destinations),
-    st.builds(steps.Remove, numbers, numbers),
-    st.builds(steps.Remove, numbers, numbers),
-    st.builds(steps.Fallback, numbers, fallbacks),
-    st.builds(steps.Install, st.lists(reports, max_size=8).map(tuple)),
-    st.builds(steps.Install, st.lists(reports, max_size=8).map(tuple)),
-    st.builds(steps.LoseMacs, numbers),
-    st.builds(steps.Flap, numbers, numbers, st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)),
+    st.builds(told.Sweep, st.integers(1, 3)),
+    st.builds(told.Set, numbers, destinations),
+    st.builds(told.Set, numbers, destinations),
+    st.builds(told.Remove, numbers, numbers),
+    st.builds(told.Remove, numbers, numbers),
+    st.builds(told.Fallback, numbers, fallbacks),
+    st.builds(told.Install, st.lists(reports, max_size=8).map(tuple)),
+    st.builds(told.Install, st.lists(reports, max_size=8).map(tuple)),
+    st.builds(told.LoseMacs, numbers),
+    st.builds(told.Flap, numbers, numbers, st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)),
 )
 swaps = st.one_of(
-    st.builds(steps.Reschedule, numbers, st.sampled_from(tuple(SCHEDULERS))),
-    st.builds(steps.Restart),
+    st.builds(told.Reschedule, numbers, st.sampled_from(tuple(SCHEDULERS))),
+    st.builds(told.Restart),
     st.builds(
-        steps.Swap,
+        told.Swap,
         configurations,
         st.sampled_from((None, MAC, bytes.fromhex("020000000007"), bytes.fromhex("02ff00ff00ff"))),
         st.sampled_from(((), (("established", 10.0),), (("fin", 1.0), ("udp", 2.0)))),
@@ -183,7 +201,7 @@ swaps = st.one_of(
 
 def _through(events: Choice, most: int) -> Choice:
     first, then = st.sampled_from(LIVES), st.lists(flags, min_size=1, max_size=3).map(tuple)
-    return st.builds(steps.Through, usual, first, st.lists(events, min_size=1, max_size=most).map(tuple), then)
+    return st.builds(told.Through, usual, first, st.lists(events, min_size=1, max_size=most).map(tuple), then)
 
 
 some_swap = st.integers(0, 5).flatmap(lambda number: st.just([]) if number else st.tuples(_through(swaps, 1)).map(list))

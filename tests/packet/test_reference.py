@@ -13,8 +13,9 @@ import pytest
 from lb.datapath import source
 from lb.datapath.source import Configuration
 from tests.packet import fuzz
+from tests.packet.orders import Install, Refer, Report
 from tests.packet.pair import Pair
-from tests.packet.steps import Ask, Claim, Elapse, Install, Life, Refer, Report, Step, Target
+from tests.packet.steps import Ask, Claim, Elapse, Error, Life, Send, Step, Target
 
 STORIES = 20
 SEED = 8
@@ -38,6 +39,9 @@ BREAKS = {
         "__builtin_memcpy(ethernet->destination, held->predecessor,",
         "__builtin_memcpy(ethernet->source, held->predecessor,",
     ),
+    "the ports that an error quotes": ("packet->ports = (__u32)ports[0] << 16 | ports[1];", ""),
+    "an error's connection": ("if (packet->is_error)", "if (0)"),
+    "a tag": ("*at += sizeof(*tag);", ""),
     "a counter": ("mine->name++;", ""),
     "an event": ("if (!tell)", "if (tell)"),
     "an entry": ("if (tell)\n\t\tknown->synced_t = now_t;", ""),
@@ -47,6 +51,7 @@ BREAKS = {
 }
 STORY: list[Step] = [
     *(Life(Target(), (2,)), Elapse(1), Life(Target(), (16,)), Elapse(1), Life(Target(), (16,))),
+    *(Error(Target()), Elapse(1), Error(Target()), Life(Target(), (2,)), Send(Target(), tags=1)),
     *(Refer(0, 60.0, 60.0), Life(Target(client=1), (16,)), Claim(Target(), Target())),
 ]
 
@@ -72,6 +77,7 @@ def test_the_story_in_which_they_are_found_out_is_told_right(pair: Pair) -> None
 
 STORIES_OF_DISAGREEMENT: dict[str, list[Step]] = {
     "who refers revived a lease that a claim had ended": [
+        *(Error(Target()), Elapse(1), Error(Target()), Life(Target(), (2,)), Send(Target(), tags=1)),
         *(Refer(0, 60.0, 60.0), Claim(Target(), Target()), Refer(0, 0), Ask(Target())),
     ],
     "a peer's row made an entry older, which was recalled as seen": [

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * A frame, and what the program knows of the packet in it once it is parsed.
+ */
+struct ethernet {		/* with VLAN tags, `type` is the first one's */
+	__u16 destination[3];	/* halfwords in memory order: MACs are copied and compared, never computed with */
+	__u16 source[3];
+	__be16 type;
+};
+
+struct packet {
+	struct ethernet *ethernet;
+	__be32 client;
+	__be32 virtual;
+	__u32 ports;		/* the client's and the virtual's, as they lie side by side on the wire */
+	__u8 protocol;
+	__u8 tcp_flags;
+	__u16 length;		/* IPv4's total length */
+	bool is_error;		/* ICMP's, about a packet of this connection */
+};
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+#define FRAGMENT 0x3fff		/* "more fragments" or an offset; RFC 791 section 3.1 */

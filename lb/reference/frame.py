@@ -1,0 +1,28 @@
+"""A frame, and what is known of the packet in it once it is parsed (bpf/frame.h). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lb.reference.maps import ConnectionKey
+
+ETHERNET_BYTES = 14
+TCP_ACK = 0x10
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """Of a virtual. length: IPv4's total length; tcp_flags: 0 for a datagram.
+
+    is_error: it is ICMP's, about a packet of this connection.
+    """
+
+    key: ConnectionKey
+    tcp_flags: int
+    length: int
+    is_error: bool = False
+
+
+def number(data: bytes, at: int, size: int) -> int:
+    """A field in wire order."""
+    return int.from_bytes(data[at : at + size], "big")

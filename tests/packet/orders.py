@@ -1,0 +1,224 @@
+"""What user space does meanwhile, each a value: steps, like those that tests.packet.steps has for frames and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+
+from lb.reference.control import Told
+from lb.reference.maps import ConnectionKey
+from lb.service import Destination, Service
+from lb.tcp import State
+from tests.packet import frames
+from tests.packet.pair import Pair
+from tests.packet.steps import PREDECESSORS, Life, Step, Target
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Renewed, or given up with 0."""
+
+    seconds: float
+
+    def run(self, pair: Pair) -> None:
+        """Renews it."""
+        pair.lease(self.seconds)
+
+
+@dataclass(frozen=True)
+class Refer:
+    """To a predecessor, or no more with 0. lease_s: with a new lease, as after a takeover; None: it stays as it is."""
+
+    predecessor: int
+    seconds: float
+    lease_s: float | None = None
+
+    def run(self, pair: Pair) -> None:
+        """Says so."""
+        if self.lease_s is not None:
+            pair.lease(self.lease_s)
+        pair.refer(PREDECESSORS[self.predecessor], self.seconds)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One or more."""
+
+    times: int = 1
+
+    def run(self, pair: Pair) -> None:
+        """Sweeps."""
+        for _ in range(self.times):
+            pair.sweep()
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Of the process."""
+
+    def run(self, pair: Pair) -> None:
+        """Ends it and starts it."""
+        pair.restart()
+
+
+@dataclass(frozen=True)
+class Set:
+    """One real of a service becomes this: it is added, drained, weighed, moved to another MAC, loses it, comes back."""
+
+    service: int
+    real: Destination
+
+    def run(self, pair: Pair) -> None:
+        """Applies it."""
+        _edit(pair, self.service, lambda service: _with(service, self.real))
+
+
+@dataclass(frozen=True)
+class Remove:
+    """One real leaves its service."""
+
+    service: int
+    real: int
+
+    def run(self, pair: Pair) -> None:
+        """Applies it."""
+
+        def without(service: Service) -> Service:
+            reals = service.destinations
+            place = self.real % max(1, len(reals))
+            return replace(service, destinations=reals[:place] + reals[place + 1 :])
+
+        _edit(pair, self.service, without)
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """A service gets another fallback, or none."""
+
+    service: int
+    real: Destination | None
+
+    def run(self, pair: Pair) -> None:
+        """Applies it."""
+        _edit(pair, self.service, lambda service: replace(service, fallback=self.real))
+
+
+@dataclass(frozen=True)
+class LoseMacs:
+    """All neighbours of a service are forgotten."""
+
+    service: int
+
+    def run(self, pair: Pair) -> None:
+        """Applies it."""
+
+        def unresolved(service: Service) -> Service:
+            return replace(service, destinations=tuple(replace(real, mac=None) for real in service.destinations))
+
+        _edit(pair, self.service, unresolved)
+
+
+@dataclass(frozen=True)
+class Flap:
+    """A real leaves its service, for so many sweeps each time, and comes back in between; it is gone in the end."""
+
+    service: int
+    real: int
+    sweeps: tuple[int, ...]
+
+    def run(self, pair: Pair) -> None:
+        """Applies each."""
+        before = pair.configuration.services
+        for times in self.sweeps:
+            pair.change(before)
+            Remove(self.service, self.real).run(pair)
+            Sweep(times).run(pair)
+
+
+@dataclass(frozen=True)
+class Reschedule:
+    """A service gets another scheduler, so that there is another program."""
+
+    service: int
+    scheduler: str
+
+    def run(self, pair: Pair) -> None:
+        """Applies it."""
+        _edit(pair, self.service, lambda service: replace(service, scheduler=self.scheduler))
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Quite another configuration."""
+
+    services: tuple[Service, ...]
+    mac: bytes | None = None
+    timeouts: tuple[tuple[str, float], ...] = ()
+
+    def run(self, pair: Pair) -> None:
+        """Applies it."""
+        pair.change(self.services, self.mac, **dict(self.timeouts))
+
+
+@dataclass(frozen=True)
+class Report:
+    """A connection as a peer tells it. real: a destination of the service by its place, or an unknown address.
+    state: None is what fits the protocol."""
+
+    target: Target
+    real: int
+    state: int | None
+    idle_s: int
+
+
+@dataclass(frozen=True)
+class Install:
+    """What a peer tells, each connection at most once."""
+
+    reports: tuple[Report, ...]
+
+    def run(self, pair: Pair) -> None:
+        """Installs it."""
+        told = {}
+        for report in self.reports:
+            ends = report.target.ends(pair)
+            services = pair.configuration.services
+            reals = services[report.target.service % len(services)].destinations if services else ()
+            known = {place: real.address for place, real in enumerate(reals)}
+            key = ConnectionKey(ends.client, ends.virtual, ends.client_port, ends.virtual_port, ends.protocol)
+            address = known.get(report.real, IPv4Address("192.0.2.101"))
+            fitting = State.ESTABLISHED if ends.protocol == frames.TCP else State.UDP
+            told[key] = Told(key, address, fitting if report.state is None else report.state, report.idle_s)
+        pair.install(tuple(told.values()))
+
+
+@dataclass(frozen=True)
+class Through:
+    """A connection that lives through something: its real stays, or it ran out."""
+
+    target: Target
+    first: tuple[int, ...]
+    steps: tuple[Step, ...]
+    then: tuple[int, ...]
+
+    def run(self, pair: Pair) -> None:
+        """All of it."""
+        Life(self.target, self.first).run(pair)
+        for step in self.steps:
+            step.run(pair)
+        Life(self.target, self.then).run(pair)
+
+
+def _with(service: Service, real: Destination) -> Service:
+    reals = service.destinations
+    others = tuple(real if other.address == real.address else other for other in reals)
+    return replace(service, destinations=others if real in others else (*reals, real))
+
+
+def _edit(pair: Pair, number: int, edit: Callable[[Service], Service]) -> None:
+    services = list(pair.configuration.services)
+    if services:
+        place = number % len(services)
+        services[place] = edit(services[place])
+        pair.change(tuple(services))
