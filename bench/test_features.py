@@ -24,6 +24,11 @@ KNOWN: dict[str, Edit | None] = {
     "outcomes' counters": ("\t\tmine->name++; \\\n", ""),
     "reals' counters": ("\t\tstats->packets++;\n\t\tstats->bytes += packet->length;\n", ""),
     "the interface's MAC": (" || !is_our_mac(packet->ethernet->destination)", ""),
+    "VLAN tags": ("type = skip_tags(ethernet->type, &at, end);", "type = ethernet->type;"),
+    "ICMP": (
+        "	if (ip->protocol == IPPROTO_ICMP)\n		return parse_icmp(packet, at + header, end, length - header);\n",
+        "",
+    ),
     "the fragments' bits": ("if (ip->frag_off & be16(FRAGMENT))", "if (0)"),
 }
 NEWCOMERS: dict[str, Edit | None] = {

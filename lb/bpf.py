@@ -137,11 +137,14 @@ def create_map(kind: int, key_size: int, value_size: int, max_entries: int, flag
 
 def load_xdp(instructions: bytes) -> int:
     """A descriptor of an XDP program given as instructions. Raises OSError."""
+    return load_program(PROG_TYPE_XDP, instructions)
+
+
+def load_program(kind: int, instructions: bytes) -> int:
+    """A descriptor of a program of any kind. Raises OSError."""
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"GPL")
-    attr = struct.pack(
-        "<IIQQ", PROG_TYPE_XDP, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence)
-    )
+    attr = struct.pack("<IIQQ", kind, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence))
     return _call(_PROG_LOAD, attr)
 
 

@@ -33,6 +33,7 @@ DIRECTOR: tuple[tuple[str, Callable[[Site], Iterator[Verdict]]], ...] = (
     ("address", director.look_at_address),
     ("mtu", director.look_at_mtu),
     ("driver", director.look_at_driver),
+    ("vlan tags", director.look_at_tags),
     ("segment", director.look_at_segment),
     ("virtual addresses", director.look_at_virtuals),
     ("fallback", director.look_at_fallbacks),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lb import plan, rundir
 from lb.addresses import Address, Interface, Network
-from lb.doctor.drivers import NATIVE, driver_of
+from lb.doctor.drivers import NATIVE, driver_of, takes_tags_off, vlans_on
 from lb.doctor.listeners import listens
 from lb.doctor.verdict import Verdict, fail, ok, warn
 from lb.errors import ConfigError
@@ -106,6 +106,26 @@ def judge_driver(interface: str, driver: str, attach: str) -> Verdict:
     if attach == "native":
         return fail(seen, 'write attach = "auto" in [cluster], or use another card')
     return warn(seen, f"another card for {interface}, if you need the speed")
+
+
+def look_at_tags(site: Site) -> Iterator[Verdict]:
+    """Will the program see VLAN tags where there are VLANs?"""
+    config = Path("/proc/thread-self/net/vlan/config")
+    vlans = vlans_on(site.interface, config.read_text()) if config.exists() else []
+    yield judge_tags(site.interface, vlans, takes_tags_off(site.interface))
+
+
+def judge_tags(interface: str, vlans: Sequence[str], taken_off: bool) -> Verdict:
+    """vlans: the VLAN interfaces above it. taken_off: tags come beside the frames, not in them."""
+    if not vlans:
+        return ok(f"no VLAN interface is above {interface}")
+    names = ", ".join(vlans)
+    if taken_off:
+        return warn(
+            f"{interface} takes the tags of {names} off before the program sees them: what is balanced leaves without",
+            f"ethtool -K {interface} rxvlan off",
+        )
+    return ok(f"frames of {names} keep their tags")
 
 
 def look_at_segment(site: Site) -> Iterator[Verdict]:

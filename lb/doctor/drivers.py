@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import socket
@@ -34,15 +35,33 @@ _SIOCETHTOOL = 0x8946
 _ETHTOOL_GDRVINFO = 3
 _DRVINFO_BYTES = 196
 """struct ethtool_drvinfo of linux/ethtool.h: the command, then the driver's name in 32 bytes."""
+_ETHTOOL_GFLAGS = 0x25
+_FLAGS_BYTES = 8
+_FLAG_RXVLAN = 1 << 8
+"""struct ethtool_value: the command, then the flags."""
 
 
 def driver_of(interface: str) -> str:
     """The name of an interface's driver; "" if it does not tell."""
-    answer = ctypes.create_string_buffer(struct.pack("=I", _ETHTOOL_GDRVINFO), _DRVINFO_BYTES)
+    return _ask(interface, _ETHTOOL_GDRVINFO, _DRVINFO_BYTES)[4:36].split(b"\0")[0].decode()
+
+
+def takes_tags_off(interface: str) -> bool:
+    """Does it hand frames over without the VLAN tags they had, and the tags beside them?"""
+    flags: int = struct.unpack_from("=I", _ask(interface, _ETHTOOL_GFLAGS, _FLAGS_BYTES), 4)[0]
+    return bool(flags & _FLAG_RXVLAN)
+
+
+def vlans_on(interface: str, config: str) -> list[str]:
+    """The VLAN interfaces above this one. config: as /proc/net/vlan/config, `NAME | ID | INTERFACE` a line."""
+    rows = [[word.strip() for word in line.split("|")] for line in config.splitlines()]
+    return [row[0] for row in rows if len(row) == 3 and row[2] == interface]
+
+
+def _ask(interface: str, command: int, size: int) -> bytes:
+    """ethtool's answer of that size; zeros if there is none."""
+    answer = ctypes.create_string_buffer(struct.pack("=I", command), size)
     request = struct.pack("16sQ16x", interface.encode(), ctypes.addressof(answer))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-        try:
-            fcntl.ioctl(handle, _SIOCETHTOOL, request)
-        except OSError:
-            return ""
-    return answer.raw[4:36].split(b"\0")[0].decode()
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        fcntl.ioctl(handle, _SIOCETHTOOL, request)
+    return answer.raw

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from lb import config, realserver
 from lb.cli.doctor import doctor
-from lb.doctor import DIRECTOR, MACHINE, REAL, director, machine, real
+from lb.doctor import DIRECTOR, MACHINE, REAL, director, drivers, machine, real
 from lb.doctor.director import NATIVE_MTU, Site
 from lb.doctor.drivers import driver_of
 from lb.doctor.listeners import listens, parse
@@ -128,6 +128,25 @@ class TestDirector:
     )
     def test_mtu(self, mtu: int, level: str) -> None:
         check(director.judge_mtu(Link(2, "eth0", b"", mtu, up=True, carrier=True)), level, f"{mtu} bytes")
+
+    @pytest.mark.parametrize(
+        ("vlans", "taken_off", "level", "seen"),
+        [
+            ([], True, "ok", "no VLAN interface is above eth0"),
+            (["eth0.5"], False, "ok", "frames of eth0.5 keep their tags"),
+            (["eth0.5", "dmz"], True, "warn", "takes the tags of eth0.5, dmz off"),
+        ],
+    )
+    def test_tags(self, vlans: list[str], taken_off: bool, level: str, seen: str) -> None:
+        check(director.judge_tags("eth0", vlans, taken_off), level, seen)
+
+    def test_vlans_are_those_of_the_interface(self) -> None:
+        config = (
+            "VLAN Dev name    | VLAN ID\nName-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\n"
+            "eth0.5         | 5  | eth0\ndmz            | 6  | eth0\neth1.5         | 5  | eth1\n"
+        )
+        assert drivers.vlans_on("eth0", config) == ["eth0.5", "dmz"]
+        assert drivers.vlans_on("eth2", config) == []
 
     @pytest.mark.parametrize(
         ("driver", "attach", "level"),
