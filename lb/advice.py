@@ -45,6 +45,11 @@ def _reals(virtual: Virtual, place: Path) -> Iterator[Finding]:
         yield Finding((place,), f"has no [[virtual.real]]: {otherwise}")
     elif not any(real.weight for real in virtual.reals):
         yield Finding((place,), f"every real has weight 0: {otherwise}")
+    if virtual.reals and virtual.min_up in (f"{100}%", len(virtual.reals)):
+        yield Finding(
+            ((*place, "min_up"),),
+            f"{show(virtual.min_up)} is all of them: a real that is down would go on getting connections",
+        )
 
 
 def _check(virtual: Virtual, place: Path) -> Iterator[Finding]:
@@ -54,6 +59,17 @@ def _check(virtual: Virtual, place: Path) -> Iterator[Finding]:
         if ignored:
             yield Finding(((*place, "type"),), f"{show(check.type)} asks nobody and ignores {', '.join(ignored)}")
         return
+    if check.dynamic_weight and virtual.scheduler == "rr":
+        yield Finding(
+            ((*place, "dynamic_weight"),),
+            "scheduler 'rr' looks at weight 0 and no other; 'wrr' gives each real its share",
+        )
+    if check.connect_timeout and check.connect_timeout > check.timeout:
+        yield Finding(
+            ((*place, "connect_timeout"),),
+            f"{format_duration(check.connect_timeout)} is longer than timeout ({format_duration(check.timeout)}), "
+            "which is for the whole check",
+        )
     if check.timeout > check.interval:
         yield Finding(
             ((*place, "timeout"),),

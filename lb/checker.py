@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import structlog
 
 from lb.addresses import Address
-from lb.health import Health, Outcome, State, step
-from lb.model import format_duration
+from lb.health import Change, Health, Outcome, State, step
+from lb.model import Check, format_duration
 from lb.probes import NotAskedError, Target, ask, open_tools
 from lb.service import ServiceKey
 
@@ -55,12 +55,13 @@ class _Slot:
 
 
 class Checker:
-    """Checks reals from `configure` to `close`, and calls `on_change` after each change of a state.
+    """Checks reals from `configure` to `close`, and calls `on_change` after each change of a state or of an answered
+    weight; the Change is None where the state stayed.
 
     To be made and used inside one running event loop.
     """
 
-    def __init__(self, on_change: Callable[[TargetKey, Health], None]) -> None:
+    def __init__(self, on_change: Callable[[TargetKey, Health, Change | None], None]) -> None:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._tools = open_tools()
@@ -124,12 +125,19 @@ class Checker:
 
     def _due(self, slot: _Slot) -> None:
         after_s = max(slot.due_s, self._loop.time())
-        slot.due_s = next_due(after_s, slot.target.check.interval, phase_of(slot.key))
-        slot.timer = self._loop.call_at(slot.due_s, self._due, slot)
+        self._arm(slot, after_s)
         if slot.probe is None:
             slot.probe = self._loop.create_task(self._check(slot))
             self._probes.add(slot.probe)
             slot.probe.add_done_callback(self._probes.discard)
+
+    def _arm(self, slot: _Slot, after_s: float) -> None:
+        """Ask again at the next point of the grid of its state's interval."""
+        if slot.timer:
+            slot.timer.cancel()
+        interval_s = slot.target.check.interval_while(slot.health.state)
+        slot.due_s = next_due(after_s, interval_s, phase_of(slot.key))
+        slot.timer = self._loop.call_at(slot.due_s, self._due, slot)
 
     async def _check(self, slot: _Slot) -> None:
         try:
@@ -162,25 +170,36 @@ class Checker:
 
     def _judge(self, slot: _Slot, outcome: Outcome) -> None:
         check = slot.target.check
-        slot.health, change = step(slot.health, outcome, check, self._loop.time())
+        before = slot.health
+        slot.health, change = step(before, outcome, check, self._loop.time())
         if change:
+            if check.interval_while(change.was) != check.interval_while(slot.health.state):
+                self._arm(slot, self._loop.time())
             say = log.warning if slot.health.state == "down" else log.info
             say(
                 f"real is {slot.health.state}", **_words(slot), reason=outcome.reason, was=change.was,
                 lasted=format_duration(round(change.lasted_s, 1)),
             )  # fmt: skip
-            self._on_change(slot.key, slot.health)
-        elif slot.health.soft:
-            so_far = f"{slot.health.failed} of {check.failures} failures"
-            if outcome.ok:
-                so_far = f"{slot.health.passed} of {check.rises} rises"
+        elif slot.health.soft and (so_far := _so_far(slot.health, check)):
             log.info(f"real is still {slot.health.state}", **_words(slot), reason=outcome.reason, so_far=so_far)
+        if change or slot.health.weight != before.weight:
+            self._on_change(slot.key, slot.health, change)
 
     def _say_trouble(self, trouble: str) -> None:
         """Log that checks do not count, now and then: such trouble befalls all targets together."""
         if self._loop.time() - self._trouble_said_s >= TROUBLE_SILENCE_S:
             self._trouble_said_s = self._loop.time()
             log.warning("checks are not counted", trouble=trouble)
+
+
+def _so_far(health: Health, check: Check) -> str:
+    """How far a real is on its way to another state; empty where that has been said: one that is held down passes
+    more checks than it needs."""
+    if health.state == "up":
+        return f"{health.failed} of {check.failures} failures"
+    if health.passed > check.rises:
+        return ""
+    return health.reason if health.passed == check.rises else f"{health.passed} of {check.rises} rises"
 
 
 def _words(slot: _Slot) -> dict[str, str]:

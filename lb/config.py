@@ -87,6 +87,7 @@ def _build(text: str, file: str) -> Cluster:
     except syntax.SyntaxProblem as error:
         raise ConfigError(file, (error.problem,)) from None
     cluster, found = shapes.build(values, FilePath(file).absolute())
+    cluster = cluster.inherited()
     broken = {finding.places[0] for finding in found}
     found += [finding for finding in rules.contradictions(cluster) if not _rests_on(broken, finding)]
     if found:

@@ -24,19 +24,18 @@ from ha import authkeys
 from ha.failover import Failover
 from lb import plan, state, status
 from lb.addresses import Address, Interface
-from lb.checker import Checker
 from lb.connections import Rows
 from lb.datapath import DataPath
 from lb.datapath.listener import Listener
 from lb.errors import ConfigError, LbctlError, Problem
-from lb.health import Health
 from lb.model import Cluster
+from lb.monitor import Monitor
 from lb.netif import InterfaceWatch, Link, Neighbours
 from lb.ownership import Ownership
 from lb.plan import Override, Target
-from lb.probes import Target as ProbeTarget
 from lb.rates import SAMPLE_INTERVAL_S, Rates
 from lb.rundir import authkeys_path, state_path
+from lb.status import Known
 
 log = structlog.get_logger(__name__)
 
@@ -85,10 +84,10 @@ class Director:
         await self._neighbours.start()
         undo.callback(self._neighbours.close)
         self._neighbours.want(self._wanted_neighbours())
-        self._checker = Checker(self._on_health)
-        undo.push_async_callback(self._checker.close)
-        self._checker.seed(self._remembered)
-        self._checker.configure(self._probe_targets())
+        self._monitor = Monitor(self._changed.set)
+        undo.push_async_callback(self._monitor.close)
+        self._monitor.seed(self._remembered)
+        self._monitor.configure(self.cluster)
         self._data = await DataPath.open(
             self.node.name, self._interface, self.cluster.connections, self.cluster.cluster.attach
         )
@@ -124,9 +123,6 @@ class Director:
         return done.pop().exception() or RuntimeError("a task of the director ended")
 
     # ----------------------------------------------------- what others tell us
-
-    def _on_health(self, target: Target, health: Health) -> None:  # noqa: ARG002
-        self._changed.set()
 
     def _on_neighbour(self, address: Address, mac: bytes | None) -> None:
         log.info("neighbour", address=str(address), mac=mac.hex(":") if mac else None)
@@ -179,9 +175,12 @@ class Director:
                 self._changed.set()
 
     async def _apply(self) -> None:
-        services = plan.desired(self.cluster, self._is_up, self._overrides, self._neighbours.mac)
+        cluster, healths, orders = self.cluster, self._monitor.healths, self._orders
+        standings = self._monitor.weigh(cluster, orders)
+        services = plan.desired(cluster, healths, orders, self._neighbours.mac, standings)
         async with self._applying:
             await self._data.apply(services)
+        self._monitor.applied(cluster, standings)
 
     async def _sweep(self) -> None:
         lost_before = self._data.events_lost  # by an earlier process, after which everything is sent anyway
@@ -227,7 +226,7 @@ class Director:
     def _configure(self, cluster: Cluster) -> None:
         self.cluster, self.node = cluster, cluster.node(self.node.name)
         self._data.settings = cluster.connections
-        self._checker.configure(self._probe_targets())
+        self._monitor.configure(cluster)
         self._neighbours.want(self._wanted_neighbours())
 
     def _refuse_restart_only(self, new: Cluster) -> None:
@@ -274,31 +273,28 @@ class Director:
             "warnings": failover.warnings + self._warnings(),
             "heartbeat": failover.counters,
             "packets": self._data.counters(),
-            "virtuals": status.virtuals(self.cluster, self._checker.snapshot(), self._overrides, held, self._rates),
+            "virtuals": status.virtuals(self.cluster, self._known(), held, self._rates),
         }
 
     # ---------------------------------------------------------------- helpers
 
-    def _is_up(self, target: Target) -> bool:
-        health = self._checker.health(target)
-        return health is not None and health.state == "up"
+    def _known(self) -> Known:
+        monitor = self._monitor
+        return Known(monitor.healths, self._orders, monitor.maintained, monitor.standings, time.monotonic())
+
+    @property
+    def _orders(self) -> plan.Overrides:
+        """What is ordered by hand and by maintenance files; both go before what checks say."""
+        return plan.drain(self._overrides, tuple(self._monitor.maintained))
 
     def _wanted_neighbours(self) -> set[Address]:
         """Reals, and the directors that may have to be asked about connections."""
         peers = self.cluster.peers_of(self.node.name)
         return {*plan.neighbours(self.cluster), *(peer.address for peer in peers)}
 
-    def _probe_targets(self) -> dict[Target, ProbeTarget]:
-        return {
-            (key, real.address): ProbeTarget(real.address, virtual.check_port, virtual.check, key)
-            for virtual in self.cluster.virtuals
-            for key in [plan.service_key(virtual)]
-            for real in virtual.reals
-        }
-
     def _remember(self, health: bool = True) -> None:
         """For the next process. health: only one that finds our packet path still at work may trust our last checks."""
-        checked = {target: h.state for target, h in self._checker.snapshot().items()} if health else {}
+        checked = {target: h.state for target, h in self._monitor.healths.items()} if health else {}
         try:
             state.save(state_path(self.node.name), dict(self._overrides), checked)
         except OSError as error:

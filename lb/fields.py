@@ -34,6 +34,7 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/:\x00-\x1f\x7f]{1,15}")
 _REQUEST = re.compile(r"/[^\s\x00-\x1f\x7f]*")
 _HOST_HEADER = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
+_PERCENTAGE = re.compile(r"([0-9]{1,3})%")
 _ADDRESS_PORT = re.compile(r"([^:]*)(?::([0-9]{1,5}))?")
 
 
@@ -180,6 +181,27 @@ def _check_file_path(value: str) -> str:
     return value
 
 
+def _check_program(value: str) -> str:
+    if not value.startswith("/") or "\0" in value or value.endswith("/"):
+        raise ValueError(f"{show(value)} is not a program; write its whole path, beginning with '/', without arguments")
+    return value
+
+
+def _check_directory(value: str) -> str:
+    if not value.startswith("/") or "\0" in value:
+        raise ValueError(f"{show(value)} is not a directory; write its whole path, beginning with '/'")
+    return value
+
+
+def parse_min_up(value: object) -> int | str:
+    """A number of reals, or `"30%"` of them. Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 65535:
+        return value
+    if isinstance(value, str) and (match := _PERCENTAGE.fullmatch(value)) and int(match[1]) <= 100:
+        return value
+    raise ValueError(f'{show(value)} is not a number of reals; write a whole number, or a share like "30%"')
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 """Seconds, 0 to a year."""
 Span = Annotated[Duration, AfterValidator(_longer_than_nothing)]
@@ -190,6 +212,11 @@ Weight = Annotated[int, within(0, 65535)]
 StatusCode = Annotated[int, within(100, 599)]
 Name = Annotated[str, _text(_NAME, _refuse_name)]
 Interface = Annotated[str, _text(_INTERFACE, _refuse_interface)]
+MinUp = Annotated[int | str, BeforeValidator(parse_min_up)]
+"""A number of reals, or text: a percentage of them."""
+Program = Annotated[str, AfterValidator(_check_program)]
+"""A file that can be run; whether it is there is seen where it runs."""
+Directory = Annotated[str, AfterValidator(_check_directory)]
 FilePath = Annotated[str, AfterValidator(_check_file_path)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
 """A regular expression as `lb.probes.match` searches it: the `regex` module's, close to Perl's."""

@@ -41,12 +41,18 @@ def _parse_endpoint(value: object) -> Endpoint:
     return Endpoint(address=address, port=port)
 
 
+Fallback = Annotated[Endpoint, BeforeValidator(_parse_endpoint), PlainSerializer(str)]
+
+
 class ClusterSettings(_Frozen):
     """`[cluster]`"""
 
     name: Name = "lbctl"
     interface: Interface
     attach: Literal["auto", "native", "generic"] = "auto"
+    fallback: Fallback | None = None
+    fallback_command: fields.Program | None = None
+    maintenance: fields.Directory | None = None
 
 
 class Node(_Frozen):
@@ -97,9 +103,18 @@ class Check(_Frozen):
     method: Literal["GET", "HEAD"] = "GET"
     status: Annotated[tuple[fields.StatusCode, ...], Field(strict=False)] = ()
     interval: Span = 2.0
+    down_interval: Span | None = None
     timeout: Span = 1.0
+    connect_timeout: Span | None = None
     failures: Annotated[int, fields.within(1, 1000)] = 2
     rises: Annotated[int, fields.within(1, 1000)] = 1
+    flaps: Annotated[int, fields.within(0, 100)] = 0
+    flap_window: Span = 300.0
+    dynamic_weight: bool = False
+
+    def interval_while(self, state: str) -> float:
+        """Seconds from one check to the next of a real in that state."""
+        return self.down_interval or self.interval if state == "down" else self.interval
 
 
 class Real(_Frozen):
@@ -122,7 +137,10 @@ class Virtual(_Frozen):
     persistent: Duration = 0.0
     netmask: Annotated[int, fields.within(1, 32)] = 32
     quiescent: bool = True
-    fallback: Annotated[Endpoint, BeforeValidator(_parse_endpoint), PlainSerializer(str)] | None = None
+    fallback: Fallback | None = None
+    fallback_command: fields.Program | None = None
+    min_up: fields.MinUp = 0
+    slow_start: Duration = 0.0
     check: Check = Check()
     reals: Annotated[tuple[Real, ...], Field(strict=False)] = Field(default=(), alias="real")
 
@@ -157,6 +175,19 @@ class Cluster(_Frozen):
     ha: Ha = Ha()
     connections: Connections = Connections()
     virtuals: Annotated[tuple[Virtual, ...], Field(strict=False)] = Field(default=(), alias="virtual")
+
+    def inherited(self) -> Cluster:
+        """The same with `[cluster]`'s fallback and fallback_command in every virtual that has none of its own."""
+        general = {
+            key: value for key in ("fallback", "fallback_command") if (value := getattr(self.cluster, key)) is not None
+        }
+        if not general:
+            return self
+        virtuals = tuple(
+            v.model_copy(update={key: value for key, value in general.items() if getattr(v, key) is None})
+            for v in self.virtuals
+        )
+        return self.model_copy(update={"virtuals": virtuals})
 
     def node(self, name: str) -> Node:
         """The director of that name. Raises KeyError."""

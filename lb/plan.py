@@ -1,21 +1,27 @@
 """What the packet path should hold, computed from what is configured, known and ordered. Pure.
 
-A real takes new connections when its check says up, its neighbour is resolved and nobody drained it. Nothing here
-touches connections: a real that goes down or is drained keeps the ones it has.
+A real takes new connections when its health allows it (`lb.weights`), its neighbour is resolved and nobody drained
+it. Nothing here touches connections: a real that goes down or is drained keeps the ones it has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from lb.addresses import Address
+from lb.addresses import Address, with_port
 from lb.errors import UsageError
+from lb.health import Health
 from lb.model import Cluster, Endpoint, Real, Virtual
 from lb.service import LOCAL, PROTOCOL_NUMBERS, Destination, Service, ServiceKey
+from lb.weights import Standing, standing
 
 Target = tuple[ServiceKey, Address]
 """One real of one virtual."""
+
+
+Healths = Mapping[Target, Health]
+UNKNOWN = Health()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,44 +43,59 @@ def service_key(virtual: Virtual) -> ServiceKey:
     return ServiceKey(virtual.address, virtual.port, PROTOCOL_NUMBERS[virtual.protocol])
 
 
-def share(target: Target, real: Real, overrides: Overrides) -> int:
-    """The weight that file and operator give a real while it serves."""
+def share(target: Target, real: Real, overrides: Overrides, health: Health) -> int:
+    """The weight of a real while it serves: the operator's, else its own answer's, else the file's."""
     by_hand = overrides.get(target, Override()).weight
-    return real.weight if by_hand is None else by_hand
+    return next(weight for weight in (by_hand, health.weight, real.weight) if weight is not None)
 
 
-def ordered_weight(target: Target, real: Real, overrides: Overrides) -> int:
-    """The weight that file and operator want, whatever the health: 0 while drained."""
-    return 0 if overrides.get(target, Override()).drained else share(target, real, overrides)
+def ordered_weight(target: Target, real: Real, overrides: Overrides, health: Health) -> int:
+    """The weight that is wanted whatever the health's state: 0 while drained."""
+    return 0 if overrides.get(target, Override()).drained else share(target, real, overrides, health)
+
+
+def standings(cluster: Cluster, healths: Healths, overrides: Overrides, now_s: float) -> dict[ServiceKey, Standing]:
+    """How the reals of each virtual stand. now_s: monotonic seconds."""
+    return {service_key(virtual): _standing(virtual, healths, overrides, now_s) for virtual in cluster.virtuals}
+
+
+def _standing(virtual: Virtual, healths: Healths, overrides: Overrides, now_s: float) -> Standing:
+    targets = [(service_key(virtual), real.address) for real in virtual.reals]
+    known = [healths.get(target, UNKNOWN) for target in targets]
+    reals = zip(targets, virtual.reals, known, strict=True)
+    return standing(virtual, known, [ordered_weight(t, real, overrides, health) for t, real, health in reals], now_s)
 
 
 def desired(
     cluster: Cluster,
-    up: Callable[[Target], bool],
+    healths: Healths,
     overrides: Overrides,
     mac_of: Callable[[Address], bytes | None],
+    stand: Mapping[ServiceKey, Standing],
 ) -> tuple[Service, ...]:
     """The services that the packet path should hold now, in the file's order.
 
-    up: what the checks say. mac_of: the resolved neighbours.
+    mac_of: the resolved neighbours. stand: what `standings` said of the same.
     """
-    return tuple(_service(virtual, up, overrides, mac_of) for virtual in cluster.virtuals)
+    return tuple(_service(virtual, healths, overrides, mac_of, stand) for virtual in cluster.virtuals)
 
 
 def _service(
     virtual: Virtual,
-    up: Callable[[Target], bool],
+    healths: Healths,
     overrides: Overrides,
     mac_of: Callable[[Address], bytes | None],
+    stand: Mapping[ServiceKey, Standing],
 ) -> Service:
     key = service_key(virtual)
 
-    def destination(real: Real) -> Destination:
+    def destination(real: Real, weight: int) -> Destination:
         target = (key, real.address)
-        weight = ordered_weight(target, real, overrides) if up(target) else 0
-        return Destination(real.address, weight, mac_of(real.address), share(target, real, overrides))
+        whole = share(target, real, overrides, healths.get(target, UNKNOWN))
+        return Destination(real.address, weight, mac_of(real.address), whole)
 
-    return Service(key, virtual.scheduler, tuple(map(destination, virtual.reals)), _fallback(virtual.fallback, mac_of))
+    destinations = tuple(map(destination, virtual.reals, stand[key].weights))
+    return Service(key, virtual.scheduler, destinations, _fallback(virtual.fallback, mac_of))
 
 
 def _fallback(endpoint: Endpoint | None, mac_of: Callable[[Address], bytes | None]) -> Destination | None:
@@ -90,6 +111,23 @@ def neighbours(cluster: Cluster) -> frozenset[Address]:
     reals = {real.address for virtual in cluster.virtuals for real in virtual.reals}
     fallbacks = {v.fallback.address for v in cluster.virtuals if v.fallback}
     return frozenset(a for a in reals | fallbacks if not a.is_loopback)
+
+
+def maintained(cluster: Cluster, files: Collection[str]) -> dict[Target, str]:
+    """The reals that these names mean, each with one that does: ADDRESS, NAME, and either with :PORT of the virtual.
+
+    files: in lower case.
+    """
+    if not files:
+        return {}
+    return {
+        (service_key(virtual), real.address): name
+        for virtual in cluster.virtuals
+        for real in virtual.reals
+        for host in (str(real.address), (real.name or "").lower())
+        for name in (host, with_port(host, virtual.port))
+        if name in files
+    }
 
 
 def find_reals(cluster: Cluster, words: str) -> tuple[Target, ...]:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import regex
+
 from lb import hosts
 from lb.addresses import Address
+from lb.catalog import SCHEDULERS, available
 from lb.model import Cluster, format_duration
 from lb.positions import Finding, Path
 from lb.wording import did_you_mean, show
@@ -17,6 +20,9 @@ from lb.wording import did_you_mean, show
 MOST_NODES = 2
 CONTENT_KEYS = ("service", "request", "receive", "virtualhost", "method", "status")
 """Keys of a check that only `negotiate` reads."""
+
+WEIGHING = ("wrr", "wlc", "sed", "nq", "lblc", "lblcr")
+"""Schedulers that give a real with half the weight half the connections. (A hash's table would move clients.)"""
 
 Rule = Callable[[Cluster], Iterator[Finding]]
 
@@ -155,6 +161,27 @@ def _check_keys(cluster: Cluster) -> Iterator[Finding]:
             )
 
 
+def _weights(cluster: Cluster) -> Iterator[Finding]:
+    """What changes weights needs somebody who counts with them, and an answer that has one."""
+    for v, virtual in enumerate(cluster.virtuals):
+        place: Path = ("virtual", v)
+        if virtual.slow_start and virtual.scheduler not in WEIGHING:
+            yield Finding(
+                ((*place, "slow_start"), (*place, "scheduler")),
+                f"scheduler {show(virtual.scheduler)} cannot give a real less than its share for a while; "
+                f"accepted with {', '.join(word for word in WEIGHING if word in available(SCHEDULERS))}",
+            )
+        check = virtual.check
+        if not check.dynamic_weight or check.type == "external":
+            continue
+        if check.type != "negotiate" or check.receive is None or not regex.compile(check.receive).groups:
+            yield Finding(
+                ((*place, "check", "dynamic_weight"), (*place, "check", "receive"), (*place, "check", "type")),
+                'needs type = "negotiate" and a receive whose first group (in parentheses) finds the weight, like '
+                "receive = 'weight=([0-9]+)'",
+            )
+
+
 RULES: tuple[Rule, ...] = (
     _nodes,
     hosts.names,
@@ -167,6 +194,7 @@ RULES: tuple[Rule, ...] = (
     _ping,
     _not_yet,
     _check_keys,
+    _weights,
 )
 
 

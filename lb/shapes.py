@@ -38,6 +38,8 @@ FORMER_NAMES = {
     "failurecount": "failures in [virtual.check]",
     "checkport": "port in [virtual.check]",
     "httpmethod": "method in [virtual.check]",
+    "fallbackcommand": "fallback_command in [[virtual]]",
+    "maintenancedir": "maintenance in [cluster]",
     "udpport": "port in [ha]",
     "auto-failback": "auto_failback in [ha]",
     "bcast": "interface in [cluster]",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from lb.datapath.view import HeldService
 from lb.health import Health
 from lb.model import Cluster, Real, Virtual
-from lb.plan import Overrides, Target, ordered_weight, service_key
+from lb.plan import UNKNOWN, Overrides, Target, ordered_weight, service_key
 from lb.rates import Rates
+from lb.service import ServiceKey
+from lb.weights import Standing, starts_slowly
 
 
 def known_connections(held: Sequence[HeldService]) -> int:
@@ -18,27 +20,28 @@ def known_connections(held: Sequence[HeldService]) -> int:
     return sum(real.active + real.inactive for real in reals)
 
 
-def virtuals(
-    cluster: Cluster,
-    healths: Mapping[Target, Health],
-    overrides: Overrides,
-    held: Sequence[HeldService],
-    rates: Rates,
-) -> list[dict[str, Any]]:
+class Known(NamedTuple):
+    """What a director knows of its reals.
+
+    orders: by hand and by maintenance. maintained: the file that put a real into maintenance. standings: what the
+    packet path follows. now_s: monotonic seconds, the clock of the healths.
+    """
+
+    healths: Mapping[Target, Health]
+    orders: Overrides
+    maintained: Mapping[Target, str]
+    standings: Mapping[ServiceKey, Standing]
+    now_s: float
+
+
+def virtuals(cluster: Cluster, known: Known, held: Sequence[HeldService], rates: Rates) -> list[dict[str, Any]]:
     """One document a virtual, in the file's order; counters come from the data plane, health from the checks."""
     by_key = {service.key: service for service in held}
-    return [
-        _virtual(virtual, healths, overrides, by_key.get(service_key(virtual)), rates) for virtual in cluster.virtuals
-    ]
+    return [_virtual(virtual, known, by_key.get(service_key(virtual)), rates) for virtual in cluster.virtuals]
 
 
-def _virtual(
-    virtual: Virtual,
-    healths: Mapping[Target, Health],
-    overrides: Overrides,
-    held: HeldService | None,
-    rates: Rates,
-) -> dict[str, Any]:
+def _virtual(virtual: Virtual, known: Known, held: HeldService | None, rates: Rates) -> dict[str, Any]:
+    stand = known.standings.get(service_key(virtual))
     return {
         "name": virtual.name,
         "address": str(virtual.address),
@@ -47,22 +50,15 @@ def _virtual(
         "scheduler": virtual.scheduler,
         "fallback": str(virtual.fallback) if virtual.fallback else None,
         "fallback_active": held.fallback_active if held else False,
-        "reals": [_real(virtual, real, healths, overrides, held, rates) for real in virtual.reals],
+        "overruled": stand.overruled if stand else False,
+        "reals": [_real(virtual, real, known, held, rates) for real in virtual.reals],
     }
 
 
-def _real(
-    virtual: Virtual,
-    real: Real,
-    healths: Mapping[Target, Health],
-    overrides: Overrides,
-    held: HeldService | None,
-    rates: Rates,
-) -> dict[str, Any]:
+def _real(virtual: Virtual, real: Real, known: Known, held: HeldService | None, rates: Rates) -> dict[str, Any]:
     target = (service_key(virtual), real.address)
-    health = healths.get(target)
-    weight = ordered_weight(target, real, overrides)
-    state = health.state if health else "unknown"
+    health = known.healths.get(target, UNKNOWN)
+    weight = ordered_weight(target, real, known.orders, health)
     counts = next((d for d in held.destinations if d.address == real.address), None) if held else None
     return {
         "address": str(real.address),
@@ -70,9 +66,13 @@ def _real(
         "port": virtual.port,
         "forward": virtual.forward,
         "weight": weight,
-        "health": "drained" if weight == 0 and state == "up" else state,
-        "check": state,
-        "reason": health.reason if health else "",
+        "health": "drained" if weight == 0 and health.state == "up" else health.state,
+        "check": health.state,
+        "reason": health.reason,
+        "for_s": round(known.now_s - health.since_s, 1) if target in known.healths else None,
+        "latency_ms": None if health.latency_s is None else round(1000 * health.latency_s, 1),
+        "maintenance": known.maintained.get(target),
+        "starts_slowly": starts_slowly(virtual, health, known.now_s),
         "active": counts.active if counts else 0,
         "inactive": counts.inactive if counts else 0,
         "packets": counts.packets if counts else 0,

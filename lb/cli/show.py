@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -103,9 +104,10 @@ def _virtual_head(virtual: dict[str, Any]) -> str:
     if virtual["fallback"]:
         active = "[red]active[/]" if virtual["fallback_active"] else "idle"
         fallback = f"  fallback {virtual['fallback']} ({active})"
+    overruled = "  [red]fewer than min_up are well: all get traffic[/]" if virtual["overruled"] else ""
     return (
         f"[bold]{virtual['name']}[/]  {virtual['protocol']} {virtual['address']}:{virtual['port']}"
-        f"  {virtual['scheduler']}{fallback}"
+        f"  {virtual['scheduler']}{fallback}{overruled}"
     )
 
 
@@ -115,7 +117,7 @@ def _reals(reals: list[dict[str, Any]]) -> Uncut:
     table.add_column("health", no_wrap=True)
     for name in ("weight", "active", "inactive", "total", "conns/s", "packets/s"):
         table.add_column(name, justify="right", no_wrap=True)
-    remarks = [real["reason"] if real["check"] != "up" else "" for real in reals]
+    remarks = [", ".join(_remarks(real)) for real in reals]
     if any(remarks):
         table.add_column("")
     for real, remark in zip(reals, remarks, strict=True):
@@ -125,6 +127,16 @@ def _reals(reals: list[dict[str, Any]]) -> Uncut:
         cells = (label, state(real["health"]), *map(str, (*counts, *rates)))
         table.add_row(*cells, *([escape(remark)] if any(remarks) else []))
     return Uncut(table)
+
+
+def _remarks(real: dict[str, Any]) -> Iterator[str]:
+    """What there is to say of a real besides its numbers."""
+    if real["maintenance"]:
+        yield f"in maintenance by the file {real['maintenance']}"
+    if real["check"] != "up":
+        yield real["reason"]
+    if real["starts_slowly"]:
+        yield "starts slowly"
 
 
 def _refusals(counters: dict[str, int]) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lb.model import Cluster, Node, Virtual, format_duration
+from lb.model import Check, Cluster, Node, Virtual, format_duration
 from lb.service import LOCAL
 
 
@@ -60,6 +60,12 @@ def _virtual(virtual: Virtual) -> Iterator[str]:
     )
     yield f"  check     {check_in_words(virtual)}"
     yield f"  fallback  {_fallback(virtual)}"
+    if virtual.fallback_command:
+        yield f"  command   {virtual.fallback_command}: told when the last real is lost, and when there is one again"
+    if virtual.min_up:
+        yield f"  min_up    {virtual.min_up}: with fewer up, those that are down get connections too"
+    if virtual.slow_start:
+        yield f"  rising    weight grows for {format_duration(virtual.slow_start)}"
     yield from _aligned("  real     ", ((r.name or "", str(r.address), f"weight {r.weight}") for r in virtual.reals))
 
 
@@ -77,10 +83,21 @@ def check_in_words(virtual: Virtual) -> str:
         asks = f"{check.method} {check.service}://REAL:{virtual.check_port}{check.request}"
         asks += f" as {check.virtualhost}" if check.virtualhost else ""
         asks += f", status {status}" + (f", body matches {check.receive!r}" if check.receive else "")
-    return (
-        f"{asks}; every {format_duration(check.interval)}, timeout {format_duration(check.timeout)}, "
-        f"down after {_times(check.failures, 'failure')}, up after {_times(check.rises, 'success')}"
-    )
+    asks += ", the weight is its first group" if check.dynamic_weight else ""
+    return f"{asks}; {', '.join(_timing(check))}"
+
+
+def _timing(check: Check) -> Iterator[str]:
+    yield f"every {format_duration(check.interval)}"
+    if check.down_interval:
+        yield f"{format_duration(check.down_interval)} while down"
+    yield f"timeout {format_duration(check.timeout)}"
+    if check.connect_timeout:
+        yield f"{format_duration(check.connect_timeout)} of it to connect"
+    yield f"down after {_times(check.failures, 'failure')}"
+    yield f"up after {_times(check.rises, 'success')}"
+    if check.flaps:
+        yield f"held down after {_times(check.flaps, 'fall')} within {format_duration(check.flap_window)}"
 
 
 def _times(count: int, what: str) -> str:
@@ -91,7 +108,8 @@ def _times(count: int, what: str) -> str:
 def _fallback(virtual: Virtual) -> str:
     if virtual.fallback is None:
         return "none: while no real is up, new connections are dropped"
-    return f"{virtual.fallback}" + (" (the active director itself)" if virtual.fallback.address == LOCAL else "")
+    itself = " (the active director itself)" if virtual.fallback.address == LOCAL else ""
+    return f"{virtual.fallback}{itself}"
 
 
 def _aligned(head: str, rows: Iterator[tuple[str, ...]]) -> Iterator[str]:

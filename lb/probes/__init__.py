@@ -12,10 +12,11 @@ import time
 from lb.health import Outcome
 from lb.model import Check, format_duration
 from lb.probes import connect, constant, http
-from lb.probes.base import Failed, Probe, Target, Tools, os_reason
+from lb.probes.base import Failed, Probe, Target, Tools, Weighed, os_reason
 
 __all__ = [
-    "PROBES", "Failed", "NotAskedError", "Outcome", "Probe", "Target", "Tools", "ask", "open_tools", "probe_of",
+    "PROBES", "Failed", "NotAskedError", "Outcome", "Probe", "Target", "Tools", "Weighed", "ask", "open_tools",
+    "probe_of",
 ]  # fmt: skip
 
 PROBES: dict[tuple[str, str | None], Probe] = {
@@ -51,10 +52,11 @@ async def ask(target: Target, tools: Tools) -> Outcome:
     Raises NotAskedError, and whatever a faulty probe raises.
     """
     started_s = time.monotonic()
-    ok, reason = False, ""
+    ok, reason, weight = False, "", None
     try:
         async with asyncio.timeout(target.check.timeout):
-            reason = await probe_of(target.check)(target, tools)
+            answer = await probe_of(target.check)(target, tools)
+        reason, weight = answer if isinstance(answer, Weighed) else (answer, None)
         ok = True
     except TimeoutError:
         reason = f"no answer within {format_duration(target.check.timeout)}"
@@ -64,4 +66,4 @@ async def ask(target: Target, tools: Tools) -> Outcome:
         if error.errno in OUR_OWN:
             raise NotAskedError(os_reason(error)) from error
         reason = os_reason(error)
-    return Outcome(ok, reason, time.monotonic() - started_s)
+    return Outcome(ok, reason, time.monotonic() - started_s, weight)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from lb.probes.base import Target, Tools
+from lb.probes.base import Target, Tools, connecting
 from lb.service import PROTOCOL_NUMBERS
 
 
@@ -23,7 +23,8 @@ async def probe(target: Target, _tools: Tools) -> str:
 
 async def _tcp(target: Target) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
-        await asyncio.get_running_loop().sock_connect(connection, (str(target.address), target.port))
+        async with connecting(target.check):
+            await asyncio.get_running_loop().sock_connect(connection, (str(target.address), target.port))
     return "connected"
 
 

@@ -16,8 +16,8 @@ from yarl import URL
 
 from lb.addresses import Address
 from lb.model import Check
-from lb.probes.base import Failed, Target, Tools
-from lb.probes.match import decode, found
+from lb.probes.base import Failed, Target, Tools, Weighed, no_connection
+from lb.probes.match import decode, found, weight_in
 
 BODY_LIMIT = 1 << 20
 """Bytes of a body that are read and judged; what comes after is not looked at."""
@@ -42,7 +42,7 @@ def session() -> aiohttp.ClientSession:
     )
 
 
-async def probe(target: Target, tools: Tools) -> str:
+async def probe(target: Target, tools: Tools) -> str | Weighed:
     """Ask for the page and judge the answer."""
     check = target.check
     url = first = _first_url(check, target.address, target.port)
@@ -54,6 +54,7 @@ async def probe(target: Target, tools: Tools) -> str:
                 headers={"Host": url.host_port_subcomponent or ""},
                 server_hostname=url.host if check.virtualhost and check.service == "https" else None,
                 allow_redirects=False,
+                timeout=_timeout(check.connect_timeout),
             ) as answer:
                 location = answer.headers.get("Location")
                 if answer.status not in REDIRECTS or location is None or answer.status in check.status:
@@ -61,6 +62,8 @@ async def probe(target: Target, tools: Tools) -> str:
             url = _redirected(url, location, first, target)
     except aiohttp.ClientConnectorError as error:
         raise error.os_error from error
+    except aiohttp.ConnectionTimeoutError as error:
+        raise Failed(no_connection(check)) from error
     except aiohttp.ClientOSError:
         raise
     except aiohttp.ClientError as error:
@@ -73,6 +76,12 @@ def _first_url(check: Check, address: Address, port: int) -> URL:
     """The request as a URL under the name that the real is to hear."""
     name = check.virtualhost or f"{address}:{port}"
     return URL(f"{check.service}://{name}{check.request}")
+
+
+@lru_cache(maxsize=256)
+def _timeout(connecting_s: float | None) -> aiohttp.ClientTimeout:
+    """Of connecting and TLS alone; the whole check has its time from elsewhere."""
+    return aiohttp.ClientTimeout(sock_connect=connecting_s)
 
 
 def _redirected(url: URL, location: str, first: URL, target: Target) -> URL:
@@ -88,16 +97,19 @@ def _redirected(url: URL, location: str, first: URL, target: Target) -> URL:
     raise Failed(f"redirected to {location[:100]!r}, which is not this real")
 
 
-async def _judge(answer: aiohttp.ClientResponse, check: Check) -> str:
+async def _judge(answer: aiohttp.ClientResponse, check: Check) -> str | Weighed:
     """What was seen of an answer that passes; raises Failed."""
     wanted = answer.status in check.status if check.status else 200 <= answer.status < 300
     if not wanted:
         expected = ", ".join(map(str, check.status)) or "2xx"
         raise Failed(f"status {answer.status}, expected {expected}")
-    body = await _read(answer.content)
-    if check.receive and not await found(check.receive, decode(body), check.timeout / 2):
+    text = decode(await _read(answer.content))
+    if check.receive and not await found(check.receive, text, check.timeout / 2):
         raise Failed(f"body does not match {check.receive!r}")
-    return f"status {answer.status}"
+    seen = f"status {answer.status}"
+    if check.receive and check.dynamic_weight:
+        return Weighed(seen, await weight_in(check.receive, text, check.timeout / 2))
+    return seen
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:

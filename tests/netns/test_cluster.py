@@ -92,6 +92,22 @@ def test_drain_and_enable(director: str) -> None:
     wait_until("web1 is back", lambda: set(answers(4)) == {"web1", "web2"})
 
 
+@pytest.mark.usefixtures("restored")
+def test_a_maintenance_file_takes_a_real_out_while_it_is_there(director: str, tmp_path: Path) -> None:
+    directory = tmp_path / "maintenance"
+    directory.mkdir()
+    conf = edited(tmp_path, ('interface = "eth0"', f'interface = "eth0"\nmaintenance = "{directory}"'))
+    lbctl("reload", str(conf), "--node", director)
+    (directory / "web1").touch()
+    wait_until("web1 is in maintenance", lambda: health(director)["192.168.1.101"] == "drained")
+    assert answers(4) == {"web2": 4}
+    assert "in maintenance by the file web1" in lbctl("status", "--node", director).stdout
+    lbctl("enable", "web1", "--node", director)
+    assert answers(4) == {"web2": 4}, "the file counts as long as it is there"
+    (directory / "web1").unlink()
+    wait_until("web1 is back", lambda: set(answers(4)) == {"web1", "web2"})
+
+
 def test_list_prints_ipvsadms_columns(director: str) -> None:
     answers(4)
     lines = lbctl("list", "--node", director).stdout.splitlines()

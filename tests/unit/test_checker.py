@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import resource
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -21,7 +22,7 @@ from lb.health import Health
 from lb.model import Check
 from lb.probes import Target
 from lb.service import ServiceKey
-from tests.servers import free_port, open_files, page, says, serve, silent, until
+from tests.servers import Served, free_port, open_files, page, says, serve, silent, until
 
 LOOPBACK = IPv4Address("127.0.0.1")
 QUICK: dict[str, Any] = {"interval": 0.02, "timeout": 5.0}
@@ -45,7 +46,7 @@ def run(body: Body) -> tuple[Changes, list[structlog.typing.EventDict]]:
     changes: Changes = []
 
     async def main() -> None:
-        checker = Checker(lambda key, health: changes.append((key, health)))
+        checker = Checker(lambda key, health, _change: changes.append((key, health)))
         try:
             await body(checker, changes)
         finally:
@@ -60,6 +61,22 @@ def run(body: Body) -> tuple[Changes, list[structlog.typing.EventDict]]:
 
 def states(changes: Changes, number: int = 1) -> list[str]:
     return [health.state for key, health in changes if key == key_of(number)]
+
+
+@contextlib.asynccontextmanager
+async def serve_at(port: int) -> AsyncIterator[Served]:
+    """A server that accepts on this port, and counts."""
+    served = Served()
+
+    async def accepted(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.connections += 1
+        writer.close()
+
+    server = await asyncio.start_server(accepted, "127.0.0.1", port)
+    try:
+        yield served
+    finally:
+        server.close()
 
 
 def test_up_down_and_up_again_as_its_server_comes_and_goes() -> None:
@@ -124,6 +141,64 @@ def test_every_one_of_two_thousand_is_checked() -> None:
             checker.configure({key_of(n): target(n, well.port, check) for n in range(1, 2001)})
             await until(lambda: len(changes) == 2000, within_s=30.0)
         assert {health.state for health in checker.snapshot().values()} == {"up"}
+
+    run(body)
+
+
+def test_a_real_that_is_down_has_an_interval_of_its_own() -> None:
+    """Down, it is asked every 20 ms; up, once in a minute: it is found again soon, and then left alone."""
+
+    async def body(checker: Checker, changes: Changes) -> None:
+        port = free_port()
+        check = Check(interval=60.0, down_interval=0.02, timeout=30.0)
+        checker.configure({key_of(1): target(1, port, check)})
+        await until(lambda: states(changes) == ["down"])
+        async with serve_at(port) as well:
+            await until(lambda: states(changes) == ["down", "up"])
+            asked = well.connections
+            with pytest.raises(TimeoutError):
+                await until(lambda: well.connections > asked, within_s=0.2)
+
+    run(body)
+
+
+def test_a_real_that_is_held_down_is_said_once() -> None:
+    async def body(checker: Checker, changes: Changes) -> None:
+        port = free_port()
+        check = Check(failures=1, rises=2, flaps=1, flap_window=3600.0, **QUICK)
+        checker.seed({key_of(1): "up"})
+        checker.configure({key_of(1): target(1, port, check)})
+        await until(lambda: states(changes) == ["down"])
+        async with serve_at(port) as well:
+            await until(lambda: well.connections > 5)
+            assert states(changes) == ["down"]
+            assert checker.snapshot()[key_of(1)].reason == "passes, but is held down: it fell 1 times within 1h"
+
+    _, logs = run(body)
+    said = [entry["so_far"] for entry in logs if entry["event"] == "real is still down"]
+    assert said == ["1 of 2 rises", "passes, but is held down: it fell 1 times within 1h"]
+
+
+def test_a_weight_that_the_real_answers_is_reported_as_it_changes() -> None:
+    async def body(checker: Checker, changes: Changes) -> None:
+        answer = b"weight=7"
+
+        async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await says(page(answer))(reader, writer)
+
+        async with serve(tell) as well:
+            check = Check(type="negotiate", receive="weight=([0-9]+)", dynamic_weight=True, **QUICK)
+            checker.configure({key_of(1): target(1, well.port, check)})
+            await until(lambda: len(changes) == 1)
+            asked = well.connections
+            await until(lambda: well.connections > asked + 3)
+            assert [health.weight for _, health in changes] == [7], "the same again is no news"
+            answer = b"weight=0"
+            await until(lambda: len(changes) == 2)
+            assert (changes[1][1].state, changes[1][1].weight) == ("up", 0)
+            answer = b"weight=heavy"
+            await until(lambda: states(changes)[-1] == "down")
+            assert changes[-1][1].reason == "body does not match 'weight=([0-9]+)'"
 
     run(body)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lb import config
+from lb.errors import ConfigError
 from lb.model import Cluster, Endpoint, Ha, Virtual
 from tests.unit.test_config import VALID
 
@@ -58,3 +59,26 @@ def test_a_fallback_is_its_text_or_a_value() -> None:
     assert Virtual.model_validate({**base, "fallback": "127.0.0.1:80"}).fallback == end
     assert Virtual.model_validate({**base, "fallback": end}).fallback == end
     assert str(Endpoint(address=IPv4Address("10.0.0.9"))) == "10.0.0.9"
+
+
+class TestInherited:
+    """`[cluster]`'s fallback and fallback_command are those of every virtual that has none of its own."""
+
+    MORE = """
+[[virtual]]
+name = "tls"
+address = "192.168.1.105"
+port = 443
+"""
+
+    def test_where_a_virtual_has_none(self) -> None:
+        general = 'interface = "eth0"\nfallback = "192.168.1.200"\nfallback_command = "/bin/true"'
+        web, tls = config.parse(VALID.replace('interface = "eth0"', general) + self.MORE, "c").virtuals
+        assert (str(web.fallback), web.fallback_command) == ("127.0.0.1:80", "/bin/true")
+        assert (str(tls.fallback), tls.fallback_command) == ("192.168.1.200", "/bin/true")
+
+    def test_what_is_inherited_must_fit(self) -> None:
+        general = 'interface = "eth0"\nfallback = "192.168.1.101"'
+        text = VALID.replace('interface = "eth0"', general).replace('fallback = "127.0.0.1:80"\n', "")
+        with pytest.raises(ConfigError, match=r"15: virtual\[0\]\.fallback: 192\.168\.1\.101 is real\[0\]"):
+            config.parse(text, "c")

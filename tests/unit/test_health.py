@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.health import RULES, Change, Health, Outcome, State, step
+from lb.health import RULES, Change, Health, Outcome, State, held_until_s, step
 from lb.model import Check
 
 PASS = Outcome(True, "status 200", 0.003)
@@ -129,3 +130,94 @@ def test_every_history_of_ten_checks() -> None:
         for letters in itertools.product("pf", repeat=10):
             word = "".join(letters)
             assert run(word, check)[0].state == naive(word, failures, rises), (word, failures, rises)
+
+
+def ldirectord(word: str, failurecount: int) -> list[bool]:
+    """Which checks leave a real in service, by ldirectord's rules (SEED_TABLES 2.8): down at first, one success is
+    enough, `failurecount` failures in a row take it out, and a failure while it is out is nothing."""
+    up, failcount, history = False, 0, []
+    for letter in word:
+        if letter == "p":
+            up, failcount = True, 0
+        elif up:
+            failcount += 1
+            up = failcount < failurecount
+        history.append(up)
+    return history
+
+
+@given(st.text("pf", max_size=60), st.integers(1, 5))
+def test_agrees_with_ldirectord_where_one_rise_is_enough(word: str, failures: int) -> None:
+    check = Check(failures=failures, rises=1)
+    ours = [run(word[:end], check)[0].state == "up" for end in range(1, len(word) + 1)]
+    assert ours == ldirectord(word, failures)
+
+
+class TestFlapping:
+    """One check a second; two falls within ten seconds are flapping."""
+
+    CHECK = Check(failures=1, rises=2, flaps=2, flap_window=10.0)
+
+    @pytest.mark.parametrize(
+        ("word", "states"),
+        [
+            # The falls are at 2 and 5, so that the real may rise at 12 and not before.
+            ("pfppf" + "pppppp" + "p", "udduddddddd" + "u"),
+            # It needs its two rises then, too.
+            ("pfppf" + "fffff" + "fpp", "uddud" + "ddddd" + "ddu"),
+            # A third fall looks at the second and itself: 5 and 13, not within ten seconds of it after 15.
+            ("pfppf" + "pppppp" + "pf" + "pp", "udduddddddd" + "ud" + "du"),
+            # The first verdict is no fall: nothing fell.
+            ("fppf" + "pp", "ddud" + "du"),
+        ],
+    )
+    def test_a_real_that_fell_too_often_is_held_down(self, word: str, states: str) -> None:
+        seen = "".join(run(word[:end], self.CHECK)[0].state[0] for end in range(1, len(word) + 1))
+        assert seen == states
+
+    def test_the_reason_says_so(self) -> None:
+        health, _ = run("pfppfpp", self.CHECK)
+        assert health.reason == "passes, but is held down: it fell 2 times within 10s"
+        assert health.soft
+        health, _ = run("pfppfppf", self.CHECK)
+        assert health.reason == "refused"
+
+    def test_without_flaps_nothing_is_remembered(self) -> None:
+        assert run("pf" * 20, Check(failures=1))[0].falls_s == ()
+
+    def test_a_reload_may_ask_for_another_number(self) -> None:
+        health, _ = run("pfpfpf", Check(failures=1, flaps=3, flap_window=100.0))
+        assert health.falls_s == (2.0, 4.0, 6.0)
+        assert held_until_s(health, Check(flaps=2, flap_window=100.0)) == 104.0
+        assert held_until_s(health, Check(flaps=4, flap_window=100.0)) == -math.inf
+        assert held_until_s(health, Check(flaps=0)) == -math.inf
+
+    @given(st.text("pf", max_size=80), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 20))
+    def test_no_real_falls_more_often(self, word: str, failures: int, rises: int, flaps: int, window: int) -> None:
+        """Whatever its checks say; and it rises as soon as that and its rises allow."""
+        check = Check(failures=failures, rises=rises, flaps=flaps, flap_window=float(window))
+        healths = [run(word[:end], check)[0] for end in range(len(word) + 1)]
+        falls = [
+            end for end in range(1, len(word) + 1) if [h.state for h in healths[end - 1 : end + 1]] == ["up", "down"]
+        ]
+        for first, last in zip(falls, falls[flaps:], strict=False):
+            assert last - first >= window
+        for end in range(1, len(word) + 1):
+            if word[:end].endswith("p" * rises) and healths[end].state == "down":
+                assert len([fall for fall in falls if end - window < fall <= end]) >= flaps
+
+
+class TestWeights:
+    def test_the_last_answer_that_passed_counts(self) -> None:
+        check = Check(failures=2)
+        health, _ = step(Health(), Outcome(True, "status 200", 0.1, 40), check, 1.0)
+        assert health.weight == 40
+        health, _ = step(health, FAIL, check, 2.0)
+        assert (health.state, health.weight) == ("up", 40)
+        health, _ = step(health, PASS, check, 3.0)
+        assert health.weight is None
+
+
+@pytest.mark.parametrize(("word", "was"), [("", "unknown"), ("p", "unknown"), ("pff", "up"), ("pffp", "down")])
+def test_what_was_before_is_known(word: str, was: State) -> None:
+    assert run(word, Check(failures=2))[0].was == was

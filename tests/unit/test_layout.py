@@ -24,7 +24,7 @@ LAYERS = (
     # Cores: pure functions and state machines; time and chance are arguments.
     (
         *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.advice"),
-        *("lb.schedule", "lb.health", "lb.plan", "lb.lab.topology", "lb.abi", "lb.reference"),
+        *("lb.schedule", "lb.health", "lb.weights", "lb.plan", "lb.lab.topology", "lb.abi", "lb.reference"),
         *("ha.state", "ha.role", "ha.wire", "ha.heartbeat", "ha.counters", "ha.member"),
         *("ha.rows", "ha.session", "ha.sync", "ha.status"),
     ),

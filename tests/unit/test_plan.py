@@ -11,8 +11,9 @@ from lb import plan
 from lb.addresses import Address
 from lb.config import load
 from lb.errors import UsageError
+from lb.health import Health
 from lb.plan import Override
-from lb.service import LOCAL, Destination, ServiceKey
+from lb.service import LOCAL, Destination, Service, ServiceKey
 
 CLUSTER = load(Path(__file__).parents[2] / "conf" / "cluster.toml")
 WEB = ServiceKey(IPv4Address("192.168.1.105"), 80, 6)
@@ -20,13 +21,25 @@ WEB1, WEB2 = IPv4Address("192.168.1.101"), IPv4Address("192.168.1.102")
 MACS: dict[Address, bytes] = {WEB1: bytes(5) + b"\x01", WEB2: bytes(5) + b"\x02"}
 
 
+BOTH = {WEB1, WEB2}
+
+
+def planned(
+    up: set[IPv4Address], overrides: plan.Overrides | None = None, macs: dict[Address, bytes] = MACS
+) -> Service:
+    """The demo's service while these reals are up and the others down."""
+    healths: dict[plan.Target, Health] = {(WEB, real): Health("up" if real in up else "down") for real in BOTH}
+    standings = plan.standings(CLUSTER, healths, overrides or {}, 0.0)
+    (service,) = plan.desired(CLUSTER, healths, overrides or {}, macs.get, standings)
+    return service
+
+
 def weights(up: set[IPv4Address], overrides: plan.Overrides | None = None) -> list[int]:
-    (service,) = plan.desired(CLUSTER, lambda target: target[1] in up, overrides or {}, MACS.get)
-    return [destination.weight for destination in service.destinations]
+    return [destination.weight for destination in planned(up, overrides).destinations]
 
 
 def test_everything_well() -> None:
-    (service,) = plan.desired(CLUSTER, lambda _: True, {}, MACS.get)
+    service = planned(BOTH)
     assert service.key == WEB
     assert service.scheduler == "rr"
     assert service.destinations == (Destination(WEB1, 1, MACS[WEB1], 1), Destination(WEB2, 1, MACS[WEB2], 1))
@@ -39,8 +52,7 @@ def test_a_real_that_is_not_up_has_no_weight() -> None:
 
 
 def test_an_unresolved_real_is_not_usable_but_keeps_its_weight() -> None:
-    known: dict[Address, bytes] = {WEB1: MACS[WEB1]}
-    (service,) = plan.desired(CLUSTER, lambda _: True, {}, known.get)
+    service = planned(BOTH, macs={WEB1: MACS[WEB1]})
     assert [d.usable for d in service.destinations] == [True, False]
     assert [d.weight for d in service.destinations] == [1, 1]
 
@@ -57,7 +69,7 @@ def test_orders_by_hand() -> None:
 
 
 def test_a_real_that_is_out_keeps_its_share() -> None:
-    (service,) = plan.desired(CLUSTER, lambda _: False, plan.weigh({}, ((WEB, WEB1),), 7), MACS.get)
+    service = planned(set(), plan.weigh({}, ((WEB, WEB1),), 7))
     assert [(d.weight, d.share) for d in service.destinations] == [(0, 7), (0, 1)]
 
 
@@ -74,6 +86,38 @@ def test_reals_are_found_by_address_and_name(words: str) -> None:
 def test_who_is_no_real_is_told_who_is(words: str) -> None:
     with pytest.raises(UsageError, match=r"web/192\.168\.1\.101, web/192\.168\.1\.102"):
         plan.find_reals(CLUSTER, words)
+
+
+def test_who_was_never_checked_gets_nothing() -> None:
+    standings = plan.standings(CLUSTER, {}, {}, 0.0)
+    (service,) = plan.desired(CLUSTER, {}, {}, MACS.get, standings)
+    assert [destination.weight for destination in service.destinations] == [0, 0]
+
+
+def test_a_weight_by_hand_goes_before_the_answers_and_that_before_the_files() -> None:
+    target = (WEB, WEB1)
+    real = CLUSTER.virtuals[0].reals[0]
+    asked = Health("up", weight=40)
+    assert plan.ordered_weight(target, real, {}, Health("up")) == 1
+    assert plan.ordered_weight(target, real, {}, asked) == 40
+    assert plan.ordered_weight(target, real, {}, asked._replace(weight=0)) == 0
+    assert plan.ordered_weight(target, real, plan.weigh({}, (target,), 7), asked) == 7
+    assert plan.ordered_weight(target, real, plan.drain({}, (target,)), asked) == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (set(), {}),
+        ({"192.168.1.101"}, {WEB1: "192.168.1.101"}),
+        ({"192.168.1.101:80"}, {WEB1: "192.168.1.101:80"}),
+        ({"192.168.1.101:81", "web", "192.168.1.10"}, {}),
+        ({"web2", "readme"}, {WEB2: "web2"}),
+        ({"web1:80", "192.168.1.102"}, {WEB1: "web1:80", WEB2: "192.168.1.102"}),
+    ],
+)
+def test_maintenance_files_name_reals(files: set[str], found: dict[IPv4Address, str]) -> None:
+    assert plan.maintained(CLUSTER, files) == {(WEB, real): name for real, name in found.items()}
 
 
 def test_the_neighbours_are_the_reals_and_not_this_host() -> None:

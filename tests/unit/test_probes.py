@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import socket
+from collections.abc import Iterator
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 import uvloop
@@ -14,7 +17,7 @@ from lb import catalog
 from lb.health import Outcome
 from lb.model import Check
 from lb.probes import PROBES, Failed, NotAskedError, Target, ask, open_tools, probe_of
-from lb.probes.match import decode, found
+from lb.probes.match import decode, found, weight_in
 from lb.service import ServiceKey
 from tests.servers import free_port, open_files, serve, silent
 
@@ -89,6 +92,39 @@ class TestConnectTcp:
             port = server.getsockname()[1]
             with socket.create_connection(("127.0.0.1", port)):
                 assert judge(target(port, Check(timeout=0.2))) == (False, "no answer within 200ms")
+
+
+@contextlib.contextmanager
+def unaccepting() -> Iterator[int]:
+    """A port whose queue of connections is full: whoever comes now is not answered, as by a host that is silent."""
+    with contextlib.ExitStack() as closing:
+        listener = closing.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = closing.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "kind", [{"type": "connect"}, {"type": "negotiate"}, {"type": "negotiate", "service": "https"}]
+)
+def test_connecting_may_have_a_time_of_its_own(kind: dict[str, Any]) -> None:
+    with unaccepting() as port:
+        check = Check(**kind, timeout=30.0, connect_timeout=0.1)
+        assert judge(target(port, check)) == (False, "no connection within 100ms")
+        check = Check(**kind, timeout=0.1, connect_timeout=30.0)
+        assert judge(target(port, check)) == (False, "no answer within 100ms")
+
+
+def test_the_time_to_connect_is_not_that_of_the_answer() -> None:
+    async def main() -> Outcome:
+        async with serve(silent) as served:
+            return await ask_once(target(served.port, Check(type="negotiate", timeout=0.3, connect_timeout=0.1)))
+
+    assert uvloop.run(main()).reason == "no answer within 300ms"
 
 
 class TestConnectUdp:
@@ -175,3 +211,15 @@ class TestMatch:
     )
     def test_decoding_never_fails(self, body: bytes, text: str) -> None:
         assert decode(body) == text
+
+    @pytest.mark.parametrize("text", ["load 40", "load 40 load 50", "load 0040"])
+    def test_a_weight_in_an_answer(self, text: str) -> None:
+        assert asyncio.run(weight_in("load ([0-9]+)", text, 1.0)) == 40
+
+    @pytest.mark.parametrize(
+        ("text", "word"),
+        [("load 65536", "65536"), ("load -1", "-1"), ("load ٤", "٤"), ("load 4.5", "4.5"), ("load", "")],
+    )
+    def test_what_is_no_weight(self, text: str, word: str) -> None:
+        with pytest.raises(Failed, match=rf"^'{word}' in the answer is not a weight; accepted: 0 to 65535$"):
+            asyncio.run(weight_in("load ?(.*)", text, 1.0))

@@ -15,6 +15,7 @@ from lb.cli import show
 def real(name: str | None, **changes: Any) -> dict[str, Any]:
     return {
         "address": "10.0.0.1", "name": name, "weight": 1, "health": "up", "check": "up", "reason": "status 200",
+        "maintenance": None, "starts_slowly": False,
         "active": 2, "inactive": 3, "connections": 5, "rates": {"connections": 1.4, "packets": 9.6, "bytes": 0},
         **changes,
     }  # fmt: skip
@@ -23,7 +24,7 @@ def real(name: str | None, **changes: Any) -> dict[str, Any]:
 def document(*reals: dict[str, Any], **changes: Any) -> dict[str, Any]:
     virtual = {
         "name": "web", "address": "10.0.0.9", "port": 80, "protocol": "tcp", "scheduler": "rr",
-        "fallback": "127.0.0.1:80", "fallback_active": False, "reals": list(reals),
+        "fallback": "127.0.0.1:80", "fallback_active": False, "overruled": False, "reals": list(reals),
     }  # fmt: skip
     return {
         "node": "lb1", "cluster": "demo", "role": "active", "interface": "eth0", "mode": "native",
@@ -70,6 +71,24 @@ def test_the_reason_is_given_for_those_that_are_not_up_and_is_no_markup() -> Non
     lines = shown(document(real("web1"), real("web2", health="down", check="down", reason="[red] refused")))
     assert "status 200" not in lines[-2]
     assert lines[-1].rstrip().endswith("[red] refused")
+
+
+def test_what_else_there_is_to_say_of_a_real() -> None:
+    lines = shown(
+        document(
+            real("web1", starts_slowly=True),
+            real("web2", health="drained", maintenance="web2:80"),
+            real("web3", health="down", check="down", reason="refused", maintenance="web3"),
+        )
+    )
+    remarks = ["starts slowly", "in maintenance by the file web2:80", "in maintenance by the file web3, refused"]
+    assert all(line.rstrip().endswith(remark) for line, remark in zip(lines[-3:], remarks, strict=True))
+
+
+def test_that_health_is_overruled_is_said() -> None:
+    held = document(real("web1"))
+    held["virtuals"][0]["overruled"] = True
+    assert shown(held)[2].endswith("fewer than min_up are well: all get traffic")
 
 
 def test_an_active_fallback_is_said() -> None:

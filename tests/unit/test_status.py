@@ -48,9 +48,13 @@ def service(*destinations: HeldDestination, fallback: HeldDestination | None = N
     return HeldService(KEY, "rr", fallback is not None, destinations, fallback)
 
 
+def known(healths: dict[Target, Health] | None = None, orders: Overrides | None = None, **others: Any) -> status.Known:
+    return status.Known(healths or {}, orders or {}, others.get("maintained", {}), others.get("standings", {}), 100.0)
+
+
 def the_real(health: Health | None = None, overrides: Overrides | None = None, *services: HeldService) -> Any:
     healths = {TARGET: health} if health else {}
-    (virtual,) = status.virtuals(CLUSTER, healths, overrides or {}, services, Rates())
+    (virtual,) = status.virtuals(CLUSTER, known(healths, overrides), services, Rates())
     return virtual["reals"][0]
 
 
@@ -83,7 +87,7 @@ def test_health_and_weight_as_checked_and_ordered(state: Any, override: Override
 
 
 def test_a_fallback_in_use_is_said() -> None:
-    (virtual,) = status.virtuals(CLUSTER, {}, {}, [service(held(), fallback=held())], Rates())
+    (virtual,) = status.virtuals(CLUSTER, known(), [service(held(), fallback=held())], Rates())
     assert virtual["fallback_active"] is True
     assert virtual["fallback"].startswith("127.0.0.1")
 
