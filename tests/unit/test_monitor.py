@@ -183,7 +183,7 @@ class TestMonitor:
                     assert monitor.weigh(conf, {})[key].weights[0] == 1
                     changed.clear()
                     (tmp_path / "web1").touch()
-                    await until(changed.is_set)
+                    await until(lambda: bool(monitor.maintained) and changed.is_set())
                     assert monitor.maintained == {(key, IPv4Address("127.0.0.1")): "web1"}
                 finally:
                     await monitor.close()
