@@ -34,7 +34,7 @@ KNOWN: dict[str, Edit | None] = {
 NEWCOMERS: dict[str, Edit | None] = {
     "nothing": None,
     "the cache": None,
-    "events": ("\t\ttell_event(key, real, state, now_t);\n", "\t\t;\n"),
+    "events": ("\ttell_event(&newcomer->key, *index, state, now_t);\n", ""),
     "the search before": (
         "found = connections.lookup(key);\n\tknown = found",
         "found = NULL;\n\tknown = found",

@@ -22,6 +22,7 @@
 #include "lease.h"
 #include "cache.h"
 #include "conn.h"
+#include "newcomer.h"
 #include "vlan.h"
 #include "icmp.h"
 #include "parse.h"
@@ -49,18 +50,16 @@ static __always_inline enum outcome parse(struct packet *packet, void *at, const
 	return FOREIGN;
 }
 
-/* The long way: ask the connection table for the packet's real, note what the packet changes there, and schedule what is
- * new. Every change of an entry that a packet makes is made here, and told. */
+/* The long way: ask the connection table for the packet's real, note what the packet changes there, or find that it opens
+ * a connection. */
 static __always_inline enum outcome track(struct packet *packet, struct connection_key *key,
 					  const struct place *place, __u64 now_ns, __u32 *index)
 {
 	__u32 now_t = now_ns >> TICK_SHIFT;
 	int service = match_service(packet->virtual, packet->ports >> 16, packet->protocol);
 	struct connection *found;
-	struct real_stats *stats;
 	enum outcome outcome;
 	bool known, tell;
-	__u8 state;
 
 	if (service == NO_SERVICE)
 		return OUTCOME_passed;
@@ -74,49 +73,63 @@ static __always_inline enum outcome track(struct packet *packet, struct connecti
 		if (outcome != OURS)
 			return outcome;
 	}
-	if (known) {
-		tell = touch(found, packet, place, now_t);
-		*index = found->real;
-		state = found->state;
-		remember(place, key, *index, state);
-		if (!tell)
-			return OURS;
-	} else if (may_open(packet)) {
-		outcome = schedule_connection(service, packet->client, index);
-		if (outcome != OURS)
-			return outcome;
-		state = first_state(packet);
-		outcome = insert_connection(key, found, place, index, state, now_t);
-		if (outcome != OURS)
-			return outcome;
-		stats = real_stats.lookup(index);
-		if (stats)
-			stats->connections++;
-	} else {
-		return disown(now_ns);
-	}
+	if (!known)
+		return may_open(packet) ? set_aside(packet, key, service, found, now_ns) : disown(now_ns);
 
-	tell_event(key, *index, state, now_t);
+	tell = touch(found, packet, place, now_t);
+	*index = found->real;
+	remember(place, key, *index, found->state);
+	if (tell)
+		tell_event(key, *index, found->state, now_t);
 	return OURS;
 }
 
-static __always_inline enum outcome balance(struct packet *packet, __u64 now_ns)
+/* Schedule the connection that the packet opens, and enter it. */
+static __always_inline enum outcome admit(struct newcomer *newcomer, __u32 *index)
+{
+	const struct packet *packet = &newcomer->packet;
+	__u32 now_t = newcomer->now_ns >> TICK_SHIFT;
+	struct connection *found = NULL;
+	struct place place = {};
+	struct real_stats *stats;
+	enum outcome outcome;
+	__u8 state;
+
+	outcome = schedule_connection(newcomer->service, packet->client, index);
+	if (outcome != OURS)
+		return outcome;
+	if (newcomer->replaces) {
+		place = find_place(packet, now_t);
+		found = connections.lookup(&newcomer->key);
+	}
+	state = first_state(packet);
+	outcome = insert_connection(&newcomer->key, found, &place, index, state, now_t);
+	if (outcome != OURS)
+		return outcome;
+	stats = real_stats.lookup(index);
+	if (stats)
+		stats->connections++;
+	tell_event(&newcomer->key, *index, state, now_t);
+	return OURS;
+}
+
+/* The packet's real: known by heart, known to the table, or a NEWCOMER's to be chosen. */
+static __always_inline enum outcome find_real(struct packet *packet, __u64 now_ns, __u32 *index)
 {
 	struct place place = find_place(packet, now_ns >> TICK_SHIFT);
 	struct connection_key key;
-	struct real_stats *stats;
-	enum outcome outcome;
-	struct real *real;
-	__u32 index;
 
 	write_key(&key, packet);
-	if (!recall(&place, packet, &key, &index)) {
-		outcome = track(packet, &key, &place, now_ns, &index);
-		if (outcome != OURS)
-			return outcome;
-	}
-	real = reals.lookup(&index);
-	stats = real_stats.lookup(&index);
+	if (recall(&place, packet, &key, index))
+		return OURS;
+	return track(packet, &key, &place, now_ns, index);
+}
+
+static __always_inline enum outcome deliver(struct packet *packet, __u32 index)
+{
+	struct real *real = reals.lookup(&index);
+	struct real_stats *stats = real_stats.lookup(&index);
+
 	if (!real || !stats)
 		return OUTCOME_drop_no_real;
 	return forward(packet, real, stats);
@@ -125,13 +138,21 @@ static __always_inline enum outcome balance(struct packet *packet, __u64 now_ns)
 int lb(struct xdp_md *ctx)
 {
 	struct packet packet = {};
+	struct newcomer *newcomer;
+	__u32 index = 0;
 	enum outcome outcome = parse(&packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
 
 	if (outcome == OURS)
-		outcome = balance(&packet, read_clock());
+		outcome = find_real(&packet, read_clock(), &index);
 	else if (outcome == QUESTION)
 		outcome = answer_arp(read_clock());
 	else if (outcome == FOR_KERNEL)
 		outcome = disown(read_clock());
+	if (outcome == NEWCOMER) {
+		newcomer = take_up(&packet, ctx);
+		outcome = newcomer ? admit(newcomer, &index) : OUTCOME_drop_malformed;
+	}
+	if (outcome == OURS)
+		outcome = deliver(&packet, index);
 	return leave(outcome);
 }

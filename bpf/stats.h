@@ -7,6 +7,7 @@ enum outcome {
 	OURS,		/* not decided yet: goes on to the next step */
 	QUESTION,	/* not decided yet: ARP asks for a virtual address */
 	FOR_KERNEL,	/* not decided yet: the kernel's, if we may speak for the virtual address */
+	NEWCOMER,	/* not decided yet: it opens a connection */
 #define NAME(name, action) OUTCOME_##name,
 	OUTCOMES(NAME)
 #undef NAME

@@ -43,7 +43,7 @@ BREAKS = {
     "an error's connection": ("if (packet->is_error)", "if (0)"),
     "a tag": ("*at += sizeof(*tag);", ""),
     "a counter": ("mine->name++;", ""),
-    "an event": ("if (!tell)", "if (tell)"),
+    "an event": ("if (tell)\n\t\ttell_event", "if (!tell)\n\t\ttell_event"),
     "an entry": ("if (tell)\n\t\tknown->synced_t = now_t;", ""),
     "an entry recalled too long": ("line->tick == place->tick && ", ""),
     "a total": ("stats->connections++;", ";"),

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The first packet of a connection, on its way from the look for it to the choice of its real. It goes through a map, so
+ * that kernels check that choice once: their verifiers follow each path on for everything known on it (which service,
+ * which protocol, what was found and what not), and the schedulers' loops are too long to be followed for every service.
+ * What is read from a map is any number, whichever path wrote it, and all paths become one.
+ */
+struct newcomer {
+	struct packet packet;		/* but for the pointer into the frame */
+	struct connection_key key;
+	__u64 now_ns;
+	__u32 service;
+	__u32 replaces;			/* an entry that ran out, or ended */
+};
+BPF_TABLE("percpu_array", __u32, struct newcomer, newcomers, 1);
+
+static __always_inline enum outcome set_aside(const struct packet *packet, const struct connection_key *key,
+					      int service, bool replaces, __u64 now_ns)
+{
+	__u32 zero = 0;
+	struct newcomer *newcomer = newcomers.lookup(&zero);
+
+	if (!newcomer)
+		return OUTCOME_drop_no_real;
+	newcomer->packet = *packet;
+	newcomer->packet.ethernet = NULL;
+	newcomer->key = *key;
+	newcomer->now_ns = now_ns;
+	newcomer->service = service;
+	newcomer->replaces = replaces;
+	return NEWCOMER;
+}
+
+/* What was set aside, and the packet again as it was. NULL: never. */
+static __always_inline struct newcomer *take_up(struct packet *packet, const struct xdp_md *ctx)
+{
+	void *at = (void *)(long)ctx->data;
+	__u32 zero = 0;
+	struct newcomer *newcomer = newcomers.lookup(&zero);
+
+	if (!newcomer || at + sizeof(struct ethernet) > (void *)(long)ctx->data_end)
+		return NULL;
+	*packet = newcomer->packet;
+	packet->ethernet = at;
+	return newcomer;
+}
