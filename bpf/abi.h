@@ -65,12 +65,16 @@ struct schedule {
 };
 
 /* until_ns: this host may answer for the virtual addresses. refer_until_ns: segments of connections that it does not
- * know may belong to those that `predecessor`, the director that was active before, could not tell it any more. */
+ * know may belong to those that the director that was active before could not tell it any more. directors: the MACs of
+ * the others, that one's first; places that are not used are zero. */
+#define OTHER_DIRECTORS 7
+#define MAC_BYTES 6
+
 struct lease {
 	__u64 until_ns;
 	__u64 refer_until_ns;
-	__u8 predecessor[6];
-	__u16 zero;
+	__u8 directors[OTHER_DIRECTORS * MAC_BYTES];
+	__u8 zero[6];
 };
 
 /* Raised when the table says something else of a key than before; keys share epochs by their hash. User space, which

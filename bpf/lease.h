@@ -26,20 +26,28 @@ static __always_inline bool is_same_mac(const __u16 *one, const __u16 *other)
 	return one[0] == other[0] && one[1] == other[1] && one[2] == other[2];
 }
 
+static __always_inline bool is_referred(const struct ethernet *ethernet, const struct lease *held)
+{
+#pragma unroll
+	for (int i = 0; i < OTHER_DIRECTORS; i++)
+		if (is_same_mac(ethernet->source, (const __u16 *)(held->directors + i * MAC_BYTES)))
+			return true;
+	return false;
+}
+
 /* A segment whose connection we do not know, or know as finished. The predecessor may have opened it in the moment in
- * which it died; its packet path outlives its process and still knows. What it does not know either ends there. We are
- * never asked back: a frame that comes from it is not referred to it. OURS: there is nobody to ask. */
+ * which it died; its packet path outlives its process and still knows. What it does not know either ends there: a frame
+ * that comes from a director was referred already, and goes no further. OURS: there is nobody to ask. */
 static __always_inline enum outcome refer(struct packet *packet, __u64 now_ns)
 {
 	struct ethernet *ethernet = packet->ethernet;
 	__u32 zero = 0;
 	struct lease *held = lease.lookup(&zero);
 
-	if (!held || now_ns >= held->until_ns || now_ns >= held->refer_until_ns ||
-	    is_same_mac(ethernet->source, (const __u16 *)held->predecessor))
+	if (!held || now_ns >= held->until_ns || now_ns >= held->refer_until_ns || is_referred(ethernet, held))
 		return OURS;
 	__builtin_memcpy(ethernet->source, ethernet->destination, sizeof(ethernet->source));
-	__builtin_memcpy(ethernet->destination, held->predecessor, sizeof(ethernet->destination));
+	__builtin_memcpy(ethernet->destination, held->directors, sizeof(ethernet->destination));
 	return OUTCOME_referred;
 }
 

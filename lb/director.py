@@ -95,7 +95,8 @@ class Director:
         await self._apply()
         log.info("packet path attached", interface=self._interface, mode=self._data.mode)
         self._ownership = ownership = Ownership(
-            self.cluster, self._interface, link.mac, self._data, self._neighbours, lambda: self.failover.predecessor
+            *(self.cluster, self.node.name, self._interface, link.mac, self._data, self._neighbours),
+            lambda: self.failover.predecessor,
         )
         undo.callback(ownership.close)
         self.failover = Failover(self.cluster, self.node.name, self._keys, ownership, self)

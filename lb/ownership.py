@@ -34,6 +34,7 @@ class Ownership:
     def __init__(
         self,
         cluster: Cluster,
+        me: str,
         interface: str,
         mac: bytes,
         data: DataPath,
@@ -41,7 +42,7 @@ class Ownership:
         predecessor: Callable[[], str],
     ) -> None:
         """Raises NetworkError."""
-        self._cluster = cluster
+        self._cluster, self._me = cluster, me
         self._interface = interface
         self._data, self._neighbours = data, neighbours
         self._predecessor = predecessor
@@ -142,16 +143,18 @@ class Ownership:
     def _refer(self) -> None:
         """Ask the director before us about connections that it could not tell us of, unless its host is dead."""
         before = self._predecessor()
-        mac = self._neighbours.mac(self._cluster.node(before).address) if before else None
-        if mac:
-            self._data.refer_to(mac, REFER_S)
+        peers = sorted(self._cluster.peers_of(self._me), key=lambda node: node.name != before)
+        macs = [self._neighbours.mac(node.address) for node in peers]
+        if before and macs and macs[0]:
+            directors = [mac for mac in macs if mac]
+            self._data.refer_to(directors, REFER_S)
             if self._looking is None or self._looking.done():
-                self._looking = asyncio.create_task(self._refer_no_more_unless_alive(before, mac))
+                self._looking = asyncio.create_task(self._refer_no_more_unless_alive(before, directors))
 
-    async def _refer_no_more_unless_alive(self, before: str, mac: bytes) -> None:
+    async def _refer_no_more_unless_alive(self, before: str, directors: list[bytes]) -> None:
         if await self._rivals.holder([self._cluster.node(before).address]) is None:
             log.info("the host of the director before us does not answer", node=before)
-            self._data.refer_to(mac, 0.0)
+            self._data.refer_to(directors, 0.0)
 
 
 def _held_by(holder: Holder | None) -> str:

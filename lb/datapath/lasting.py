@@ -90,13 +90,15 @@ class Lasting(View):
         lease["until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
         self.maps["lease"].update(np.zeros(1), lease)
 
-    def refer_to(self, mac: bytes, seconds: float) -> None:
-        """For so long ask the director with this MAC about unknown and finished connections; 0 ends it at once.
+    def refer_to(self, directors: Sequence[bytes], seconds: float) -> None:
+        """For so long ask the first of these MACs about unknown and finished connections; 0 ends it at once.
 
-        A lease that the packet program has ended meanwhile stays ended.
+        directors: all others' (at most 7): what comes from one of them was asked about already. A lease that the packet
+        program has ended meanwhile stays ended.
         """
         lease = self.maps["lease"].read()
-        lease["predecessor"] = np.frombuffer(mac, np.uint8)
+        macs = b"".join(directors)
+        lease["directors"] = np.frombuffer(macs.ljust(lease["directors"].nbytes, b"\0"), np.uint8)
         lease["refer_until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
         self.maps["lease"].update(np.zeros(1), lease)
         self.raise_epochs()

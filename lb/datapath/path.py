@@ -226,9 +226,9 @@ class DataPath:
         """Let the kernel answer for the virtual addresses so long from now on; 0 ends it at once."""
         self._maps().renew_lease(seconds)
 
-    def refer_to(self, mac: bytes, seconds: float) -> None:
+    def refer_to(self, directors: Sequence[bytes], seconds: float) -> None:
         """See `Lasting.refer_to`."""
-        self._maps().refer_to(mac, seconds)
+        self._maps().refer_to(directors, seconds)
 
     def held(self) -> tuple[HeldService, ...]:
         """See `View.held`."""

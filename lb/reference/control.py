@@ -78,9 +78,9 @@ def renew_lease(maps: Maps, seconds: float, now_ns: int) -> None:
     maps.lease.until_ns = now_ns + int(seconds * 1e9) if seconds > 0 else 0
 
 
-def refer_to(maps: Maps, mac: bytes, seconds: float, now_ns: int) -> None:
-    """For so long ask the director with this MAC about unknown and finished connections; 0 ends it at once."""
-    maps.lease.predecessor = mac
+def refer_to(maps: Maps, directors: tuple[bytes, ...], seconds: float, now_ns: int) -> None:
+    """For so long ask the first of these MACs about unknown and finished connections; 0 ends it at once."""
+    maps.lease.directors = directors
     maps.lease.refer_until_ns = now_ns + int(seconds * 1e9) if seconds > 0 else 0
 
 

@@ -18,11 +18,11 @@ def end_lease(maps: Maps) -> None:
 
 
 def refer(maps: Maps, frame: bytes, now_ns: int) -> bytes | None:
-    """The frame as the predecessor gets it; None: nobody is to be asked, or it comes from there."""
+    """The frame as the first of `directors` gets it; None: nobody is to be asked, or one of them sent it."""
     lease = maps.lease
-    if not lease_is_fresh(maps, now_ns) or now_ns >= lease.refer_until_ns or frame[6:12] == lease.predecessor:
+    if not lease_is_fresh(maps, now_ns) or now_ns >= lease.refer_until_ns or frame[6:12] in lease.directors:
         return None
-    return forward_gate(frame, lease.predecessor)
+    return forward_gate(frame, lease.directors[0])
 
 
 def disown(maps: Maps, now_ns: int) -> Outcome:

@@ -101,11 +101,11 @@ class Schedule:
 
 @dataclass(slots=True)
 class Lease:
-    """Until when this host may answer, and until when `predecessor` (a MAC) is asked what it knows; 0: it may not."""
+    """Until when this host may answer, and until when the first of `directors` (MACs) is asked what it knows."""
 
     until_ns: int = 0
     refer_until_ns: int = 0
-    predecessor: bytes = bytes(6)
+    directors: tuple[bytes, ...] = (bytes(6),)
 
 
 class Event(NamedTuple):

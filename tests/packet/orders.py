@@ -12,7 +12,7 @@ from lb.service import Destination, Service
 from lb.tcp import State
 from tests.packet import frames
 from tests.packet.pair import Pair
-from tests.packet.steps import PREDECESSORS, Life, Step, Target
+from tests.packet.steps import DIRECTORS, Life, Step, Target
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,12 @@ class Lease:
 
 @dataclass(frozen=True)
 class Refer:
-    """To a predecessor, or no more with 0. lease_s: with a new lease, as after a takeover; None: it stays as it is."""
+    """To the first of some DIRECTORS, or no more with 0.
 
-    predecessor: int
+    lease_s: with a new lease, as after a takeover; None: it stays as it is.
+    """
+
+    directors: int
     seconds: float
     lease_s: float | None = None
 
@@ -38,7 +41,7 @@ class Refer:
         """Says so."""
         if self.lease_s is not None:
             pair.lease(self.lease_s)
-        pair.refer(PREDECESSORS[self.predecessor], self.seconds)
+        pair.refer(DIRECTORS[self.directors], self.seconds)
 
 
 @dataclass(frozen=True)

@@ -136,10 +136,10 @@ class Pair:
         self.world.data.renew_lease(seconds)
         control.renew_lease(self.maps, seconds, self.clock.now_ns)
 
-    def refer(self, mac: bytes, seconds: float) -> None:
-        """Ask the director with this MAC for so long; 0 ends it."""
-        self.world.data.refer_to(mac, seconds)
-        control.refer_to(self.maps, mac, seconds, self.clock.now_ns)
+    def refer(self, directors: tuple[bytes, ...], seconds: float) -> None:
+        """Ask the first of these MACs for so long; 0 ends it."""
+        self.world.data.refer_to(directors, seconds)
+        control.refer_to(self.maps, directors, seconds, self.clock.now_ns)
 
     def sweep(self) -> None:
         """And what it found must be the same."""
@@ -188,7 +188,7 @@ class Pair:
             for key, entry in self.maps.connections.items()
         }
         lease = self.maps.lease
-        lasting = lease.until_ns, lease.refer_until_ns, lease.predecessor
+        lasting = lease.until_ns, lease.refer_until_ns, b"".join(lease.directors).ljust(42, b"\0")
         return reals, connections, [schedule.cursor for schedule in self.maps.schedules], lasting
 
     def _actual(self) -> tuple[object, ...]:
@@ -213,7 +213,7 @@ class Pair:
                 connections[ConnectionKey(*key)] = (names.get(index, index), *rest)
         cursors = self._schedules.read()["cursor"][: len(self.configuration.services)].tolist()
         (lease,) = self.world.maps["lease"].read()
-        lasting = int(lease["until_ns"]), int(lease["refer_until_ns"]), lease["predecessor"].tobytes()
+        lasting = int(lease["until_ns"]), int(lease["refer_until_ns"]), lease["directors"].tobytes()
         return reals, connections, cursors, lasting
 
     def _tell_world(self, configuration: Configuration) -> None:

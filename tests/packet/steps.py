@@ -27,8 +27,10 @@ MACS = (None, bytes.fromhex("020000000003"), bytes.fromhex("ffffffffffff"), byte
 ROUTERS = (*CLIENTS[:3], STRANGERS[0])
 TAGS = ((), (0x8100,), (0x88A8,), (0x88A8, 0x8100), (0x8100, 0x8100), (0x8100, 0x88A8, 0x8100), (0x9100,))
 """EtherTypes, the first one outermost."""
-PREDECESSORS = (bytes.fromhex("020000000bad"), frames.CLIENT_MAC)
-"""Of whom the second one sends the frames itself."""
+_RIVAL = bytes.fromhex("020000000bad")
+_OTHERS = tuple(bytes((2, 0, 0, 0, 9, n)) for n in range(5))
+DIRECTORS = ((_RIVAL,), (frames.CLIENT_MAC,), (_RIVAL, *_OTHERS, frames.CLIENT_MAC))
+"""Of whom the second one, and the last of the third, send the frames themselves."""
 
 Edits = tuple[tuple[int, int], ...]
 

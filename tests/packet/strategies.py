@@ -167,7 +167,7 @@ reports = st.builds(
 )
 refers = st.builds(
     told.Refer,
-    st.integers(0, len(steps.PREDECESSORS) - 1),
+    st.integers(0, len(steps.DIRECTORS) - 1),
     st.sampled_from((60.0, 60.0, 1000.0, 3.0, 0)),
     st.sampled_from((1000.0, 1000.0, 3.0, None, None)),
 )

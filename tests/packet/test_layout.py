@@ -56,11 +56,11 @@ counters.value 88
   drop_table_full <u8 at 64
   arp_no_lease <u8 at 72
   events_lost <u8 at 80
-lease.value 24
+lease.value 64
   until_ns <u8 at 0
   refer_until_ns <u8 at 8
-  predecessor |u1*6 at 16
-  zero <u2 at 22
+  directors |u1*42 at 16
+  zero |u1*6 at 58
 epochs.value 4
   number <u4 at 0
 """

@@ -36,8 +36,8 @@ def test_stories(pair: Pair) -> None:
 BREAKS = {
     "bytes": ("sizeof(ethernet->source));\t/* it was sent to us */", "0);"),
     "bytes to the predecessor": (
-        "__builtin_memcpy(ethernet->destination, held->predecessor,",
-        "__builtin_memcpy(ethernet->source, held->predecessor,",
+        "__builtin_memcpy(ethernet->destination, held->directors,",
+        "__builtin_memcpy(ethernet->source, held->directors,",
     ),
     "the ports that an error quotes": ("packet->ports = (__u32)ports[0] << 16 | ports[1];", ""),
     "an error's connection": ("if (packet->is_error)", "if (0)"),

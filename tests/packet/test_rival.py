@@ -21,6 +21,7 @@ from tests.packet.world import (
 )
 
 RIVAL_MAC = bytes.fromhex("020000000bad")
+OTHER_MACS = [bytes((2, 0, 0, 0, 9, n)) for n in range(6)]
 QUESTION = bytes(Ether(dst="ff:ff:ff:ff:ff:ff") / ARP(op=1, psrc=CLIENT, pdst=str(VIRTUAL)))
 REQUEST, REPLY = announcement_frames(RIVAL_MAC, VIRTUAL)
 
@@ -63,7 +64,7 @@ def test_nothing_else_does(world: World, frame: bytes) -> None:
 
 def referring(world: World, seconds: float = 60) -> World:
     """As after a takeover from the rival."""
-    world.data.refer_to(RIVAL_MAC, seconds)
+    world.data.refer_to([RIVAL_MAC, *OTHER_MACS], seconds)
     world.data.renew_lease(60)
     return world
 
@@ -82,7 +83,7 @@ def test_the_predecessor_is_asked_whether_a_finished_connection_is_a_new_one(wor
         world.send(tcp(flags))
     with referring(world).counting(referred=1):
         assert world.send(tcp("A")) == gated(tcp("A"), RIVAL_MAC)
-    world.data.refer_to(RIVAL_MAC, 0)
+    world.data.refer_to([RIVAL_MAC], 0)
     assert world.send(tcp("A")) == gated(tcp("A"), mac_of(1))
 
 
@@ -92,8 +93,10 @@ def test_known_and_new_connections_are_our_own(world: World) -> None:
         assert world.send(frame) == gated(frame, mac_of(1))
 
 
-def test_what_the_predecessor_sends_is_not_sent_back(world: World) -> None:
-    frame = tcp("A")[:6] + RIVAL_MAC + tcp("A")[12:]
+@pytest.mark.parametrize("mac", [RIVAL_MAC, *OTHER_MACS])
+def test_what_a_director_sends_is_referred_no_further(world: World, mac: bytes) -> None:
+    """Three that took over from each other, and are all active for a moment, would send it in a circle."""
+    frame = tcp("A")[:6] + mac + tcp("A")[12:]
     with referring(world).counting(passed=1):
         assert world.send(frame) == passed(frame)
 

@@ -191,7 +191,7 @@ class World:
         for _ in range(2):
             self.data.sweep()
         self.data.read_events()
-        self.data.refer_to(bytes(6), 0)
+        self.data.refer_to([bytes(6)], 0)
         self.data.renew_lease(0)
 
     @property

@@ -109,7 +109,7 @@ def test_unknown_and_finished_connections_are_referred(maps: Maps) -> None:
     control.renew_lease(maps, 60, NOW_NS)
     for frame in (SYN, ACK, segment(0x11)):
         receive(BOTH, maps, frame, NOW_NS)
-    control.refer_to(maps, TWO, 30, NOW_NS)
+    control.refer_to(maps, (TWO,), 30, NOW_NS)
     for frame in (ACK, segment(0x10, 1001)):
         assert receive(BOTH, maps, frame, NOW_NS) == (Outcome.REFERRED, TWO + OURS + frame[12:])
         returned = frame[:6] + TWO + frame[12:]
