@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from enum import Enum
 from typing import Final
 
@@ -11,6 +12,9 @@ from ha.session import Broken, Greeting, Session
 
 GREETING_S: Final = 2.0
 """Who has not proved itself by then is closed on."""
+
+SILENCE_S: Final = 4
+"""After so long without a sign of the other end's kernel a session is over."""
 
 _READ: Final = 1 << 16
 _PROBES: Final = 20
@@ -25,6 +29,7 @@ class Channel:
         self.peer: Greeting = session.peer
         self._reader, self._writer, self._session = reader, writer, session
         self.early: list[bytes] = []
+        _keep_alive(writer)
 
     async def receive(self) -> list[bytes]:
         """The payloads that came next; empty at the end of the stream. Raises Broken, OSError."""
@@ -54,6 +59,17 @@ class Channel:
     def abort(self) -> None:
         """Close now."""
         self._writer.transport.abort()
+
+
+def _keep_alive(writer: asyncio.StreamWriter) -> None:
+    """Let the kernel ask once a second. A peer that gave the session up while no cable was in would never be found out
+    by who only waits for what it sends."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, SILENCE_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_S * 1000)
 
 
 async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, session: Session) -> Channel | None:

@@ -21,6 +21,7 @@ import structlog
 from ha import status as views
 from ha.channel import Channel
 from ha.counters import Counters
+from ha.duties import Duties
 from ha.link import Link
 from ha.links import Callbacks, Links
 from ha.member import Member
@@ -125,10 +126,7 @@ class Failover:
         self._witnesses.configure(cluster.ha.ping, cluster.ha.deadtime)
         self._orders: asyncio.Queue[Take | Release] = asyncio.Queue()
         self._since = datetime.now(UTC)
-        self._role: Role = "init"
-        self._heard: dict[str, tuple[bool, int]] = {}
-        self._owing = set(mine.peers)  # what an earlier process of this node opened and could not tell
-        self._predecessor = ""
+        self._duties = Duties(mine.peers)
         self._handover: asyncio.Future[str] | None = None
         self._port: Port | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -197,7 +195,7 @@ class Failover:
     @property
     def predecessor(self) -> str:
         """The peer that was heard last as active; empty: none was."""
-        return self._predecessor
+        return self._duties.predecessor
 
     @property
     def role(self) -> Role:
@@ -305,7 +303,7 @@ class Failover:
 
     def _on_sync(self) -> None:
         with self._watched():
-            self._owing -= {name for name, link in self._links.links.items() if link.sync.delivered}
+            self._duties.paid({name: link.sync for name, link in self._links.links.items()})
             held = frozenset(name for name, link in self._links.links.items() if link.sync.complete)
             if held != self._member.state.synced_with:
                 self._happen(Synced(held))
@@ -340,7 +338,7 @@ class Failover:
             await asyncio.sleep(LOOK_S)
 
     def _is_unsure(self) -> bool:
-        return self._member.state.phase is Phase.INIT and not self._predecessor
+        return self._member.state.phase is Phase.INIT and not self._duties.predecessor
 
     def _happen(self, event: Event) -> None:
         """Raises IllegalTransition, Refused."""
@@ -351,14 +349,14 @@ class Failover:
         """Carry what the member wants to the outside."""
         if self._port is None:
             return
-        self._predecessor = next(iter(self._member.state.serving), self._predecessor)
+        if self._duties.follow(self._member.state):
+            self._since = datetime.now(UTC)
         while action := self._member.next_action():
             self._act(action)
         for peer, data in self._member.datagrams_to_send(now()):
             self._port.send(str(self._cluster.node(peer).address), data)
         while note := self._member.next_note():
             (log.warning if note.warning else log.info)(note.text, **note.fields)
-        self._follow_role()
         self._follow_peers()
         self._lead()
         if self._timer:
@@ -366,32 +364,18 @@ class Failover:
         delay_s = max(self._member.timer() - now(), 0.0)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
 
-    def _follow_role(self) -> None:
-        state = self._member.state
-        if state.role == self._role:
-            return
-        if self._role == "active" and state.phase is Phase.INIT:
-            self._owing = set(state.settings.peers)  # connections made here while another was active, too
-        if state.phase in SERVING:
-            self._owing = set()
-        self._role, self._since = state.role, datetime.now(UTC)
-
     def _follow_peers(self) -> None:
-        """Sessions follow the heartbeats: none with a dead or former process, a new one as soon as one is heard."""
-        for name, life in self._member.heartbeats.peers.items():
-            before, is_now = self._heard.get(name, (False, 0)), (life.alive, life.life)
-            if before != is_now:
-                self._heard[name] = is_now
-                link = self._links.links.get(name)
-                if link and not life.left and (not life.alive or link.peer.life != life.life):
-                    self._links.drop(name)  # who left says goodbye there, too
-                if life.alive:
-                    self._links.knock(name)
+        """Sessions follow the heartbeats."""
+        open_lives = {name: link.peer.life for name, link in self._links.links.items()}
+        drop, knock = self._duties.changed(self._member.heartbeats.peers, open_lives)
+        for name in drop:
+            self._links.drop(name)
+        for name in knock:
+            self._links.knock(name)
 
     def _lead(self) -> None:
-        serves = self._member.state.phase in SERVING
         for name, link in self._links.links.items():
-            link.sync.lead(serves or name in self._owing)
+            link.sync.lead(self._duties.leads(name, self._member.state))
             link.wake()
 
     def _link(self, channel: Channel) -> Link:

@@ -224,7 +224,7 @@ def _yields(state: State, now_s: float) -> bool:
 
 def _rivals_changed(state: State, now_s: float) -> bool:  # noqa: ARG001
     """another active with a weaker claim was heard, or is active no more"""
-    return state.mutual != state.rivals
+    return state.others != state.rivals
 
 
 def _asked(state: State, now_s: float) -> bool:
@@ -279,7 +279,7 @@ def _release(state: State, event: Event, now_s: float) -> tuple[State, Action | 
 
 def _announce(state: State, event: Event, now_s: float) -> tuple[State, Action | None]:  # noqa: ARG001
     """announce the address again"""
-    return replace(state, rivals=state.mutual), Announce()
+    return replace(state, rivals=state.others), Announce()
 
 
 def _claim(state: State, event: Event, now_s: float) -> tuple[State, Action | None]:

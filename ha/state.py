@@ -104,7 +104,7 @@ class State:
     heard_claim_ns: the claim of the active peer heard last.
     holding: the address may be on our interface (at first also from an earlier process).
     resigned: a command moved the address away from us.
-    rivals: the other actives that hear us, as of our last announcement.
+    rivals: the other actives, as of our last announcement.
     started_s: our start; our own stalls move it on. entered_s: when the phase began.
     settled_s: since when every peer was heard once, or initdead is over.
     open_s: from when the first in rank may fill the vacancy, as no peer serves.
@@ -211,13 +211,18 @@ class State:
         return self.settings.nodes.index(name)
 
     @property
-    def mutual(self) -> frozenset[str]:
-        """Peers that serve while we do, that hear us as we hear them, and that are not just handing over to us."""
+    def others(self) -> frozenset[str]:
+        """Peers that serve while we do, and are not just handing over to us."""
         return frozenset(
             name
             for name, peer in self.serving.items()
-            if peer.hears_me and not (peer.report.phase is Phase.HANDING and peer.report.heir == self.settings.me)
+            if not (peer.report.phase is Phase.HANDING and peer.report.heir == self.settings.me)
         )
+
+    @property
+    def mutual(self) -> frozenset[str]:
+        """Those of `others` that hear us as we hear them."""
+        return frozenset(name for name in self.others if self.peers[name].hears_me)
 
     def outclaims(self, name: str) -> bool:
         """Is its claim to be active better than ours? Only for a serving peer while we serve."""

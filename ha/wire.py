@@ -11,8 +11,8 @@ a new version. A version is spoken by nobody but its own kind: it changes when a
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Final, Protocol
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Final, Protocol
 
 import msgpack
 from pydantic import Field, TypeAdapter, ValidationError
@@ -83,7 +83,7 @@ _HEARTBEAT: Final = TypeAdapter(Heartbeat)
 
 def encode(heartbeat: Heartbeat, keys: Keys) -> bytes:
     """The datagram; the same for every reader."""
-    body = msgpack.packb(asdict(heartbeat))
+    body = msgpack.packb(heartbeat, default=_fields)
     key_id, tag = keys.sign(_signed(VERSION, body))
     return bytes(_HEADER.pack(_MAGIC, VERSION, key_id, tag) + body)
 
@@ -102,6 +102,10 @@ def decode(data: bytes, keys: Keys) -> Heartbeat:
         return _HEARTBEAT.validate_python(msgpack.unpackb(body))
     except (ValueError, ValidationError, msgpack.UnpackException):
         raise Rejected("malformed") from None
+
+
+def _fields(value: Any) -> dict[str, object]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def _signed(version: int, body: bytes) -> bytes:

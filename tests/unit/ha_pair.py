@@ -193,10 +193,13 @@ async def _process(name: str, port: int, pair: tuple[str, str]) -> None:
     recorder = Recorder(some_rows(1000), tell)
     failover = Failover(cluster, name, KEYS, recorder, recorder)
     running = asyncio.create_task(failover.run())
-    word = ""
+    word, session = "", False
     while not running.done():
         status = failover.status()
         peer = status.peers[0]
+        if session != (status.sync["state"] != "no-peer"):
+            session = not session
+            tell("session" if session else "no session")
         new = f"{status.role} beside {peer['state']} {peer['role']}{' in sync' if peer['in_sync'] else ''}"
         if new != word:
             word = new

@@ -1,0 +1,85 @@
+"""What is between machines: a way for datagrams that loses, repeats, delays and reorders, and a segment with ARP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.unit.simulation.clients import Client
+    from tests.unit.simulation.machine import Machine
+    from tests.unit.simulation.world import World
+
+
+class Network:
+    """loss, repeats: probabilities; delay_s: the longest way. cut: (from, to) between directors, clients apart.
+
+    deaf: (from, to) for heartbeats and sync only: a filter. unplugged: machines without any cable.
+    """
+
+    def __init__(self, world: World, loss: float, repeats: float, delay_s: float) -> None:
+        self.world = world
+        self.loss, self.repeats, self.delay_s = loss, repeats, delay_s
+        self.cut: set[tuple[str, str]] = set()
+        self.filtered: set[tuple[str, str]] = set()
+        self.unplugged: set[str] = set()
+
+    def reaches(self, source: str, target: str) -> bool:
+        """Would a datagram get there?"""
+        way = (source, target)
+        return way not in self.cut and way not in self.filtered and not {source, target} & self.unplugged
+
+    def both_ways(self, one: str, other: str) -> bool:
+        """TCP needs that."""
+        return self.reaches(one, other) and self.reaches(other, one)
+
+    def send(self, source: str, target: str, data: bytes) -> None:
+        """A heartbeat."""
+        chance = self.world.random
+        for _ in range(1 + (chance.random() < self.repeats)):
+            if chance.random() >= self.loss:
+                self.world.at(chance.uniform(0.0001, self.delay_s), lambda: self._deliver(source, target, data))
+
+    def _deliver(self, source: str, target: str, data: bytes) -> None:
+        if self.reaches(source, target):
+            self.world.nodes[target].arrived(data)
+
+
+class Segment:
+    """Where clients, directors and reals are: who hears whose announcements, who answers for the address."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.clients: list[Client] = []
+
+    def reaches(self, one: str, other: str) -> bool:
+        """Does a frame get from one director to the other?"""
+        network = self.world.network
+        return (one, other) not in network.cut and not {one, other} & network.unplugged
+
+    def _others(self, machine: Machine) -> Iterator[Machine]:
+        for other in self.world.nodes.values():
+            if other is not machine and other.powered and self.reaches(machine.name, other.name):
+                yield other
+
+    def announce(self, machine: Machine) -> None:
+        """It says that the address is there."""
+        if machine.name in self.world.network.unplugged:
+            return
+        for client in self.clients:
+            client.learns(machine)
+        for other in self._others(machine):
+            other.kernel.claimed_by(machine.kernel.mac, self.world.now_s)
+            if other.process and other.process.running:
+                other.process.claimed()
+
+    def holder(self, asking: Machine) -> str:
+        """Who else answers for the address; empty: nobody."""
+        found = (other.name for other in self._others(asking) if other.kernel.answers(self.world.now_s))
+        return next(found, "")
+
+    def ask(self) -> Machine | None:
+        """A client asks who has the address."""
+        reachable = [m for m in self.world.nodes.values() if m.powered and m.name not in self.world.network.unplugged]
+        answering = [m for m in reachable if m.kernel.answers(self.world.now_s)]
+        return self.world.random.choice(answering) if answering else None
