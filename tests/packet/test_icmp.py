@@ -168,7 +168,7 @@ def test_of_a_connection_of_the_fallback_that_is_this_director(world: World) -> 
 def test_the_director_before_us_is_asked(world: World) -> None:
     """It may know the connection; what it sends back is the kernel's."""
     world.data.renew_lease(60)
-    world.data.refer_to(PREDECESSOR, 60)
+    world.data.refer_to([PREDECESSOR], 60)
     frame = error()
     with world.counting(referred=1):
         assert world.send(frame) == gated(frame, PREDECESSOR)
