@@ -25,7 +25,7 @@ from ha.duties import Duties
 from ha.link import Link
 from ha.links import Callbacks, Links
 from ha.member import Member
-from ha.port import Port
+from ha.ports import Ports
 from ha.role import HANDOVER_S, RETRY_S
 from ha.state import (
     SERVING,
@@ -36,6 +36,7 @@ from ha.state import (
     Event,
     Finished,
     GiveUp,
+    Impaired,
     Leave,
     Phase,
     Release,
@@ -128,7 +129,7 @@ class Failover:
         self._since = datetime.now(UTC)
         self._duties = Duties(mine.peers)
         self._handover: asyncio.Future[str] | None = None
-        self._port: Port | None = None
+        self._ports: Ports | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
 
@@ -141,7 +142,7 @@ class Failover:
         a director that holds the address and sends no heartbeats.
         """
         self._ended = asyncio.get_running_loop().create_future()
-        self._port = Port(str(self._me.address), self._cluster.ha.port, self.received, self._counters)
+        self._ports = Ports(self._cluster, self._me.name, self.received, self._counters)
         orderly = False
         try:
             await self._links.start()
@@ -157,8 +158,8 @@ class Failover:
         finally:
             if self._timer:
                 self._timer.cancel()
-            self._port.close()
-            self._port = None
+            self._ports.close()
+            self._ports = None
             await self._links.close(orderly)
             if self._handover and not self._handover.done():
                 self._handover.set_result("lbctl is ending")
@@ -166,7 +167,7 @@ class Failover:
     async def leave(self) -> bool:
         """Hand over if a peer is able, say goodbye, release, and end `run`. Was it handed over to a peer?"""
         handed = False
-        if self._port is None or self._ended is None or self._ended.done():
+        if self._ports is None or self._ended is None or self._ended.done():
             return handed
         if self._handover:
             await asyncio.wait([self._handover])
@@ -237,6 +238,11 @@ class Failover:
         except TimeoutError:
             raise FailoverError("the role has moved, but the address could not be removed here; see the log") from None
 
+    def impair(self, impaired: bool) -> None:
+        """Is the service interface down, or without a carrier?"""
+        with self._watched():
+            self._happen(Impaired(impaired))
+
     def push(self, rows: Rows) -> None:
         """Connections that the data plane opened or changed."""
         rows, now_s = rows.copy(), now()
@@ -259,6 +265,8 @@ class Failover:
         self._cluster, self._keys = cluster, keys or self._keys
         self._member.reconfigure(settings(cluster, me.name), cluster.ha.late_s, self._keys, digest(cluster))
         self._links.reconfigure(cluster, self._keys)
+        if self._ports:
+            self._ports.configure(cluster)
         self._witnesses.configure(cluster.ha.ping, cluster.ha.deadtime)
         self._pump()
 
@@ -275,16 +283,16 @@ class Failover:
             views.sync(state, sessions, now_s),
             {**counted, "sync_overflow": counted["sync_overflow"] + sum(s.overflows for s in sessions.values())},
             views.warnings(
-                self._cluster, state, lives, sessions, self._member.heartbeats.config, self._witnesses.silent
+                self._cluster, state, lives, sessions, self._member.heartbeats.config, self._witnesses.silent, now_s
             ),
         )
 
     # ----------------------------------------------------------------------------------------------- what happens
 
-    def received(self, data: bytes) -> None:
-        """A datagram arrived."""
+    def received(self, data: bytes, link: str) -> None:
+        """A datagram arrived over a link."""
         with self._watched():
-            if self._member.receive_datagram(data, now()):
+            if self._member.receive_datagram(data, now(), link):
                 self._pump()
 
     def _on_timer(self) -> None:
@@ -328,13 +336,15 @@ class Failover:
             log.error("no ping node can be asked", reason=str(error))
 
     async def _look_around(self) -> None:
-        """Before we claim what nobody is heard to have: does somebody answer for it?"""
+        """Before we claim what nobody is heard to have: does somebody answer for it? And: do all links work?"""
         while True:
             if self._is_unsure():
                 holder = await self._hooks.holder()
                 if self._is_unsure() and holder != self._member.state.contested:
                     log.info("asked who has the address", held=holder or "nobody")
                     self._happen(Contested(holder))
+            if self._ports:
+                self._ports.mend()
             await asyncio.sleep(LOOK_S)
 
     def _is_unsure(self) -> bool:
@@ -347,14 +357,13 @@ class Failover:
 
     def _pump(self) -> None:
         """Carry what the member wants to the outside."""
-        if self._port is None:
+        if self._ports is None:
             return
         if self._duties.follow(self._member.state):
             self._since = datetime.now(UTC)
         while action := self._member.next_action():
             self._act(action)
-        for peer, data in self._member.datagrams_to_send(now()):
-            self._port.send(str(self._cluster.node(peer).address), data)
+        self._ports.send(self._member.datagrams_to_send(now()))
         while note := self._member.next_note():
             (log.warning if note.warning else log.info)(note.text, **note.fields)
         self._follow_peers()

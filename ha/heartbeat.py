@@ -62,16 +62,26 @@ class Note:
 
 @dataclass(slots=True)
 class _Candidate:
-    """A life that is not proven. unproven: its heartbeats so far; replays, unless it proves itself."""
+    """A life that is not proven. unproven: its heartbeats so far; replays, unless it proves itself. link: the last."""
 
     sequence: int
     heard_s: float
+    link: str
     unproven: int = 1
 
 
 @dataclass(slots=True)
+class LinkLife:
+    """What came of one peer's life over one link. up: the last came within deadtime."""
+
+    sequence: int = 0
+    heard_s: float = 0.0
+    up: bool = False
+
+
+@dataclass(slots=True)
 class PeerLife:
-    """What was heard of one peer; life 0: nothing yet.
+    """What was heard of one peer; life 0: nothing yet. began_s: when its life was proven. links: by name.
 
     echo: the highest of our sequences that it echoed. over: heartbeats of this life count no more unless they echo a
     higher sequence than this (None: they count); a life that left has no such sequence.
@@ -88,6 +98,8 @@ class PeerLife:
     over: float | None = None
     config: str = ""
     candidates: dict[int, _Candidate] = field(default_factory=dict)
+    began_s: float = 0.0
+    links: dict[str, LinkLife] = field(default_factory=dict)
 
     @property
     def left(self) -> bool:
@@ -168,13 +180,13 @@ class Heartbeats:
 
     # -------------------------------------------------------------------------------------------------- inward
 
-    def receive_datagram(self, data: bytes, now_s: float) -> bool:
-        """Something arrived at the heartbeat port. False: it was rejected, and at most there is something to log."""
+    def receive_datagram(self, data: bytes, now_s: float, link: str = "") -> bool:
+        """Something arrived over a link. False: it was rejected, and at most there is something to log."""
         self._notice_lateness(now_s)
         try:
             heartbeat = wire.decode(data, self.keys)
             peer, seen = self._addressed(heartbeat)
-            self._place(heartbeat, peer, seen, now_s)
+            self._place(heartbeat, peer, seen, now_s, link)
         except wire.Rejected as rejected:
             self._reject(rejected.kind, now_s)
             return False
@@ -183,32 +195,46 @@ class Heartbeats:
     def _addressed(self, heartbeat: wire.Heartbeat) -> tuple[PeerLife, wire.Seen]:
         if heartbeat.cluster != self._cluster:
             raise wire.Rejected("cluster")
+        if (heartbeat.node, heartbeat.life) == (self._me, self._life):
+            raise wire.Rejected("own")
         if heartbeat.node not in self.peers:
             raise wire.Rejected("stranger")
         if self._me not in heartbeat.seen:
             raise wire.Rejected("misdirected")
         return self.peers[heartbeat.node], heartbeat.seen[self._me]
 
-    def _place(self, heartbeat: wire.Heartbeat, peer: PeerLife, seen: wire.Seen, now_s: float) -> None:
+    def _place(self, heartbeat: wire.Heartbeat, peer: PeerLife, seen: wire.Seen, now_s: float, link: str) -> None:
         """Which life is it of, and does it prove that?"""
         echo = dict(seen.lives).get(self._life, 0)
         if heartbeat.life == peer.life:
-            if heartbeat.sequence <= peer.sequence or not echo:
+            if not echo or heartbeat.sequence <= peer.links.get(link, LinkLife()).sequence:
                 raise wire.Rejected("replayed")
             if peer.over is not None and echo <= peer.over:
                 raise wire.Rejected("posthumous")
-            self._accept(heartbeat, peer, seen, echo, now_s)
+            self._hear_link(heartbeat, peer, now_s, link)
+            if heartbeat.sequence > peer.sequence:
+                self._accept(heartbeat, peer, seen, echo, now_s)
+            else:
+                self._counters.add("heartbeat_copied")
         elif echo > peer.echo:
             self._begin_life(heartbeat, peer, now_s)
+            self._hear_link(heartbeat, peer, now_s, link)
             self._accept(heartbeat, peer, seen, echo, now_s)
         else:
-            self._consider(heartbeat, peer, now_s)
+            self._consider(heartbeat, peer, now_s, link)
+
+    def _hear_link(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float, link: str) -> None:
+        heard = peer.links.setdefault(link, LinkLife())
+        if not heard.up and heard.sequence:
+            self._notes.append(Note("heartbeats come again", {"peer": heartbeat.node, "link": link}, warning=False))
+        heard.sequence, heard.heard_s, heard.up = heartbeat.sequence, now_s, True
 
     def _begin_life(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float) -> None:
         if peer.alive:
             self._lose(heartbeat.node, "restarted")
         peer.candidates.pop(heartbeat.life, None)
         peer.life, peer.over = heartbeat.life, None
+        peer.began_s, peer.links = now_s, {}
         peer.awake_s, peer.our_awake_s = heartbeat.awake_ms / 1000, self._awake_s(now_s)
         self._beat_s = now_s  # let it know at once that it is heard
 
@@ -236,17 +262,19 @@ class Heartbeats:
         peer.awake_s, peer.our_awake_s = theirs_s, ours_s
         return behind_s if behind_s > self.timing.tolerance_s + passed_s * _DRIFT else 0.0
 
-    def _consider(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float) -> None:
+    def _consider(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float, link: str) -> None:
         candidate = peer.candidates.get(heartbeat.life)
         if candidate is None:
             while len(peer.candidates) >= MAX_CANDIDATES:
                 self._dismiss(peer, next(iter(peer.candidates)))
-            peer.candidates[heartbeat.life] = _Candidate(heartbeat.sequence, now_s)
+            peer.candidates[heartbeat.life] = _Candidate(heartbeat.sequence, now_s, link)
             self._beat_s = min(self._beat_s, max(now_s, self._last_beat_s + self.timing.keepalive_s / 4))
+        elif heartbeat.sequence == candidate.sequence and link != candidate.link:
+            self._counters.add("heartbeat_copied")
         elif heartbeat.sequence <= candidate.sequence:
             raise wire.Rejected("replayed")
         else:
-            candidate.sequence, candidate.heard_s = heartbeat.sequence, now_s
+            candidate.sequence, candidate.heard_s, candidate.link = heartbeat.sequence, now_s, link
             candidate.unproven += 1
 
     def _dismiss(self, peer: PeerLife, life: int) -> None:
@@ -255,7 +283,7 @@ class Heartbeats:
     def _reject(self, kind: str, now_s: float) -> None:
         name = f"heartbeat_{kind}"
         self._counters.add(name)
-        if kind != "posthumous" and self._counters.worth_logging(name, now_s):
+        if kind not in ("posthumous", "own") and self._counters.worth_logging(name, now_s):
             self._note("heartbeat ignored", kind=kind, count=self._counters.values[name])
 
     # ---------------------------------------------------------------------------------------------------- time
@@ -271,9 +299,17 @@ class Heartbeats:
         for name, peer in self.peers.items():
             if peer.alive and now_s >= peer.deadline_s:
                 self._lose(name, "silent")
+            self._look_at_links(name, peer, now_s)
             old = [life for life, c in peer.candidates.items() if now_s >= c.heard_s + self.timing.deadtime_s]
             for life in old:
                 self._dismiss(peer, life)
+
+    def _look_at_links(self, name: str, peer: PeerLife, now_s: float) -> None:
+        for link, heard in peer.links.items():
+            if heard.up and now_s >= heard.heard_s + self.timing.deadtime_s:
+                heard.up = False
+                if peer.alive:  # over another link
+                    self._note("no heartbeats come any more", peer=name, link=link)
 
     def _notice_lateness(self, now_s: float) -> None:
         late_s = now_s - self.timer()
@@ -283,6 +319,8 @@ class Heartbeats:
         self._beat_s = now_s
         for peer in self.peers.values():
             peer.deadline_s = now_s + self.timing.deadtime_s
+            for heard in peer.links.values():
+                heard.heard_s += late_s
         self._counters.add("stalls")
         self._events.append(Stalled(late_s))
         self._note("this process was frozen; silence during that time does not count", for_ms=round(late_s * 1000))

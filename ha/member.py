@@ -36,9 +36,9 @@ class Member:
         self._actions: deque[Action] = deque()
         self._notes: deque[Note] = deque()
 
-    def receive_datagram(self, data: bytes, now_s: float) -> bool:
-        """Something arrived at the heartbeat port. Did it mean anything?"""
-        meant = self.heartbeats.receive_datagram(data, now_s)
+    def receive_datagram(self, data: bytes, now_s: float, link: str = "") -> bool:
+        """Something arrived over a link. Did it mean anything?"""
+        meant = self.heartbeats.receive_datagram(data, now_s, link)
         self._follow(now_s)
         return meant
 

@@ -1,4 +1,4 @@
-"""The heartbeat port: one UDP socket of this node's own address. Edge.
+"""One link that heartbeats go over: a UDP socket, bound so that it hears nothing else. Edge.
 
 A plain socket instead of a loop's transport: a send that fails, as every send does while a link is down, must be as
 harmless on every event loop as a lost datagram.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import struct
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 
 from ha.counters import Counters
+from ha.ways import Way
 from lb.errors import NetworkError
 
 log = structlog.get_logger(__name__)
@@ -24,6 +26,9 @@ _CONTROL: Final = 0xC0
 
 _AT_ONCE: Final = 64
 """Datagrams that are read before the loop gets its turn."""
+
+_GONE: Final = frozenset({errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL})
+"""The interface that the socket is bound to is not there any more, though one of its name may be."""
 
 
 def cannot_listen(host: str, protocol: str, port: int, error: OSError) -> NetworkError:
@@ -35,32 +40,70 @@ def cannot_listen(host: str, protocol: str, port: int, error: OSError) -> Networ
 
 
 class Port:
-    """Open from its making, in a running loop, until `close`. received: called with each datagram."""
+    """Open from its making, in a running loop, until `close`. received: called with each datagram.
 
-    def __init__(self, host: str, port: int, received: Callable[[bytes], None], counters: Counters) -> None:
+    gone: the interface has left us; a new Port is needed.
+    """
+
+    def __init__(self, way: Way, port: int, received: Callable[[bytes], None], counters: Counters) -> None:
         """Raises NetworkError."""
-        self._port = port
+        self.gone = False
+        self._way, self._port = way, port
+        self._scope = 0
         self._received = received
         self._counters = counters
         self._loop = asyncio.get_running_loop()
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        family = socket.AF_INET6 if ":" in way.bind else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
-            self._socket.bind((host, port))
+            self._bind(family)
         except OSError as error:
             self._socket.close()
-            raise cannot_listen(host, "UDP", port, error) from None
-        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _CONTROL)
+            raise cannot_listen(way.name, "UDP", port, error) from None
         self._loop.add_reader(self._socket, self._read)
+
+    def _bind(self, family: int) -> None:
+        way, sock = self._way, self._socket
+        if family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _CONTROL)
+        else:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _CONTROL)
+        if way.interface:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the same group on several interfaces
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, way.interface.encode())
+            self._join(family, socket.if_nametoindex(way.interface))
+        sock.bind(self._at(way.bind))
+
+    def _at(self, host: str) -> tuple[str, int] | tuple[str, int, int, int]:
+        """With the interface, which a group of IPv6 has only there."""
+        return (host, self._port, 0, self._scope) if self._scope else (host, self._port)
+
+    def _join(self, family: int, index: int) -> None:
+        way, sock = self._way, self._socket
+        if way.kind == "broadcast":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        elif family == socket.AF_INET:
+            member = struct.pack("4s4si", socket.inet_aton(way.bind), bytes(4), index)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, member)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+        else:
+            self._scope = index
+            member = struct.pack("16si", socket.inet_pton(family, way.bind), index)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
 
     def send(self, host: str, data: bytes) -> None:
         """Send it, if that can be done now."""
         try:
-            self._socket.sendto(data, (host, self._port))
+            self._socket.sendto(data, self._at(host))
         except OSError as error:
+            self.gone = self.gone or (error.errno in _GONE and bool(self._way.interface))
             self._counters.add("heartbeat_unsent")
             if self._counters.worth_logging("heartbeat_unsent", self._loop.time()):
                 reason = errno.errorcode.get(error.errno or 0, str(error))
-                log.warning("a heartbeat could not be sent", to=host, reason=reason)
+                log.warning("a heartbeat could not be sent", link=self._way.name, to=host, reason=reason)
 
     def close(self) -> None:
         """Hear and send nothing more."""

@@ -17,6 +17,8 @@ condition holds is taken; `docs/failover.md` prints it. What it promises:
   The first acts at once when an active was lost, else after two keepalives; each further one waits deadtime more.
 * A node in init claims nothing that somebody else answers for, whose heartbeats it cannot hear or believe.
 * What an operator moved by hand stays there: auto_failback takes nothing back that was given up by a command.
+* A director whose interface loses its carrier hands over at once, if it reaches an able one by another link. If it does
+  not, it counts as unfit for a moment when the carrier is back, so that it yields to whoever took over meanwhile.
 * Nothing moves for equal witnesses, and a handover that failed is not tried again before initdead (by command it is).
 
 Source: SEED_TABLES 3.4, 3.5, 3.8 and 3.9 describe what heartbeat and ipfail did.
@@ -39,6 +41,7 @@ from ha.state import (
     Finished,
     GiveUp,
     Heard,
+    Impaired,
     Leave,
     Lost,
     Peer,
@@ -108,12 +111,29 @@ def _absorb(state: State, event: Event, now_s: float) -> State:
             return replace(state, witnesses=count)
         case Contested(holder=holder):
             return replace(state, contested=holder if state.phase is Phase.INIT and not state.serving else "")
+        case Impaired(impaired=True):
+            return replace(state, impaired_s=now_s if state.impaired_s is None else state.impaired_s)
+        case Impaired() if state.impaired_s is not None:
+            return _recover(state, now_s - state.impaired_s, now_s)
         case Stalled() if state.phase in SERVING and event.slept_s >= state.settings.deadtime_s / 2:
-            interrupted_ns = state.claimed_ns + int((now_s - state.claimed_s) * 1e9)
-            return replace(state, claimed_ns=interrupted_ns, claimed_s=now_s)
+            return _interrupt(state, now_s)
         case Stalled():
             return replace(state, started_s=state.started_s + event.slept_s)
     return state
+
+
+def _interrupt(state: State, now_s: float) -> State:
+    """The claim begins anew."""
+    interrupted_ns = state.claimed_ns + int((now_s - state.claimed_s) * 1e9)
+    return replace(state, claimed_ns=interrupted_ns, claimed_s=now_s)
+
+
+def _recover(state: State, impaired_for_s: float, now_s: float) -> State:
+    """There is a carrier again. Whoever took over in so long a time is not known yet."""
+    s, state = state.settings, replace(state, impaired_s=None)
+    if state.phase not in SERVING or impaired_for_s < s.deadtime_s / 2:
+        return state
+    return replace(_interrupt(state, now_s), unfit_s=now_s + s.deadtime_s + 2 * s.keepalive_s)
 
 
 def _heard(state: State, event: Heard, now_s: float) -> Peer:
@@ -155,6 +175,8 @@ def _watch(state: State, now_s: float) -> State:
 
 
 def _ready(state: State) -> bool:
+    if not state.fit:
+        return False
     served = [peer for name, peer in state.serving.items() if name in state.synced_with and peer.hears_me]
     return any(peer.report.witnesses <= state.witnesses for peer in served)
 
@@ -185,16 +207,12 @@ def _my_turn(state: State, now_s: float) -> bool:
 def _is_heir(state: State, now_s: float) -> bool:  # noqa: ARG001
     """an active peer is handing over to us"""
     reports = [peer.report for peer in state.serving.values()]
-    return state.unfit_s is None and any(
-        report.phase is Phase.HANDING and report.heir == state.settings.me for report in reports
-    )
+    return state.fit and any(report.phase is Phase.HANDING and report.heir == state.settings.me for report in reports)
 
 
 def _can_ask(state: State, now_s: float) -> bool:  # noqa: ARG001
     """an active peer hears us, and we are in sync with it"""
-    return state.unfit_s is None and any(
-        name in state.synced_with and peer.hears_me for name, peer in state.serving.items()
-    )
+    return state.fit and any(name in state.synced_with and peer.hears_me for name, peer in state.serving.items())
 
 
 def _failback_due(state: State, now_s: float) -> bool:
@@ -237,6 +255,11 @@ def _outweighed(state: State, now_s: float) -> bool:
     s = state.settings
     patience_s = max(2 * s.keepalive_s, s.deadtime_s)
     return state.outweighed_s is not None and now_s >= max(state.outweighed_s + patience_s, state.rest_s)
+
+
+def _cut_off(state: State, now_s: float) -> bool:
+    """the service interface has no carrier, and a peer is able"""
+    return state.impaired_s is not None and bool(state.ables) and now_s >= state.rest_s
 
 
 def _has_able(state: State, now_s: float) -> bool:  # noqa: ARG001
@@ -373,6 +396,7 @@ TABLE: Final = (
     #
     Row(ACTIVE, FACTS, _yields, INIT, (_release,)),
     Row(ACTIVE, FACTS, _rivals_changed, ACTIVE, (_announce,)),
+    Row(ACTIVE, FACTS, _cut_off, HANDING, (_choose_heir,)),
     Row(ACTIVE, FACTS, _asked, HANDING, (_choose_heir, _resign)),
     Row(ACTIVE, FACTS, _outweighed, HANDING, (_choose_heir,)),
     Row(ACTIVE, (GiveUp,), _has_able, HANDING, (_choose_heir, _resign)),
@@ -422,6 +446,8 @@ def _why_not(state: State) -> str:
     if state.phase in SERVING:
         reasons = [f"{name} {state.unable(name)}" for name in s.peers] or ["the cluster has no other director"]
         return f"nobody can take over from {s.me}: {'; '.join(reasons)}; `lbctl status` shows when that changes"
+    if state.impaired_s is not None:
+        return f"the interface of {s.me} has no carrier"
     if state.unfit_s is not None:
         return f"{s.me} could not add the address just now; its log says why"
     reasons = [

@@ -67,7 +67,8 @@ class Report:
 
     claimed_ns: wall clock of becoming active, 0 unless serving. replaced_ns: the claim that it took over from.
     heir: to whom it hands over. wants: it asks to be handed over to. synced: it holds the active's connections.
-    fit: it could add the address as far as it knows. witnesses: how many ping nodes it reaches.
+    fit: as far as it knows it could add the address, on an interface with a carrier. witnesses: how many ping nodes it
+    reaches.
     """
 
     phase: Phase
@@ -112,7 +113,8 @@ class State:
     ready_s: since when nothing speaks against our taking over.
     asked_s: when we asked to be handed over to.
     rest_s: before it nothing moves by itself.
-    unfit_s: until then we leave the address to others, as we could not add it.
+    unfit_s: until then we leave the address to others, as we could not add it, or were without a carrier.
+    impaired_s: since when the service interface is down or has no carrier.
     contested: who else answers for it, of whom we hear no heartbeats; empty: nobody.
     """
 
@@ -138,6 +140,7 @@ class State:
     asked_s: float | None = None
     rest_s: float = 0.0
     unfit_s: float | None = None
+    impaired_s: float | None = None
     contested: str = ""
 
     @classmethod
@@ -156,6 +159,11 @@ class State:
         return {name: p for name, p in self.peers.items() if p.alive and p.report.phase in SERVING}
 
     @property
+    def fit(self) -> bool:
+        """Could we serve, as far as we know?"""
+        return self.unfit_s is None and self.impaired_s is None
+
+    @property
     def synced(self) -> bool:
         """Do we hold the connections of a living active peer?"""
         return any(name in self.synced_with for name in self.serving)
@@ -165,7 +173,7 @@ class State:
         """What our heartbeats say."""
         return Report(
             self.phase, self.claimed_ns, self.replaced_ns, self.heir, self.asked_s is not None, self.synced,
-            self.unfit_s is None, self.witnesses,
+            self.fit, self.witnesses,
         )  # fmt: skip
 
     @property
@@ -186,7 +194,7 @@ class State:
         if not peer.hears_me:
             return "does not hear us"
         if not peer.report.fit:
-            return "could not add the address"
+            return "could not add the address, or has no carrier"
         if peer.report.phase is not Phase.STANDBY:
             return f"is {peer.report.phase}, not standby"
         return "" if peer.report.synced else "is not in sync"
@@ -230,6 +238,8 @@ class State:
         if peer.voids_me or peer.void:
             return peer.voids_me
         theirs = peer.report
+        if theirs.fit != self.fit:
+            return theirs.fit
         if (theirs.replaced_ns == self.claimed_ns) != (self.replaced_ns == theirs.claimed_ns):
             return self.replaced_ns == theirs.claimed_ns
         return (theirs.claimed_ns, self._place(name)) < (self.claimed_ns, self._place(self.settings.me))
@@ -284,6 +294,13 @@ class Contested:
 
 
 @dataclass(frozen=True, slots=True)
+class Impaired:
+    """Is the service interface down, or without a carrier?"""
+
+    impaired: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stalled:
     """We were frozen for so long ourselves."""
 
@@ -322,8 +339,9 @@ class Leave:
     """`lbctl down`: say goodbye."""
 
 
-Event = Heard | Lost | Synced | Witnessed | Contested | Stalled | Tick | Taken | TakeFailed | GiveUp | Ask | Leave
-FACTS: Final = (Heard, Lost, Synced, Witnessed, Contested, Stalled, Tick)
+Fact = Heard | Lost | Synced | Witnessed | Contested | Impaired | Stalled | Tick
+Event = Fact | Taken | TakeFailed | GiveUp | Ask | Leave
+FACTS: Final = (Heard, Lost, Synced, Witnessed, Contested, Impaired, Stalled, Tick)
 
 
 # ------------------------------------------------------------------------------------------------------- actions

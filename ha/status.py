@@ -9,10 +9,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
-from ha.heartbeat import PeerLife
-from ha.state import ROLES, Phase, Role, State
+from ha.heartbeat import LinkLife, PeerLife
+from ha.state import ROLES, SERVING, Phase, Role, State
 from ha.sync import Sync
+from ha.ways import ways
 from lb.model import Cluster
+
+
+class LinkStatus(TypedDict):
+    """One way for heartbeats from a peer. heard_ms: how long ago one came, None if never.
+
+    state: up (within deadtime), down (not any more), unknown (never).
+    """
+
+    name: str
+    state: Literal["up", "down", "unknown"]
+    heard_ms: float | None
 
 
 class PeerStatus(TypedDict):
@@ -31,6 +43,7 @@ class PeerStatus(TypedDict):
     hears_us: bool
     in_sync: bool
     witnesses: int
+    links: list[LinkStatus]
 
 
 class SyncStatus(TypedDict):
@@ -72,9 +85,21 @@ def peers(cluster: Cluster, state: State, lives: Mapping[str, PeerLife], now_s: 
                 "hears_us": bool(peer and peer.alive and peer.hears_me),
                 "in_sync": bool(peer and peer.alive and peer.report.synced),
                 "witnesses": peer.report.witnesses if peer and peer.alive else 0,
+                "links": [_link(way.name, life, now_s) for way in ways(cluster, state.settings.me)],
             }
         )
     return found
+
+
+def _link(name: str, life: PeerLife, now_s: float) -> LinkStatus:
+    heard = life.links.get(name)
+    if heard is None:
+        return {"name": name, "state": "unknown", "heard_ms": None}
+    return {
+        "name": name,
+        "state": "up" if heard.up else "down",
+        "heard_ms": round((now_s - heard.heard_s) * 1000, 1),
+    }
 
 
 def _state(life: PeerLife) -> Literal["up", "down", "left", "unknown"]:
@@ -103,18 +128,27 @@ def warnings(
     sessions: Iterable[str],
     config: str,
     silent: Iterable[object],
+    now_s: float,
 ) -> list[str]:
     """What is not as it should be. config: our digest; silent: ping nodes that do not answer."""
     port = cluster.ha.port
     found = [f"ping node {address} does not answer" for address in silent]
-    if state.unfit_s is not None:
+    if state.unfit_s is not None and state.phase not in SERVING:
         found.append("the virtual address could not be added; the log says why, and it is tried again")
+    if state.impaired_s is not None:
+        found.append("the service interface is down or has no carrier: nobody reaches the virtual addresses here")
     if state.contested:
         found.append(f"{state.contested}; do the authkeys differ, or is UDP port {port} blocked?")
     for name, life in lives.items():
         peer = state.peers.get(name)
         if not life.alive or peer is None:
             continue
+        if now_s > life.began_s + cluster.ha.deadtime:
+            found += [
+                f"no heartbeats of {name} come by {way.name}; they come by another link"
+                for way in ways(cluster, state.settings.me)
+                if not life.links.get(way.name, LinkLife()).up
+            ]
         if life.config != config:
             found.append(f"the configuration of {name} differs from ours; copy the file and `lbctl reload` on both")
         if not peer.hears_me:

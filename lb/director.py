@@ -100,6 +100,8 @@ class Director:
         )
         undo.callback(ownership.close)
         self.failover = Failover(self.cluster, self.node.name, self._keys, ownership, self)
+        if not (link.up and link.carrier):
+            self.failover.impair(True)
         undo.callback(Listener(self._data.event_fd, self._on_events).close)
         for task in (self._reconcile, self._sweep, self._measure, ownership.keep_lease, self.failover.run):
             self._tasks.append(asyncio.create_task(task(), name=task.__name__))
@@ -136,6 +138,8 @@ class Director:
             log.warning("the interface is down", interface=self._interface)
         else:
             log.info("the interface is up", interface=self._interface)
+        if self._ownership:
+            self.failover.impair(not (link and link.up and link.carrier))
 
     def _on_address_lost(self, address: Interface) -> None:
         if self._ownership:

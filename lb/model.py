@@ -7,6 +7,7 @@ wrote them as. DESIGN section 2 names every key. What one value alone may be is 
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -61,6 +62,7 @@ class Node(_Frozen):
     name: Name
     address: Address
     interface: Interface | None = None
+    links: Annotated[tuple[Address, ...], Field(strict=False)] = ()
 
 
 class Ha(_Frozen):
@@ -73,6 +75,9 @@ class Ha(_Frozen):
     auto_failback: bool = False
     preferred: str | None = None
     ping: Annotated[tuple[Address, ...], Field(strict=False)] = ()
+    broadcast: Annotated[tuple[Interface, ...], Field(strict=False)] = ()
+    multicast: Annotated[tuple[Interface, ...], Field(strict=False)] = ()
+    group: Address = IPv4Address("239.255.6.94")
     authkeys: fields.FilePath = "authkeys"
     port: Port = 694
 

@@ -17,7 +17,8 @@ from lb.model import Cluster, format_duration
 from lb.positions import Finding, Path
 from lb.wording import did_you_mean, show
 
-MOST_NODES = 2
+MOST_NODES = 8
+"""What the packet path has room for (OTHER_DIRECTORS in bpf/abi.h) and one besides."""
 CONTENT_KEYS = ("service", "request", "receive", "virtualhost", "method", "status")
 """Keys of a check that only `negotiate` reads."""
 
@@ -28,13 +29,13 @@ Rule = Callable[[Cluster], Iterator[Finding]]
 
 
 def _nodes(cluster: Cluster) -> Iterator[Finding]:
-    """At least one director, at most two; two need `[ha]`, so that nobody runs failover without having read it."""
+    """At least one director, at most MOST_NODES; two need `[ha]`, so that nobody runs it without having read it."""
     count = len(cluster.nodes)
     if count == 0:
         yield Finding((("node",),), "there is no director; add a [[node]] with name and address")
     if count > MOST_NODES:
         place: Path = ("node", MOST_NODES)
-        yield Finding((place,), f"more than {MOST_NODES} directors are not available yet (there are {count})")
+        yield Finding((place,), f"there are {count} directors; accepted: at most {MOST_NODES}")
     if count > 1 and "ha" not in cluster.model_fields_set:
         yield Finding((("ha",),), 'is missing; several directors need it: add [ha] with authkeys = "authkeys"')
 
@@ -115,6 +116,31 @@ def _ping(cluster: Cluster) -> Iterator[Finding]:
             )
 
 
+def _links(cluster: Cluster) -> Iterator[Finding]:
+    """The n-th further address of every node is one link; interfaces are named once, and the group is one."""
+    ha, first = cluster.ha, cluster.nodes[0] if cluster.nodes else None
+    for n, node in enumerate(cluster.nodes[1:], 1):
+        if first and len(node.links) != len(first.links):
+            yield Finding(
+                (("node", n, "links"), ("node", 0, "links"), ("node", n), ("node", 0)),
+                f"{len(node.links)} addresses, and node[0] has {len(first.links)}; the first ones of all nodes are one "
+                "link, the second ones another: write as many for every node",
+            )
+        for at, (mine, its) in enumerate(zip(first.links if first else (), node.links, strict=False)):
+            if mine.version != its.version:
+                yield Finding(
+                    (("node", n, "links", at), ("node", 0, "links", at)),
+                    f"{its} is IPv{its.version}, and {mine} of node[0] IPv{mine.version}; a link has one family",
+                )
+    for key, interfaces in (("broadcast", ha.broadcast), ("multicast", ha.multicast)):
+        for at, interface in enumerate(interfaces):
+            if interface in interfaces[:at]:
+                yield Finding((("ha", key, at),), f"{show(interface)} is already in {key}; write it once")
+    if not ha.group.is_multicast:
+        message = f"{ha.group} is no multicast address; accepted: one like 239.255.6.94 or ff02::694"
+        yield Finding((("ha", "group"),), message)
+
+
 def _not_yet(cluster: Cluster) -> Iterator[Finding]:
     """Keys whose other values later versions bring."""
     for v, virtual in enumerate(cluster.virtuals):
@@ -192,6 +218,7 @@ RULES: tuple[Rule, ...] = (
     _ha_times,
     _ha_roles,
     _ping,
+    _links,
     _not_yet,
     _check_keys,
     _weights,

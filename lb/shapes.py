@@ -42,9 +42,9 @@ FORMER_NAMES = {
     "maintenancedir": "maintenance in [cluster]",
     "udpport": "port in [ha]",
     "auto-failback": "auto_failback in [ha]",
-    "bcast": "interface in [cluster]",
-    "mcast": "interface in [cluster]",
-    "ucast": "address in [[node]]",
+    "bcast": "broadcast in [ha]",
+    "mcast": "multicast in [ha]",
+    "ucast": "address, or links, in [[node]]",
     "reals": "a [[virtual.real]] each",
     "nodes": "a [[node]] each",
     "virtuals": "a [[virtual]] each",
@@ -77,7 +77,13 @@ _STAND_INS: dict[str, Any] = {
     "port": 1,
 }
 """Something acceptable for keys that have no default."""
-_STAND_IN_ELEMENTS: dict[object, Any] = {"ping": "0.0.0.0", "status": 200}
+_STAND_IN_ELEMENTS: dict[object, Any] = {
+    "ping": "0.0.0.0",
+    "status": 200,
+    "links": "0.0.0.0",
+    "broadcast": "unknown",
+    "multicast": "unknown",
+}
 """The same for elements of arrays that are not tables."""
 
 
@@ -163,7 +169,7 @@ def _wrong_table(place: Path, value: object) -> str:
 
 
 def _element(place: Path) -> str:
-    return "200" if place[-1] == "status" else '"192.168.1.1"'
+    return {"status": "200", "broadcast": '"eth1"', "multicast": '"eth1"'}.get(str(place[-1]), '"192.168.1.1"')
 
 
 def _section(place: Path) -> Path:

@@ -95,8 +95,13 @@ def _peer(peer: dict[str, Any], sync: dict[str, Any]) -> str:
     lag = f", lag {sync['lag_ms']:g} ms" if sync["state"] == "in-sync" else ""
     return (
         f"peer [bold]{peer['name']}[/]  {state(peer['state'])}  {state(str(peer['role']))}"
-        f"  sync {state(sync['state'])}, {sync['connections']} connections{lag}"
+        f"  sync {state(sync['state'])}, {sync['connections']} connections{lag}{_links(peer['links'])}"
     )
+
+
+def _links(links: list[dict[str, Any]]) -> str:
+    """The ways of its heartbeats, where there are several."""
+    return "".join(f"\n  {link['name']}  {state(link['state'])}" for link in links) if len(links) > 1 else ""
 
 
 def _virtual_head(virtual: dict[str, Any]) -> str:

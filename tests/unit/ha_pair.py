@@ -183,20 +183,23 @@ async def both(table: Rows | None = None, **ha: Any) -> AsyncIterator[tuple[Pair
         yield pair, one, two
 
 
-async def _process(name: str, port: int, pair: tuple[str, str]) -> None:
-    """Run until killed; a table of 1,000 connections."""
+async def _process(name: str, port: int, pair: tuple[str, str], *interfaces: str) -> None:
+    """Run until killed; a table of 1,000 connections. interfaces: for heartbeats by broadcast and multicast, too."""
 
     def tell(word: str) -> None:
         print(json.dumps({"at": time.clock_gettime(time.CLOCK_MONOTONIC), "word": word}), flush=True)
 
-    cluster = a_cluster(port, pair)
+    cluster = a_cluster(port, pair, broadcast=interfaces, multicast=interfaces)
     recorder = Recorder(some_rows(1000), tell)
     failover = Failover(cluster, name, KEYS, recorder, recorder)
     running = asyncio.create_task(failover.run())
-    word, session = "", False
+    word, session, links = "", False, ""
     while not running.done():
         status = failover.status()
         peer = status.peers[0]
+        if links != (now := "links " + " ".join(link["state"] for link in peer["links"])):
+            links = now
+            tell(links)
         if session != (status.sync["state"] != "no-peer"):
             session = not session
             tell("session" if session else "no session")
@@ -209,4 +212,4 @@ async def _process(name: str, port: int, pair: tuple[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_process(sys.argv[1], int(sys.argv[2]), (sys.argv[3], sys.argv[4])))
+    asyncio.run(_process(sys.argv[1], int(sys.argv[2]), (sys.argv[3], sys.argv[4]), *sys.argv[5:]))

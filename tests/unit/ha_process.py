@@ -25,9 +25,11 @@ class Process:
         self.words: list[tuple[float, str]] = []
 
     @classmethod
-    async def start(cls, name: str, port: int, hosts: tuple[str, str], *prefix: str) -> Process:
-        """Begin. prefix: words before the command."""
-        command = (*prefix, sys.executable, "-m", "tests.unit.ha_pair", name, str(port), *hosts)
+    async def start(
+        cls, name: str, port: int, hosts: tuple[str, str], *prefix: str, interfaces: tuple[str, ...] = ()
+    ) -> Process:
+        """Begin. prefix: words before the command. interfaces: see `ha_pair`."""
+        command = (*prefix, sys.executable, "-m", "tests.unit.ha_pair", name, str(port), *hosts, *interfaces)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         pipe = asyncio.subprocess.PIPE
         return cls(await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=pipe, env=environment))

@@ -52,7 +52,7 @@ def said(field: FieldInfo, kind: str) -> str:
     if field.default is None:
         return "none"
     value = format_duration(field.default) if kind == "duration" else field.default
-    return f"`{json.dumps(value)}`"
+    return f"`{json.dumps(value, default=str)}`"
 
 
 @pytest.mark.parametrize(("heading", "section"), TABLES, ids=HEADINGS)

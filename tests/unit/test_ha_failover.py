@@ -291,14 +291,14 @@ def test_replayed_heartbeats() -> None:
     async def scenario() -> None:
         async with both() as (pair, one, two):
             recorded: list[bytes] = []
-            port = one.failover._port
-            assert port
+            ports = one.failover._ports
+            assert ports
 
-            def tapped(data: bytes) -> None:
+            def tapped(data: bytes, link: str) -> None:
                 recorded.append(data)
-                one.failover.received(data)
+                one.failover.received(data, link)
 
-            port._received = tapped
+            ports._received = tapped
             await until(lambda: len(recorded) >= 5)
             udp(pair, 0, *recorded[:5])
             await until(lambda: one.count("heartbeat_replayed") >= 5)

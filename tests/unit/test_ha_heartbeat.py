@@ -26,9 +26,9 @@ class Node:
         self.core.repeat(now_s)
         return self.core.datagrams_to_send(now_s)[0][1]
 
-    def hear(self, data: bytes, now_s: float) -> list[Heard | Lost | Stalled]:
+    def hear(self, data: bytes, now_s: float, link: str = "") -> list[Heard | Lost | Stalled]:
         """What it makes of a datagram."""
-        self.core.receive_datagram(data, now_s)
+        self.core.receive_datagram(data, now_s, link)
         return self.events()
 
     def tick(self, now_s: float) -> list[Heard | Lost | Stalled]:
@@ -236,3 +236,37 @@ def test_late_heartbeats_are_noted_with_their_interval() -> None:
     notes = list(iter(a.core.next_note, None))
     assert [(note.text, note.fields) for note in notes] == [("late heartbeat", {"peer": "b", "interval_ms": 410})]
     assert a.counters.values["heartbeat_late"] == 1
+
+
+def test_a_copy_over_another_link_proves_the_link_and_nothing_else() -> None:
+    a, b = acquainted()
+    data = b.beat(0.1)
+    assert a.hear(data, 0.1, "x") == [Heard("b", Report(Phase.INIT))]
+    assert a.hear(data, 0.11, "y") == []
+    assert a.counters.values["heartbeat_copied"] == 1
+    assert a.rejected() == {}
+    assert [a.core.peers["b"].links[link].heard_s for link in ("x", "y")] == [0.1, 0.11]
+    for link in ("x", "y"):
+        assert a.hear(data, 0.12, link) == []
+    assert a.rejected() == {"replayed": 2}
+
+
+def test_a_silent_link_is_told_of_once_and_nobody_is_lost() -> None:
+    a, b = acquainted()
+    for tenths in range(1, 4):
+        a.hear(b.beat(tenths / 10), tenths / 10, "y")
+    for tenths in range(1, 12):
+        a.hear(b.beat(0.3 + tenths / 10), 0.3 + tenths / 10, "x")
+        assert a.tick(0.3 + tenths / 10) == []
+    notes = [note for note in iter(a.core.next_note, None) if note.fields.get("link") == "y"]
+    assert [note.text for note in notes] == ["no heartbeats come any more"]
+    assert not a.core.peers["b"].links["y"].up
+    a.hear(b.beat(1.5), 1.5, "y")
+    assert a.core.peers["b"].links["y"].up
+
+
+def test_our_own_broadcast_comes_back() -> None:
+    a, _ = acquainted()
+    assert a.hear(a.beat(0.1), 0.1) == []
+    assert a.rejected() == {}
+    assert a.counters.values["heartbeat_own"] == 1

@@ -215,3 +215,47 @@ def test_the_last_one_leaves_and_the_other_takes_over_at_once() -> None:
     world.stop("a")
     world.run(0.06)
     assert world.phases()["b"] == "active"
+
+
+def test_who_loses_the_carrier_hands_over_by_another_link() -> None:
+    world = settled(spare=True)
+    world.do("unplug", "a")
+    world.run(0.3)
+    assert world.phases() == {"a": "standby", "b": "active"}
+    world.do("mend", "a")
+    world.run(10.0)
+    assert world.phases() == {"a": "standby", "b": "active"}
+
+
+def test_who_loses_the_only_cable_yields_when_it_is_back() -> None:
+    world = settled()
+    world.do("unplug", "a")
+    world.run(3.0)
+    assert world.phases() == {"a": "active", "b": "active"}
+    world.do("mend", "a")
+    world.run(1.0)
+    assert world.phases() == {"a": "standby", "b": "active"}
+
+
+def test_a_standby_without_a_carrier_is_handed_nothing() -> None:
+    world = settled(spare=True)
+    world.do("unplug", "b")
+    world.run(0.3)
+    assert not world.command("a", GiveUp())
+    assert world.phases()["a"] == "active"
+
+
+def test_a_dead_link_is_no_failover() -> None:
+    world = settled(spare=True)
+    world.do("spare out", "a")
+    world.run(5.0)
+    assert world.phases() == {"a": "active", "b": "standby"}
+
+
+@pytest.mark.parametrize("order", ["abcd", "dbca"])
+def test_standbys_take_over_in_the_order_of_the_file(order: str) -> None:
+    world = settled(nodes=tuple(order))
+    for name in order:
+        assert world.phases()[name] == "active"
+        world.do("power cut", name)
+        world.run(3.0)

@@ -59,8 +59,14 @@ def test_a_director_alone() -> None:
     ],
 )
 def test_the_peer_and_how_far_it_is(sync: dict[str, Any], said: str) -> None:
-    peer = {"name": "lb2", "state": "down", "role": "init"}
+    peer = {"name": "lb2", "state": "down", "role": "init", "links": [{"name": "unicast 10.0.0.2", "state": "down"}]}
     assert shown(document(peers=[peer], sync=sync))[1] == f"peer lb2  down  init  {said}"
+
+
+def test_several_links_have_a_line_each() -> None:
+    links = [{"name": "unicast 10.0.0.2", "state": "up"}, {"name": "broadcast eth1", "state": "down"}]
+    peer = {"name": "lb2", "state": "up", "role": "standby", "links": links}
+    assert shown(document(peers=[peer]))[2:4] == ["  unicast 10.0.0.2  up", "  broadcast eth1  down"]
 
 
 def test_a_real_without_a_name_is_called_by_its_address() -> None:

@@ -71,7 +71,7 @@ class Judge:
         nodes = self.world.nodes
         active = [name for name, node in nodes.items() if node.phase is Phase.ACTIVE]
         pairs = itertools.combinations(active, 2)
-        together = any(self.world.network.both_ways(*pair) for pair in pairs)
+        together = any(self.world.network.hear_each_other(*pair) for pair in pairs)
         self._together_s = self._together_s + LOOK_S if together else 0.0
         self.longest_together_s = max(self.longest_together_s, self._together_s)
         if self._together_s > self.together_bound_s:

@@ -27,7 +27,7 @@ class Machine:
         self.powered = True
         self.process: Process | None = None
         self._stood_s = 0.0
-        self._backlog: list[bytes] = []
+        self._backlog: list[tuple[bytes, str]] = []
         self._forget()
 
     def _forget(self) -> None:
@@ -86,6 +86,7 @@ class Machine:
         life = self.world.random.getrandbits(60) + 1
         self.process = Process(self, self.world.settings(self.name), life)
         self.world.pipes.start(self.process)
+        self.carrier_changed()
 
     def crash(self) -> None:
         """The process dies: the kernel closes its sockets, the packet path stays."""
@@ -128,16 +129,22 @@ class Machine:
             self._stood_s += max(self.clock() - process.member.timer(), 0.0)
         process.frozen = False
         backlog, self._backlog = self._backlog, []
-        for data in backlog:
-            self.world.at(0.0, lambda data=data: self.arrived(data))  # type: ignore[misc]
+        for data, link in backlog:
+            self.world.at(0.0, lambda data=data, link=link: self.arrived(data, link))  # type: ignore[misc]
         self.world.at(0.0, process.pump)
 
-    def arrived(self, data: bytes) -> None:
+    def carrier_changed(self) -> None:
+        """The kernel tells of the service interface; a frozen process hears it on waking."""
+        process = self.process
+        if self.powered and process and not process.ended:
+            process.later(0.0, lambda: process.impair(self.name in self.world.network.unplugged))
+
+    def arrived(self, data: bytes, link: str) -> None:
         """A datagram for the heartbeat port."""
         process = self.process
         if not self.powered or process is None or process.ended:
             return
         if process.frozen:
-            self._backlog = [*self._backlog, data][:BACKLOG]
+            self._backlog = [*self._backlog, (data, link)][:BACKLOG]
         else:
-            process.receive_datagram(data)
+            process.receive_datagram(data, link)

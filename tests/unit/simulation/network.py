@@ -14,35 +14,65 @@ if TYPE_CHECKING:
 class Network:
     """loss, repeats: probabilities; delay_s: the longest way. cut: (from, to) between directors, clients apart.
 
-    deaf: (from, to) for heartbeats and sync only: a filter. unplugged: machines without any cable.
+    filtered: the same for heartbeats and sync only. unplugged: machines without their cable. spare: is there another
+    cable, for heartbeats only; without_spare: machines where that is out.
     """
 
-    def __init__(self, world: World, loss: float, repeats: float, delay_s: float) -> None:
+    def __init__(self, world: World, loss: float, repeats: float, delay_s: float, spare: bool) -> None:
         self.world = world
+        self.spare = spare
+        self.without_spare: set[str] = set()
         self.loss, self.repeats, self.delay_s = loss, repeats, delay_s
         self.cut: set[tuple[str, str]] = set()
         self.filtered: set[tuple[str, str]] = set()
         self.unplugged: set[str] = set()
 
-    def reaches(self, source: str, target: str) -> bool:
+    def reaches(self, source: str, target: str, link: str = "main") -> bool:
         """Would a datagram get there?"""
-        way = (source, target)
-        return way not in self.cut and way not in self.filtered and not {source, target} & self.unplugged
+        way, out = (source, target), self.unplugged if link == "main" else self.without_spare
+        return way not in self.cut and way not in self.filtered and not {source, target} & out
+
+    @property
+    def _links(self) -> tuple[str, ...]:
+        return ("main", "spare") if self.spare else ("main",)
 
     def both_ways(self, one: str, other: str) -> bool:
         """TCP needs that."""
         return self.reaches(one, other) and self.reaches(other, one)
 
+    def hear_each_other(self, one: str, other: str) -> bool:
+        """Over any links?"""
+        ways = ((one, other), (other, one))
+        return all(any(self.reaches(*way, link) for link in self._links) for way in ways)
+
     def send(self, source: str, target: str, data: bytes) -> None:
         """A heartbeat."""
+        for link in self._links:
+            self._send(source, target, data, link)
+
+    def _send(self, source: str, target: str, data: bytes, link: str) -> None:
         chance = self.world.random
         for _ in range(1 + (chance.random() < self.repeats)):
             if chance.random() >= self.loss:
-                self.world.at(chance.uniform(0.0001, self.delay_s), lambda: self._deliver(source, target, data))
+                self.world.at(chance.uniform(0.0001, self.delay_s), lambda: self._deliver(source, target, data, link))
 
-    def _deliver(self, source: str, target: str, data: bytes) -> None:
-        if self.reaches(source, target):
-            self.world.nodes[target].arrived(data)
+    def _deliver(self, source: str, target: str, data: bytes, link: str) -> None:
+        if self.reaches(source, target, link):
+            self.world.nodes[target].arrived(data, link)
+
+    def unplug(self, name: str) -> None:
+        """Its cable is out, and its interface says so."""
+        self.unplugged.add(name)
+        self.world.nodes[name].carrier_changed()
+
+    def mend(self) -> None:
+        """All of it."""
+        self.cut.clear()
+        self.filtered.clear()
+        self.without_spare.clear()
+        unplugged, self.unplugged = self.unplugged, set()
+        for name in sorted(unplugged):
+            self.world.nodes[name].carrier_changed()
 
 
 class Segment:

@@ -19,6 +19,7 @@ from ha.state import (
     Event,
     Finished,
     GiveUp,
+    Impaired,
     Leave,
     Phase,
     Release,
@@ -121,9 +122,13 @@ class Process:
         self.member.happened(event, self.machine.clock())
         self.settle()
 
-    def receive_datagram(self, data: bytes) -> None:
+    def impair(self, impaired: bool) -> None:
+        """As `Failover.impair`."""
+        self.happen(Impaired(impaired))
+
+    def receive_datagram(self, data: bytes, link: str) -> None:
         """From the network."""
-        if self.member.receive_datagram(data, self.machine.clock()):
+        if self.member.receive_datagram(data, self.machine.clock(), link):
             self.settle()
 
     # --------------------------------------------------------------------------------------------------- commands

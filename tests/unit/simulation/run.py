@@ -42,6 +42,7 @@ def run(seed: int) -> Result:
         skew=chance.choice((0.0, 1e-4, 5e-4)),
         auto_failback=chance.random() < 0.4,
         clients=4,
+        spare=chance.random() < 0.3,
     )
     broken = ""
     try:

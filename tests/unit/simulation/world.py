@@ -18,7 +18,7 @@ from tests.unit.simulation.queue import Queue
 class World(Queue):
     """nodes: their names. loss and repeats: probabilities. delay_s: longest way of a datagram.
 
-    skew: how much faster or slower clocks run, at most. clients: how many there are.
+    skew: how much faster or slower clocks run, at most. clients: how many there are. spare: see `Network`.
     """
 
     keepalive_s, deadtime_s, initdead_s = 0.1, 0.5, 3.0
@@ -33,6 +33,7 @@ class World(Queue):
         skew: float = 1e-4,
         auto_failback: bool = False,
         clients: int = 0,
+        spare: bool = False,
     ) -> None:
         super().__init__()
         self.random = Random(seed)
@@ -40,7 +41,7 @@ class World(Queue):
         self.story: list[str] = []
         self._digest = hashlib.sha256()
         self._names, self._failback = nodes, auto_failback
-        self.network = Network(self, loss, repeats, delay_s)
+        self.network = Network(self, loss, repeats, delay_s, spare)
         self.segment = Segment(self)
         self.pipes = Pipes(self)
         self.nodes: dict[str, Machine] = {}
@@ -121,9 +122,7 @@ class World(Queue):
 
     def mend(self) -> None:
         """All links work again."""
-        self.network.cut.clear()
-        self.network.filtered.clear()
-        self.network.unplugged.clear()
+        self.network.mend()
 
     def heal(self) -> None:
         """All links work again, and all nodes run."""
@@ -145,7 +144,8 @@ FAULTS: dict[str, Callable[[World, str], object]] = {
     "deafen": lambda w, n: w.partition(n, outward=False),
     "mute": lambda w, n: w.partition(n, inward=False),
     "filter": lambda w, n: w.filter(n),
-    "unplug": lambda w, n: w.network.unplugged.add(n),
+    "unplug": lambda w, n: w.network.unplug(n),
+    "spare out": lambda w, n: w.network.without_spare.add(n),
     "mend": lambda w, _: w.mend(),
     "heal": lambda w, _: w.heal(),
     "standby": lambda w, n: w.command(n, GiveUp()),
