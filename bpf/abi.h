@@ -42,6 +42,13 @@ struct real {
 	__be64 virtual[2];
 };
 
+/* What more it takes to reach the real of the same index than its MAC. Valid with REAL_TUNNEL and REAL_RESOLVED. */
+struct way {
+	__be64 source[2];	/* of the outer header */
+	__u16 mtu;		/* of the route: the largest packet, its outer header included */
+	__u16 zero[3];
+};
+
 struct real_stats {
 	__u64 packets;
 	__u64 bytes;		/* of IP, as IPVS counts them */
@@ -77,6 +84,12 @@ struct lease {
 	__u8 zero[6];
 };
 
+/* How many ICMP errors this CPU has sent in a tick. */
+struct answered {
+	__u32 tick;
+	__u32 count;
+};
+
 /* Raised when the table says something else of a key than before; keys share epochs by their hash. User space, which
  * cannot add atomically, adds a number that no packet's ones reach. */
 struct epoch {
@@ -97,12 +110,15 @@ struct event {
 	_(tx_packets, XDP_TX) \
 	_(passed, XDP_PASS) \
 	_(referred, XDP_TX) \
+	_(too_big, XDP_TX) \
 	_(drop_no_real, XDP_DROP) \
 	_(drop_no_neighbour, XDP_DROP) \
 	_(drop_fragment, XDP_DROP) \
 	_(drop_malformed, XDP_DROP) \
 	_(drop_no_lease, XDP_DROP) \
 	_(drop_table_full, XDP_DROP) \
+	_(drop_too_big, XDP_DROP) \
+	_(drop_no_headroom, XDP_DROP) \
 	_(arp_no_lease, XDP_DROP)
 
 struct counters {

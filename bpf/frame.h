@@ -16,8 +16,17 @@ struct packet {
 	__u8 protocol;
 	__u8 tcp_flags;
 	__u16 length;		/* IPv4's total length */
+	__u8 link;		/* bytes in front of IPv4's header: 14, and 4 for each tag */
 	bool is_error;		/* ICMP's, about a packet of this connection */
 };
+
+/* The IP header of a packet that has been parsed. NULL: never; the verifier has forgotten what was looked at. */
+static __always_inline const struct iphdr *ip_of(const struct xdp_md *ctx, const struct packet *packet)
+{
+	const struct iphdr *ip = (const void *)packet->ethernet + (packet->link & 31);
+
+	return (const void *)(ip + 1) > (const void *)(long)ctx->data_end ? NULL : ip;
+}
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02

@@ -28,6 +28,8 @@
 #include "parse.h"
 #include "arp.h"
 #include "sched.h"
+#include "answer.h"
+#include "tunnel.h"
 #include "forward.h"
 
 /* Which packet is it, and is it ours? Needs no map, and no clock. */
@@ -43,6 +45,7 @@ static __always_inline enum outcome parse(struct packet *packet, void *at, const
 	type = skip_tags(ethernet->type, &at, end);
 	/* Else clang makes a copy of what follows for each number of tags, and the verifier walks through all of them. */
 	asm volatile("" : "+r"(at));
+	packet->link = at - (void *)ethernet;
 	if (type == be16(ETH_P_IP))
 		return parse_ipv4(packet, at, end);
 	if (type == be16(ETH_P_ARP))
@@ -125,16 +128,6 @@ static __always_inline enum outcome find_real(struct packet *packet, __u64 now_n
 	return track(packet, &key, &place, now_ns, index);
 }
 
-static __always_inline enum outcome deliver(struct packet *packet, __u32 index)
-{
-	struct real *real = reals.lookup(&index);
-	struct real_stats *stats = real_stats.lookup(&index);
-
-	if (!real || !stats)
-		return OUTCOME_drop_no_real;
-	return forward(packet, real, stats);
-}
-
 int lb(struct xdp_md *ctx)
 {
 	struct packet packet = {};
@@ -153,6 +146,6 @@ int lb(struct xdp_md *ctx)
 		outcome = newcomer ? admit(newcomer, &index) : OUTCOME_drop_malformed;
 	}
 	if (outcome == OURS)
-		outcome = deliver(&packet, index);
+		outcome = forward(ctx, &packet, index);
 	return leave(outcome);
 }

@@ -7,9 +7,11 @@
 BPF_TABLE_PINNED("lru_hash", struct connection_key, struct connection, connections, CONNECTIONS_MAX,
 		 PINS "/connections");
 BPF_TABLE_PINNED("array", __u32, struct real, reals, REALS_MAX, PINS "/reals");
+BPF_TABLE_PINNED("array", __u32, struct way, ways, REALS_MAX, PINS "/ways");
 BPF_TABLE_PINNED("percpu_array", __u32, struct real_stats, real_stats, REALS_MAX, PINS "/real_stats");
 BPF_TABLE_PINNED("array", __u32, struct service, services, SERVICES_MAX, PINS "/services");
 BPF_TABLE_PINNED("percpu_array", __u32, struct counters, counters, 1, PINS "/counters");
+BPF_TABLE_PINNED("percpu_array", __u32, struct answered, answered, 1, PINS "/answered");
 BPF_TABLE_PINNED("array", __u32, struct lease, lease, 1, PINS "/lease");
 
 BPF_TABLE_PINNED("array", __u32, struct epoch, epochs, EPOCHS, PINS "/epochs");

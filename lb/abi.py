@@ -52,6 +52,10 @@ _MAPPED = 0xFFFF
 """What stands before an IPv4 address in an IPv6 address of the same meaning. RFC 4291 section 2.5.5.2."""
 
 
+ANSWERS_A_TICK = 1_000
+"""ICMP errors that a CPU sends in a tick at most."""
+
+
 class RealFlag(IntFlag):
     """`flags` of struct real."""
 
@@ -60,6 +64,7 @@ class RealFlag(IntFlag):
     RESOLVED = 4
     RETIRED = 8
     FALLBACK = 16
+    TUNNEL = 32
 
 
 class ServiceFlag(IntFlag):

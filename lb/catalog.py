@@ -36,7 +36,7 @@ SCHEDULERS: dict[str, Word] = {
 
 FORWARDS: dict[str, Word] = {
     "gate": Word("direct routing: rewrite the MAC addresses"),
-    "ipip": Word("IP-in-IP tunnel", available=False),
+    "ipip": Word("IP-in-IP tunnel: the packet inside another one, also to reals behind routers"),
     "masq": Word("network address translation", available=False),
 }
 

@@ -23,14 +23,14 @@ import structlog
 from ha import authkeys
 from ha.failover import Failover
 from lb import plan, state, status
-from lb.addresses import Address, Interface
+from lb.addresses import Interface
 from lb.connections import Rows
 from lb.datapath import DataPath
 from lb.datapath.listener import Listener
 from lb.errors import ConfigError, LbctlError, Problem
 from lb.model import Cluster
 from lb.monitor import Monitor
-from lb.netif import InterfaceWatch, Link, Neighbours
+from lb.netif import InterfaceWatch, Link, Ways
 from lb.ownership import Ownership
 from lb.plan import Override, Target
 from lb.rates import SAMPLE_INTERVAL_S, Rates
@@ -80,10 +80,10 @@ class Director:
         self._watch = InterfaceWatch(self._interface, self._on_link, self._on_address_lost)
         link = await self._watch.start()
         undo.callback(self._watch.close)
-        self._neighbours = Neighbours(self._interface, self._on_neighbour)
-        await self._neighbours.start()
-        undo.callback(self._neighbours.close)
-        self._neighbours.want(self._wanted_neighbours())
+        self._ways = Ways(self._interface, self._changed.set)
+        await self._ways.start()
+        undo.callback(self._ways.close)
+        self._want_ways()
         self._monitor = Monitor(self._changed.set)
         undo.push_async_callback(self._monitor.close)
         self._monitor.seed(self._remembered)
@@ -95,7 +95,7 @@ class Director:
         await self._apply()
         log.info("packet path attached", interface=self._interface, mode=self._data.mode)
         self._ownership = ownership = Ownership(
-            *(self.cluster, self.node.name, self._interface, link.mac, self._data, self._neighbours),
+            *(self.cluster, self.node.name, self._interface, link.mac, self._data, self._ways),
             lambda: self.failover.predecessor,
         )
         undo.callback(ownership.close)
@@ -126,10 +126,6 @@ class Director:
         return done.pop().exception() or RuntimeError("a task of the director ended")
 
     # ----------------------------------------------------- what others tell us
-
-    def _on_neighbour(self, address: Address, mac: bytes | None) -> None:
-        log.info("neighbour", address=str(address), mac=mac.hex(":") if mac else None)
-        self._changed.set()
 
     def _on_link(self, link: Link | None) -> None:
         if link is None:
@@ -182,7 +178,7 @@ class Director:
     async def _apply(self) -> None:
         cluster, healths, orders = self.cluster, self._monitor.healths, self._orders
         standings = self._monitor.weigh(cluster, orders)
-        services = plan.desired(cluster, healths, orders, self._neighbours.mac, standings)
+        services = plan.desired(cluster, healths, orders, self._ways.hop, standings)
         async with self._applying:
             await self._data.apply(services)
         self._monitor.applied(cluster, standings)
@@ -232,7 +228,7 @@ class Director:
         self.cluster, self.node = cluster, cluster.node(self.node.name)
         self._data.settings = cluster.connections
         self._monitor.configure(cluster)
-        self._neighbours.want(self._wanted_neighbours())
+        self._want_ways()
 
     def _refuse_restart_only(self, new: Cluster) -> None:
         file = str(new.path)
@@ -292,10 +288,10 @@ class Director:
         """What is ordered by hand and by maintenance files; both go before what checks say."""
         return plan.drain(self._overrides, tuple(self._monitor.maintained))
 
-    def _wanted_neighbours(self) -> set[Address]:
-        """Reals, and the directors that may have to be asked about connections."""
-        peers = self.cluster.peers_of(self.node.name)
-        return {*plan.neighbours(self.cluster), *(peer.address for peer in peers)}
+    def _want_ways(self) -> None:
+        """To the reals, and to the directors that may have to be asked about connections."""
+        peers = (peer.address for peer in self.cluster.peers_of(self.node.name))
+        self._ways.want({*plan.reached_by(self.cluster, "gate"), *peers}, plan.reached_by(self.cluster, "ipip"))
 
     def _remember(self, health: bool = True) -> None:
         """For the next process. health: only one that finds our packet path still at work may trust our last checks."""

@@ -103,8 +103,8 @@ def fallback(cluster: Cluster) -> Iterator[Finding]:
             who = "127.0.0.1 is this director itself: it" if end.address == LOCAL else "the fallback"
             yield Finding(
                 (place, (*parent, "port"), (*parent, "forward")),
-                f"port {end.port} cannot be reached with forward 'gate': {who} is asked on the virtual's own port "
-                f"({own}); write {show(str(end.address))}",
+                f"port {end.port} cannot be reached with forward {show(virtual.forward)}: {who} is asked on the "
+                f"virtual's own port ({own}); write {show(str(end.address))}",
             )
         if end.address in nodes:
             yield Finding(

@@ -123,10 +123,11 @@ class Check(_Frozen):
 
 
 class Real(_Frozen):
-    """`[[virtual.real]]`: a real server. weight 0 drains it. name: for people and the lab."""
+    """`[[virtual.real]]`: a real server. weight 0 drains it. forward: instead of the virtual's. name: for people."""
 
     address: Address
     weight: Weight = 1
+    forward: fields.Forward | None = None
     name: Name | None = None
 
 
@@ -165,6 +166,16 @@ class Virtual(_Frozen):
         reals = tuple(real.address for real in self.reals)
         fallback = self.fallback
         return reals if fallback is None or fallback.address.is_loopback else (*reals, fallback.address)
+
+    def forward_of(self, real: Real) -> str:
+        """How its packets reach `real`."""
+        return real.forward or self.forward
+
+    @property
+    def forwards(self) -> tuple[tuple[Address, str], ...]:
+        """Each of `hosts` and how packets reach it: the fallback as the virtual says."""
+        reals = tuple((real.address, self.forward_of(real)) for real in self.reals)
+        return reals + tuple((host, self.forward) for host in self.hosts[len(reals) :])
 
     def real_name(self, real: Real) -> str:
         """What the lab calls the host of `real`: its name, else the virtual's name and its place in the list."""

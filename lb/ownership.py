@@ -16,7 +16,7 @@ from ha.takeover import Announcer
 from lb.addresses import Address, Interface
 from lb.datapath import DataPath
 from lb.model import Cluster
-from lb.netif import Neighbours, add_address, remove_address
+from lb.netif import Ways, add_address, remove_address
 
 log = structlog.get_logger(__name__)
 
@@ -38,13 +38,13 @@ class Ownership:
         interface: str,
         mac: bytes,
         data: DataPath,
-        neighbours: Neighbours,
+        ways: Ways,
         predecessor: Callable[[], str],
     ) -> None:
         """Raises NetworkError."""
         self._cluster, self._me = cluster, me
         self._interface = interface
-        self._data, self._neighbours = data, neighbours
+        self._data, self._ways = data, ways
         self._predecessor = predecessor
         self._owns = False
         self._looking: asyncio.Task[None] | None = None
@@ -144,7 +144,7 @@ class Ownership:
         """Ask the director before us about connections that it could not tell us of, unless its host is dead."""
         before = self._predecessor()
         peers = sorted(self._cluster.peers_of(self._me), key=lambda node: node.name != before)
-        macs = [self._neighbours.mac(node.address) for node in peers]
+        macs = [self._ways.mac(node.address) for node in peers]
         if before and macs and macs[0]:
             directors = [mac for mac in macs if mac]
             self._data.refer_to(directors, REFER_S)

@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from lb.addresses import Address, with_port
 from lb.errors import UsageError
 from lb.health import Health
-from lb.model import Cluster, Endpoint, Real, Virtual
-from lb.service import LOCAL, PROTOCOL_NUMBERS, Destination, Service, ServiceKey
+from lb.model import Cluster, Real, Virtual
+from lb.service import LOCAL, PROTOCOL_NUMBERS, Destination, Hop, Service, ServiceKey
 from lb.weights import Standing, standing
 
 Target = tuple[ServiceKey, Address]
 """One real of one virtual."""
+
+HopOf = Callable[[Address, str], Hop]
+"""What is known of the way to an address by a forwarding method."""
 
 
 Healths = Mapping[Target, Health]
@@ -70,21 +73,21 @@ def desired(
     cluster: Cluster,
     healths: Healths,
     overrides: Overrides,
-    mac_of: Callable[[Address], bytes | None],
+    hop_of: HopOf,
     stand: Mapping[ServiceKey, Standing],
 ) -> tuple[Service, ...]:
     """The services that the packet path should hold now, in the file's order.
 
-    mac_of: the resolved neighbours. stand: what `standings` said of the same.
+    hop_of: what is known of the way to an address with a forwarding method. stand: what `standings` said of the same.
     """
-    return tuple(_service(virtual, healths, overrides, mac_of, stand) for virtual in cluster.virtuals)
+    return tuple(_service(virtual, healths, overrides, hop_of, stand) for virtual in cluster.virtuals)
 
 
 def _service(
     virtual: Virtual,
     healths: Healths,
     overrides: Overrides,
-    mac_of: Callable[[Address], bytes | None],
+    hop_of: HopOf,
     stand: Mapping[ServiceKey, Standing],
 ) -> Service:
     key = service_key(virtual)
@@ -92,25 +95,27 @@ def _service(
     def destination(real: Real, weight: int) -> Destination:
         target = (key, real.address)
         whole = share(target, real, overrides, healths.get(target, UNKNOWN))
-        return Destination(real.address, weight, mac_of(real.address), whole)
+        forward = virtual.forward_of(real)
+        hop = hop_of(real.address, forward)
+        return Destination(real.address, weight, hop.mac, whole, forward=forward, way=hop.way)
 
     destinations = tuple(map(destination, virtual.reals, stand[key].weights))
-    return Service(key, virtual.scheduler, destinations, _fallback(virtual.fallback, mac_of))
+    return Service(key, virtual.scheduler, destinations, _fallback(virtual, hop_of))
 
 
-def _fallback(endpoint: Endpoint | None, mac_of: Callable[[Address], bytes | None]) -> Destination | None:
-    if endpoint is None:
+def _fallback(virtual: Virtual, hop_of: HopOf) -> Destination | None:
+    if virtual.fallback is None:
         return None
-    if endpoint.address.is_loopback:
+    address = virtual.fallback.address
+    if address.is_loopback:
         return Destination(LOCAL, 1)
-    return Destination(endpoint.address, 1, mac_of(endpoint.address))
+    hop = hop_of(address, virtual.forward)
+    return Destination(address, 1, hop.mac, forward=virtual.forward, way=hop.way)
 
 
-def neighbours(cluster: Cluster) -> frozenset[Address]:
-    """The addresses whose MACs the packet path needs."""
-    reals = {real.address for virtual in cluster.virtuals for real in virtual.reals}
-    fallbacks = {v.fallback.address for v in cluster.virtuals if v.fallback}
-    return frozenset(a for a in reals | fallbacks if not a.is_loopback)
+def reached_by(cluster: Cluster, forward: str) -> frozenset[Address]:
+    """The hosts that packets reach by this forwarding method."""
+    return frozenset(host for v in cluster.virtuals for host, method in v.forwards if method == forward)
 
 
 def maintained(cluster: Cluster, files: Collection[str]) -> dict[Target, str]:

@@ -1,9 +1,10 @@
-"""Preparing a real server for direct routing: it must accept the virtual address and never answer ARP for it.
+"""Preparing a real server: it must accept the virtual address and never answer ARP for it.
 
 The address goes on `lo`, where no switch sees it. arp_ignore 1 answers ARP only for addresses of the interface that
 was asked, arp_announce 2 never tells the virtual address as a sender's, and strict rp_filter, which drops what comes
 in by another way than the answer goes out, is lifted. The settings come first: an address without them could be
-announced at once.
+announced at once. A real whose packets come in a tunnel has its end, `tunl0`, too; that goes up last, when all is ready
+for what comes out of it.
 
 What was changed is remembered before it is changed, so that `down` restores it exactly, also after a crash.
 """
@@ -11,8 +12,8 @@ What was changed is remembered before it is changed, so that `down` restores it 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from lb import namespaces
 from lb.addresses import Address
 from lb.errors import UsageError
 from lb.model import Cluster, Virtual
-from lb.netif import add_address, addresses, remove_address, sysctl
+from lb.netif import add_address, addresses, link, link_names, remove_address, set_up, sysctl, tunnel
 from lb.rundir import RUN_DIR
 
 _CONF = "net/ipv4/conf"
@@ -42,10 +43,11 @@ class Item:
 
 @dataclass(slots=True)
 class Record:
-    """What we changed here. sysctls: their values before; addresses: those we put on lo."""
+    """What we changed here. sysctls: their values before; addresses: those we put on lo; links: those we set up."""
 
     sysctls: dict[str, str] = field(default_factory=dict)
     addresses: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
 
 
 def served(cluster: Cluster, local: Iterable[Address]) -> tuple[Virtual, ...]:
@@ -67,10 +69,14 @@ def served(cluster: Cluster, local: Iterable[Address]) -> tuple[Virtual, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What this host must have as a real. sysctls: setting and value; addresses: to be on lo."""
+    """What this host must have as a real. sysctls: setting and value; addresses: to be on lo; links: to be up.
+
+    The settings of a link that is not there yet are missing.
+    """
 
     sysctls: dict[str, str]
     addresses: tuple[Address, ...]
+    links: tuple[str, ...] = ()
 
 
 def needs(cluster: Cluster) -> Needs:
@@ -81,9 +87,15 @@ def needs(cluster: Cluster) -> Needs:
     interfaces = tuple(dict.fromkeys(name for name, address in here if address.ip in reals))
     sysctls = {f"{_CONF}/{scope}/arp_ignore": "1" for scope in ("all", *interfaces)}
     sysctls |= {f"{_CONF}/{scope}/arp_announce": "2" for scope in ("all", *interfaces)}
-    for interface in interfaces:
+    links = (tunnel.NAME,) * is_tunnelled(virtuals, {address.ip for _, address in here})
+    for interface in (*interfaces, *(name for name in links if name in link_names())):
         sysctls |= _loose_reverse_path(interface)
-    return Needs(sysctls, tuple(dict.fromkeys(virtual.address for virtual in virtuals)))
+    return Needs(sysctls, tuple(dict.fromkeys(virtual.address for virtual in virtuals)), links)
+
+
+def is_tunnelled(virtuals: Iterable[Virtual], local: Collection[Address]) -> bool:
+    """Does a host with these addresses get packets of any of these in a tunnel?"""
+    return any(host in local and forward == "ipip" for virtual in virtuals for host, forward in virtual.forwards)
 
 
 def _loose_reverse_path(interface: str) -> dict[str, str]:
@@ -101,8 +113,15 @@ def status(cluster: Cluster) -> tuple[Item, ...]:
     on_lo = _addresses_on_lo()
     return (
         *(Item(name, wanted, sysctl.read(name)) for name, wanted in needed.sysctls.items()),
+        *(Item(name, "up", _state(name)) for name in needed.links),
         *(Item(f"{vip}/32 on lo", "there", "there" if vip in on_lo else "missing") for vip in needed.addresses),
     )
+
+
+def _state(name: str) -> str:
+    if name not in link_names():
+        return "missing"
+    return "up" if link(name).up else "down"
 
 
 def _addresses_on_lo() -> set[Address]:
@@ -115,6 +134,8 @@ def up(cluster: Cluster) -> list[str]:
     Virtual addresses of an earlier `up` that this file does not have any more are taken away.
     Raises UsageError and NetworkError.
     """
+    if needs(cluster).links:
+        tunnel.create()
     needed = needs(cluster)
     before = {name: sysctl.read(name) for name in needed.sysctls}
     settings = {name: wanted for name, wanted in needed.sysctls.items() if before[name] != wanted}
@@ -125,25 +146,45 @@ def up(cluster: Cluster) -> list[str]:
     for name in settings:
         record.sysctls.setdefault(name, before[name])
     record.addresses = list(dict.fromkeys((*record.addresses, *map(str, missing))))
+    down_links = [name for name in needed.links if not link(name).up]
+    record.links = list(dict.fromkeys((*record.links, *down_links)))
     _save(record)
     for name, wanted in settings.items():
         sysctl.write(name, wanted)
     for vip in missing:
         add_address("lo", vip)
+    for name in down_links:
+        set_up(name)
     for old in obsolete:
         remove_address("lo", IPv4Address(old))
         record.addresses.remove(old)
+    unused = [name for name in record.links if name not in needed.links]
+    for name in unused:
+        _set_down(name)
+        record.links.remove(name)
     _save(record)
     return [
         *(f"{name}: {before[name]} → {wanted}" for name, wanted in settings.items()),
         *(f"{vip}/32 added to lo" for vip in missing),
+        *(f"{name} set up" for name in down_links),
         *(f"{old}/32 removed from lo" for old in obsolete),
+        *(f"{name} set down" for name in unused),
     ]
 
 
+def _set_down(name: str) -> None:
+    if name in link_names():
+        set_up(name, False)
+
+
 def down() -> list[str]:
-    """Undo what `up` did here, addresses first; returns what was changed. Raises NetworkError."""
+    """Undo what `up` did here, tunnels and addresses first; returns what was changed. Raises NetworkError.
+
+    A tunnel's device goes down and stays: it is the kernel's own.
+    """
     record = _load()
+    for name in record.links:
+        _set_down(name)
     for vip in record.addresses:
         remove_address("lo", IPv4Address(vip))
     there = {name: value for name, value in record.sysctls.items() if sysctl.exists(name)}
@@ -151,6 +192,7 @@ def down() -> list[str]:
         sysctl.write(name, value)
     record_path(namespaces.current()).unlink(missing_ok=True)
     return [
+        *(f"{name} set down" for name in record.links),
         *(f"{vip}/32 removed from lo" for vip in record.addresses),
         *(f"{name}: restored to {value}" for name, value in there.items()),
     ]
@@ -172,5 +214,5 @@ def _save(record: Record) -> None:
     path = record_path(namespaces.current())
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
-    draft.write_text(json.dumps({"sysctls": record.sysctls, "addresses": record.addresses}, indent=2))
+    draft.write_text(json.dumps(asdict(record), indent=2))
     draft.replace(path)

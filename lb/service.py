@@ -32,11 +32,27 @@ class ServiceKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """What more it takes to reach a real than a MAC. source: of the outer header; mtu: of the route, that included."""
+
+    source: Address
+    mtu: int
+
+
+class Hop(NamedTuple):
+    """Where packets for a real are sent first: the MAC, None while it is not known, and the way if there is one."""
+
+    mac: bytes | None = None
+    way: Way | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
     """A real of one service.
 
     weight: what schedulers count with; 0 takes no new connection and keeps those it has.
-    mac: six bytes, or None while the neighbour is unresolved (then it takes no new connection either).
+    mac: six bytes, or None while the neighbour is unresolved (then it takes no new connection either). With forward
+    ipip it is that of the first router, if there is one, and way belongs to it.
     share: its weight when it is well. Hash schedulers build their tables with it, so that a real that goes down keeps
     its places and no client of another real moves. None: the weight, at least 1.
     """
@@ -45,11 +61,18 @@ class Destination:
     weight: int
     mac: bytes | None = None
     share: int | None = None
+    forward: str = "gate"
+    way: Way | None = None
 
     @property
     def local(self) -> bool:
         """Is it this director itself, served by the stack above us?"""
         return self.address.is_loopback
+
+    @property
+    def tunnelled(self) -> bool:
+        """Does it get its packets inside others?"""
+        return self.forward == "ipip" and not self.local
 
     @property
     def usable(self) -> bool:
@@ -65,3 +88,8 @@ class Service:
     scheduler: str
     destinations: tuple[Destination, ...]
     fallback: Destination | None = None
+
+    @property
+    def tunnels(self) -> bool:
+        """Is any of those behind a tunnel?"""
+        return any(member.tunnelled for member in (*self.destinations, self.fallback) if member)

@@ -62,8 +62,8 @@ EXAMPLES = {
 """What to write for each key that has no default."""
 
 REAL_PORT = (
-    "a real has no port of its own: with forward 'gate' only MAC addresses are rewritten, so the real answers on "
-    "the virtual's own port; remove this key, and let the server listen on that port"
+    "a real has no port of its own: with forward 'gate' and 'ipip' it gets packets as the client sent them, so it "
+    "answers on the virtual's own port; remove this key, and let the server listen on that port"
 )
 
 _NUMBER = re.compile(r"-?[0-9]{1,20}")

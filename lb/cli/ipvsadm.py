@@ -41,7 +41,7 @@ def _real(service: HeldService, real: HeldDestination) -> dict[str, Any]:
     return {
         "address": str(real.address),
         "port": service.key.port,
-        "forward": "local" if real.local else "gate",
+        "forward": "local" if real.local else real.forward,
         "weight": real.weight,
         "active": real.active,
         "inactive": real.inactive,

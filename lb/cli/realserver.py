@@ -1,4 +1,4 @@
-"""`lbctl realserver`: prepares a real for direct routing and undoes it."""
+"""`lbctl realserver`: prepares a real for direct routing or a tunnel, and undoes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lb.cli.output import json_option, out, print_json, print_table, state
 
 @click.group()
 def realserver() -> None:
-    """Prepare this host as a real: virtual addresses on lo, no ARP answers for them.
+    """Prepare this host as a real: virtual addresses on lo, no ARP answers for them, a tunnel's end.
 
     \b
     lbctl realserver up /etc/lbctl/cluster.toml

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lb.model import Check, Cluster, Node, Virtual, format_duration
+from lb.model import Check, Cluster, Node, Real, Virtual, format_duration
 from lb.service import LOCAL
 
 
@@ -66,7 +66,11 @@ def _virtual(virtual: Virtual) -> Iterator[str]:
         yield f"  min_up    {virtual.min_up}: with fewer up, those that are down get connections too"
     if virtual.slow_start:
         yield f"  rising    weight grows for {format_duration(virtual.slow_start)}"
-    yield from _aligned("  real     ", ((r.name or "", str(r.address), f"weight {r.weight}") for r in virtual.reals))
+    yield from _aligned("  real     ", (_real(r) for r in virtual.reals))
+
+
+def _real(real: Real) -> tuple[str, ...]:
+    return real.name or "", str(real.address), f"weight {real.weight}", f"forward {real.forward}" * bool(real.forward)
 
 
 def check_in_words(virtual: Virtual) -> str:

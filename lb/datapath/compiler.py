@@ -19,7 +19,7 @@ from typing import Any
 from lb.datapath.headers import make_tree
 
 FUNCTION = "lb"
-SHARED = ("connections", "reals", "real_stats", "services", "counters", "lease", "epochs", "events")
+SHARED = ("connections", "reals", "ways", "real_stats", "services", "counters", "answered", "lease", "epochs", "events")
 OWN = ("schedules", "slots")
 """The maps of bpf/maps.h: pinned ones, and those that only this program has."""
 

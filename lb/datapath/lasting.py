@@ -44,6 +44,7 @@ class Lasting(View):
     def __init__(self, maps: dict[str, Map], timeouts_s: dict[State, float]) -> None:
         super().__init__(maps, timeouts_s)
         self._reals = maps["reals"].read()
+        self._ways = maps["ways"].read()
         self._idle = np.zeros(len(self._reals), np.bool_)
         self._lock = threading.Lock()
 
@@ -54,6 +55,7 @@ class Lasting(View):
             fresh = np.flatnonzero((self._reals["flags"] == 0) & (wanted["flags"] != 0))
             stats = self.maps["real_stats"]
             stats.update(fresh, stats.empty(len(fresh)))
+            self._write_ways(real_rows.place_ways(self._ways, services, placements))
             self._write_reals(wanted)
             return placements
 
@@ -61,6 +63,12 @@ class Lasting(View):
         """Retire the reals that no service has any more: their connections go on."""
         with self._lock:
             self._write_reals(real_rows.retire(self._reals, placements))
+
+    def _write_ways(self, wanted: Array) -> None:
+        """Before the reals: a real that is resolved has a way."""
+        changed = np.flatnonzero(wanted != self._ways)
+        self.maps["ways"].update(changed, wanted[changed])
+        self._ways = wanted
 
     def _write_reals(self, wanted: Array) -> None:
         changed = np.flatnonzero(wanted != self._reals)

@@ -49,6 +49,7 @@ class DataPath:
         self._cache_set_bits = abi.cache_set_bits(self._size, self._cpus)
         self._directory = pins.home(node) / source.schema(self._size)
         self._configuration: Configuration | None = None
+        self._tunnels = False
         self._program: Program | None = None
         self._lasting: Lasting | None = None
         self._ring: Ring | None = None
@@ -100,6 +101,8 @@ class DataPath:
     def _configure(self, services: tuple[Service, ...]) -> Configuration:
         if len(services) > abi.SERVICES_MAX:
             raise DataPathError(f"{len(services)} services are more than the packet path holds: {abi.SERVICES_MAX}")
+        # What a program once had stays in: a real may have left, and its connections go on.
+        self._tunnels = self._tunnels or any(service.tunnels for service in services) or self._tunnels_left()
         return Configuration(
             services=tuple((service.key, service.scheduler) for service in services),
             mac=interface_mac(self._interface),
@@ -107,7 +110,15 @@ class DataPath:
             timeouts_s=tuple(abi.timeouts_s(self.settings).items()),
             cache_set_bits=self._cache_set_bits,
             cpus=self._cpus,
+            tunnels=self._tunnels,
         )
+
+    def _tunnels_left(self) -> bool:
+        """Did an earlier process leave a real behind a tunnel, which may have connections?"""
+        if self._lasting is not None or not (self._directory / "document").exists():
+            return False
+        with contextlib.closing(View.at(self._directory)) as view:
+            return view.has_tunnels()
 
     def _swap(self, configuration: Configuration, services: tuple[Service, ...]) -> None:
         """Compile, fill the new program's tables, and only then let packets see it."""

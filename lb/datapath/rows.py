@@ -50,6 +50,17 @@ def place(rows: Array, services: Sequence[Service]) -> tuple[Array, list[Placeme
     return rows, placements
 
 
+def place_ways(ways: Array, services: Sequence[Service], placements: Sequence[Placement]) -> Array:
+    """The rows of `ways` in which every destination that has one has its own. What a real that left has stays."""
+    ways = ways.copy()
+    for service, placement in zip(services, placements, strict=True):
+        # A fallback that is also a destination comes last and must not win.
+        for (destination, _), index in reversed(list(zip(_members(service), placement, strict=True))):
+            if destination.way is not None:
+                ways[index] = (words(destination.way.source), destination.way.mtu, 0)
+    return ways
+
+
 def retire(rows: Array, placements: Iterable[Placement]) -> Array:
     """Rows in which those that no service names any more are retired; they keep their MAC, for their connections."""
     named = np.zeros(len(rows), np.bool_)
@@ -162,6 +173,8 @@ def _fill(rows: Array, index: int, key: ServiceKey, destination: Destination, fl
         flags |= RealFlag.LOCAL
     if destination.mac is not None:
         flags |= RealFlag.RESOLVED
+    if destination.tunnelled:
+        flags |= RealFlag.TUNNEL
     rows[index] = (
         tuple(destination.mac or bytes(6)), destination.weight, flags, key.protocol, key.port, 0,
         words(destination.address), words(key.address),

@@ -33,6 +33,7 @@ class Configuration:
 
     services: key and scheduler of each, by index. mac: of the interface. connections: entries of the table.
     timeouts_s: seconds by state. cache_set_bits: see `abi.cache_set_bits`; 0: no cache. cpus: how many have one.
+    tunnels: may any real have one, also of those that left and still have connections?
     """
 
     services: tuple[tuple[ServiceKey, str], ...]
@@ -41,6 +42,7 @@ class Configuration:
     timeouts_s: tuple[tuple[State, float], ...]
     cache_set_bits: int
     cpus: int
+    tunnels: bool = False
 
 
 def program_text(configuration: Configuration, pins: Path, seed: bytes) -> str:
@@ -86,10 +88,12 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
     yield '#line 1 "configuration"'
     yield f'#define PINS "{pins}"'
     yield f"#define CONNECTIONS_MAX {configuration.connections}"
-    for name in ("REALS_MAX", "SERVICES_MAX", "SLOTS_MAX", "EVENTS_BYTES", "TICK_SHIFT", "EPOCHS"):
+    for name in ("REALS_MAX", "SERVICES_MAX", "SLOTS_MAX", "EVENTS_BYTES", "TICK_SHIFT", "EPOCHS", "ANSWERS_A_TICK"):
         yield f"#define {name} {getattr(abi, name)}"
     for flag in abi.RealFlag:
         yield f"#define REAL_{flag.name} {flag.value}"
+    yield f"#define TUNNELS {int(configuration.tunnels)}"
+    yield "#define ANSWERS TUNNELS"
     yield f"#define SYNC_REFRESH_T {abi.ticks(abi.SYNC_REFRESH_S)}"
     for position in range(3):
         halfword = int.from_bytes(configuration.mac[2 * position : 2 * position + 2], "little")

@@ -24,7 +24,7 @@ from lb.tcp import State
 
 Array = npt.NDArray[Any]
 
-LASTING = ("connections", "reals", "real_stats", "services", "counters", "lease")
+LASTING = ("connections", "reals", "ways", "real_stats", "services", "counters", "answered", "lease")
 """The pinned maps that are there to be read. Pinned too: the ring of events and the epochs, for the one who writes."""
 
 find_pinned = pins.find_node
@@ -54,6 +54,7 @@ class HeldDestination:
     packets: int
     bytes: int
     connections: int
+    forward: str = "gate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,10 @@ class View:
         used: Array = rows[rows["flags"] != 0]
         return used
 
+    def has_tunnels(self) -> bool:
+        """Is any real behind one, also of those that left and still have connections?"""
+        return bool((self.maps["reals"].read()["flags"] & RealFlag.TUNNEL).any())
+
     def held(self) -> tuple[HeldService, ...]:
         """What is balanced, by service and real. Reads the whole connection table: 0.3 s for a million."""
         reals, count = self.maps["reals"].read(), self.count()
@@ -133,6 +138,7 @@ class View:
             flags = RealFlag(int(row["flags"]))
             return HeldDestination(
                 address=abi.address_of(row["address"]),
+                forward="ipip" if RealFlag.TUNNEL in flags else "gate",
                 local=RealFlag.LOCAL in flags,
                 mac=row["mac"].tobytes() if RealFlag.RESOLVED in flags else None,
                 weight=int(row["weight"]),

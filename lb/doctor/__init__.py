@@ -35,6 +35,7 @@ DIRECTOR: tuple[tuple[str, Callable[[Site], Iterator[Verdict]]], ...] = (
     ("driver", director.look_at_driver),
     ("vlan tags", director.look_at_tags),
     ("segment", director.look_at_segment),
+    ("routes", director.look_at_routes),
     ("virtual addresses", director.look_at_virtuals),
     ("fallback", director.look_at_fallbacks),
     ("heartbeat port", director.look_at_ha_port),
@@ -44,6 +45,7 @@ DIRECTOR: tuple[tuple[str, Callable[[Site], Iterator[Verdict]]], ...] = (
 )
 
 REAL: tuple[tuple[str, Callable[[Cluster], Iterator[Verdict]]], ...] = (
+    ("tunnel", real.look_at_tunnel),
     ("real", real.look_at_host),
     ("service", real.look_at_service),
 )

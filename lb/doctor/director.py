@@ -14,13 +14,15 @@ from lb.addresses import Address, Interface, Network
 from lb.doctor.drivers import NATIVE, driver_of, takes_tags_off, vlans_on
 from lb.doctor.listeners import listens
 from lb.doctor.verdict import Verdict, fail, ok, warn
-from lb.errors import ConfigError
+from lb.errors import ConfigError, NetworkError
 from lb.model import Cluster, Node
-from lb.netif import Link, addresses, link
+from lb.netif import Link, Route, addresses, link, route
 
 NATIVE_MTU = 3498
 """A frame has to fit into a page of 4096 bytes beside XDP's headroom (256) and the kernel's trailer (320), with
 Ethernet's header and two VLAN tags; most drivers refuse native XDP for more."""
+OUTER_BYTES = 20
+"""What a tunnel takes of each packet."""
 SPARE_FILES = 256
 """Descriptors for everything but checks."""
 
@@ -131,7 +133,8 @@ def judge_tags(interface: str, vlans: Sequence[str], taken_off: bool) -> Verdict
 def look_at_segment(site: Site) -> Iterator[Verdict]:
     """Are the reals where a rewritten MAC address reaches them?"""
     networks = [address.network for name, address in addresses() if name == site.interface]
-    yield from judge_segment(site.interface, networks, sorted(plan.neighbours(site.cluster)), site.cluster.addresses)
+    gates = sorted(plan.reached_by(site.cluster, "gate"))
+    yield from judge_segment(site.interface, networks, gates, site.cluster.addresses)
 
 
 def judge_segment(
@@ -143,7 +146,8 @@ def judge_segment(
     if beyond:
         yield fail(
             f"{', '.join(map(str, beyond))} not in {known} of {interface}: gate reaches neighbours only",
-            f"move the reals to the segment of {interface}, or give {interface} an address in theirs",
+            f'write forward = "ipip" for reals behind routers, move them to the segment of {interface}, or give '
+            f"{interface} an address in theirs",
         )
     else:
         yield ok(f"all {len(reals)} reals and fallbacks are neighbours in {known}")
@@ -153,6 +157,26 @@ def judge_segment(
             f"virtual {', '.join(map(str, routed))} not in {known}: nobody asks for it by ARP",
             f"have the router send it to {interface}'s segment",
         )
+
+
+def look_at_routes(site: Site) -> Iterator[Verdict]:
+    """Do the tunnels leave by the interface on which this director balances?"""
+    for address in sorted(plan.reached_by(site.cluster, "ipip")):
+        try:
+            yield judge_route(site.interface, address, route(address))
+        except NetworkError as error:
+            yield fail(str(error), f"ip route add {address}/32 via ROUTER dev {site.interface}")
+
+
+def judge_route(interface: str, address: Address, found: Route) -> Verdict:
+    """found: the kernel's route to a real behind a tunnel."""
+    by = f"by {found.gateway}" if found.gateway else "on the link"
+    if found.interface != interface:
+        return fail(
+            f"{address} is reached by {found.interface}, not {interface}: its packets go nowhere",
+            f"ip route add {address}/32 via ROUTER dev {interface}",
+        )
+    return ok(f"{address} {by}, packets of {found.mtu - OUTER_BYTES} bytes at most")
 
 
 def look_at_virtuals(site: Site) -> Iterator[Verdict]:

@@ -8,7 +8,7 @@ from lb import realserver
 from lb.doctor.listeners import listens
 from lb.doctor.verdict import Verdict, fail, ok, warn
 from lb.model import Cluster
-from lb.netif import own_addresses
+from lb.netif import link_names, own_addresses, tunnel
 
 
 def look_at_host(cluster: Cluster) -> Iterator[Verdict]:
@@ -22,6 +22,20 @@ def judge_item(item: realserver.Item, conf: str) -> Verdict:
     if item.ok:
         return ok(f"{item.name}: {item.found}")
     return fail(f"{item.name}: {item.found}, needed: {item.wanted}", f"lbctl realserver up {conf}")
+
+
+def look_at_tunnel(cluster: Cluster) -> Iterator[Verdict]:
+    """Can this kernel take packets out of a tunnel, where this host gets them in one?"""
+    local = own_addresses()
+    if realserver.is_tunnelled(realserver.served(cluster, local), local):
+        yield judge_tunnel(tunnel.NAME in link_names(), tunnel.is_available())
+
+
+def judge_tunnel(there: bool, available: bool) -> Verdict:
+    """there: the device; available: the kernel makes such devices."""
+    if there or available:
+        return ok(f"{tunnel.NAME} is there" if there else "this kernel has ipip")
+    return fail("this kernel has no ipip, and this host gets packets in a tunnel", "modprobe ipip, or another kernel")
 
 
 def look_at_service(cluster: Cluster) -> Iterator[Verdict]:

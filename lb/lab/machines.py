@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import struct
 import time
 from collections.abc import Iterable
@@ -19,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lb import namespaces, realserver
+from lb.addresses import Network
 from lb.errors import LabError
-from lb.lab import services
+from lb.lab import services, tunnel_end
 from lb.lab.state import Lab
-from lb.lab.topology import Host, Topology
+from lb.lab.topology import Cable, Host, Topology
 from lb.model import Cluster
-from lb.netif import add_address, names, wiring
+from lb.netif import add_address, link_names, names, set_up, sysctl, tunnel, wiring
 from lb.rundir import RUN_DIR
 
 BRIDGE = "switch"
@@ -61,7 +61,7 @@ def processes(hosts: Iterable[Host]) -> dict[str, list[Process]]:
 
 
 def start_switch(lab: Lab) -> None:
-    """Raise the switch if it is not there, or was not finished."""
+    """Raise the switch, a bridge for each segment, if it is not there, or was not finished."""
     finished = lab.directory / "switch"
     name = lab.topology.switch
     if finished.exists():
@@ -69,8 +69,9 @@ def start_switch(lab: Lab) -> None:
     names.remove(name)
     names.create(name)
     with namespaces.inside(name, "switch"):
-        wiring.add_bridge(BRIDGE)
-        wiring.set_up(BRIDGE)
+        for segment in range(len(lab.topology.segments)):
+            wiring.add_bridge(_bridge(segment))
+            set_up(_bridge(segment))
     finished.touch()
 
 
@@ -81,34 +82,59 @@ def boot(lab: Lab, cluster: Cluster, host: Host) -> None:
     names.create(host.namespace)
     _plug_in(lab.topology, host)
     with namespaces.inside(host.namespace, host.name):
-        wiring.set_up("lo")
-        wiring.compute_checksums(host.interface)
-        wiring.set_up(host.interface)
-        for network in lab.topology.networks:
-            own = [address for address in host.addresses if address in network]
-            for address in own:
-                add_address(host.interface, address, network.prefixlen)
-            if not own:
-                wiring.add_route(host.interface, network)
+        set_up("lo")
+        for cable in host.cables:
+            _configure(cable, lab.topology.segments[cable.segment])
+        for route in host.routes:
+            wiring.add_route(host.interface, route.network, route.gateway)
+        if host.kind == "router":
+            _forward()
+        if host.tunnel and not tunnel.is_available():
+            tunnel_end.make_device(tunnel.NAME)
         if host.kind == "real":
             realserver.up(cluster)
     lab.on_mark(host).touch()
 
 
-def _port(topology: Topology, host: Host) -> str:
-    """The switch's end of a host's cable: the host's name where the kernel takes it; no host has `_` in its name."""
+def _configure(cable: Cable, networks: Iterable[Network]) -> None:
+    """A host's end of a cable: all networks of its segment are reached directly, with or without an address there."""
+    wiring.compute_checksums(cable.interface)
+    set_up(cable.interface)
+    for network in networks:
+        own = [address for address in cable.addresses if address in network]
+        for address in own:
+            add_address(cable.interface, address, network.prefixlen)
+        if not own:
+            wiring.add_route(cable.interface, network)
+
+
+def _forward() -> None:
+    """Be a router, also for answers that come from where their sender is not: reals answer for virtual addresses."""
+    for scope in ("all", *link_names()):
+        sysctl.write(f"net/ipv4/conf/{scope}/rp_filter", "0")
+    sysctl.write("net/ipv4/ip_forward", "1")
+
+
+def _bridge(segment: int) -> str:
+    return f"{BRIDGE}_{segment}" if segment else BRIDGE
+
+
+def _ports(topology: Topology, host: Host) -> tuple[str, ...]:
+    """The switch's ends of a host's cables: the host's name where the kernel takes it; no host has `_` in its name."""
     usable = len(host.name) <= LONGEST_LINK_NAME and host.name not in (BRIDGE, "lo")
-    return host.name if usable else f"port_{topology.hosts.index(host)}"
+    number = topology.hosts.index(host)
+    first = host.name if usable else f"port_{number}"
+    return first, *(f"port_{number}_{n}" for n in range(1, len(host.cables)))
 
 
 def _plug_in(topology: Topology, host: Host) -> None:
-    port = _port(topology, host)
     fd = namespaces.open_fd(host.namespace)
     try:
         with namespaces.inside(topology.switch, "switch"):
-            wiring.add_cable(BRIDGE, port, fd, host.interface, host.mac)
-            if host.kind == "director":
-                _run_pass_program(port)
+            for cable, port in zip(host.cables, _ports(topology, host), strict=True):
+                wiring.add_cable(_bridge(cable.segment), port, fd, cable.interface, cable.mac)
+                if host.kind == "director":
+                    _run_pass_program(port)
     finally:
         os.close(fd)
 
@@ -125,8 +151,8 @@ def cut_power(lab: Lab, host: Host) -> None:
     """Kill a host so that the others see nothing but silence."""
     if namespaces.exists(lab.topology.switch):
         with namespaces.inside(lab.topology.switch, "switch"):
-            if _port(lab.topology, host) in {name for _, name in socket.if_nameindex()}:
-                wiring.delete(_port(lab.topology, host))
+            for port in set(_ports(lab.topology, host)).intersection(link_names()):
+                wiring.delete(port)
     halt(lab, [host])
 
 

@@ -1,4 +1,4 @@
-"""What runs on a lab's hosts: nginx, the UDP echo and, on directors, lbctl itself."""
+"""What runs on a lab's hosts: nginx, the UDP echo, a tunnel's end if the kernel has none; on directors, lbctl."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from lb import namespaces
-from lb.lab import udp_echo, webserver
+from lb.lab import tunnel_end, udp_echo, webserver
 from lb.lab.state import Lab
 from lb.lab.topology import Host
+from lb.netif import tunnel
 
 Process = subprocess.Popen[bytes]
 
@@ -22,6 +23,7 @@ def wanted(lab: Lab, host: Host) -> set[str]:
     rows = {
         "nginx": bool(host.servers),
         "udp-echo": bool(host.udp_ports),
+        "tunnel-end": host.tunnel and not tunnel.is_available(),
         "lbctl": host.kind == "director" and not lab.hosts_only,
     }
     return {name for name, here in rows.items() if here}
@@ -34,6 +36,8 @@ def service_of(command: str) -> str | None:
         return "nginx"
     if any(word.endswith("udp_echo.py") for word in words):
         return "udp-echo"
+    if any(word.endswith("tunnel_end.py") for word in words):
+        return "tunnel-end"
     ours = any(word == "lb" or word.endswith("/lbctl") for word in words)
     return "lbctl" if ours and "up" in words and "lab" not in words else None
 
@@ -62,6 +66,8 @@ def start(lab: Lab, host: Host, names: Collection[str]) -> Process | None:
             webserver.start(disk, env)
         if "udp-echo" in names:
             _start_udp_echo(host, disk, env)
+        if "tunnel-end" in names:
+            _start_tunnel_end(disk, env)
         if "lbctl" in names:
             command = [sys.executable, "-m", "lb", "up", str(lab.conf), "--node", host.name]
             director = _spawn(command, director_log(lab, host), env)
@@ -73,6 +79,17 @@ def _start_udp_echo(host: Host, disk: Path, env: Mapping[str, str]) -> None:
         bound = [stack.enter_context(udp_echo.bind(port)).fileno() for port in host.udp_ports]
         command = [sys.executable, udp_echo.__file__, host.name, *map(str, bound)]
         _spawn(command, disk / "udp-echo.log", env, bound)
+
+
+def _start_tunnel_end(disk: Path, env: Mapping[str, str]) -> None:
+    device = tunnel_end.open_device(tunnel.NAME)
+    try:
+        with tunnel_end.open_socket() as raw:
+            fds = raw.fileno(), device
+            command = [sys.executable, tunnel_end.__file__, *map(str, fds)]
+            _spawn(command, disk / "tunnel-end.log", env, fds)
+    finally:
+        os.close(device)
 
 
 def _spawn(command: list[str], log: Path, env: Mapping[str, str], fds: Iterable[int] = ()) -> Process:

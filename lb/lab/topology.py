@@ -1,9 +1,10 @@
 """What the lab of a configuration consists of: hosts, their addresses, and what each serves. Pure.
 
-    client ── switch ── directors, reals
+    client ── switch ── directors, reals ── router ── switch ── reals
 
-One segment holds every address of the file, in as few networks as is sensible; each host reaches all of them directly.
-The client also has the addresses of `[ha] ping` that no other host has: it plays the router.
+The first segment holds every address that has to be on it, in as few networks as is sensible; each host reaches all of
+them directly. The client also has the addresses of `[ha] ping` that no other host has. Reals that get their packets in
+a tunnel, and whose addresses are not in those networks, are behind a router, in networks of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import regex
 from pydantic import BaseModel, ConfigDict
 
+from lb import plan
 from lb.addresses import Address, Network
 from lb.errors import LabError
 from lb.model import Check, Cluster, Virtual
@@ -56,20 +58,12 @@ class Server(_Value):
     pages: tuple[Page, ...] = ()
 
 
-class Host(_Value):
-    """A machine of the lab. name: also of its namespace, `lbctl-NAME`. udp_ports: where it echoes its name."""
+class Cable(_Value):
+    """A host's link to a segment. interface: the host's name for it. segment: its place in the topology's."""
 
-    name: str
-    kind: Literal["client", "director", "real"]
     interface: str
     addresses: tuple[Address, ...]
-    servers: tuple[Server, ...] = ()
-    udp_ports: tuple[int, ...] = ()
-
-    @property
-    def namespace(self) -> str:
-        """Its network namespace."""
-        return f"lbctl-{self.name}"
+    segment: int = 0
 
     @property
     def mac(self) -> bytes:
@@ -77,13 +71,55 @@ class Host(_Value):
         return bytes((2, 0)) + self.addresses[0].packed
 
 
+class Route(_Value):
+    """A network that is reached by a router."""
+
+    network: Network
+    gateway: Address
+
+
+class Host(_Value):
+    """A machine of the lab. name: also of its namespace, `lbctl-NAME`. udp_ports: where it echoes its name.
+
+    tunnel: it gets packets in one.
+    """
+
+    name: str
+    kind: Literal["client", "director", "real", "router"]
+    cables: tuple[Cable, ...]
+    routes: tuple[Route, ...] = ()
+    servers: tuple[Server, ...] = ()
+    udp_ports: tuple[int, ...] = ()
+    tunnel: bool = False
+
+    @property
+    def namespace(self) -> str:
+        """Its network namespace."""
+        return f"lbctl-{self.name}"
+
+    @property
+    def interface(self) -> str:
+        """Its first."""
+        return self.cables[0].interface
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """On all its interfaces."""
+        return tuple(address for cable in self.cables for address in cable.addresses)
+
+
 class Topology(_Value):
-    """The whole lab. switch: the name of its namespace; networks: all that are on its one segment."""
+    """The whole lab. switch: the name of its namespace; segments: the networks on each."""
 
     cluster: str
     switch: str
-    networks: tuple[Network, ...]
+    segments: tuple[tuple[Network, ...], ...]
     hosts: tuple[Host, ...]
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Of the directors' segment."""
+        return self.segments[0]
 
     def host(self, name: str) -> Host:
         """The host of that name. Raises LabError that lists those there are."""
@@ -113,42 +149,71 @@ def build(cluster: Cluster, example: Example, client_name: str = "client") -> To
     """The lab of a configuration, the same for the same file. Raises LabError."""
     taken = {node.name for node in cluster.nodes}
     names = _real_names(cluster, taken)
-    fixed = {*cluster.addresses, *names, *(node.address for node in cluster.nodes)}
-    networks = covering((*fixed, *cluster.ha.ping))
-    routers = tuple(address for address in cluster.ha.ping if address not in fixed)
-    own = _free_address(cluster.nodes[0].address, {*fixed, *routers})
+    nodes = {node.address for node in cluster.nodes}
+    tunnels = plan.reached_by(cluster, "ipip")
+    near = {*cluster.addresses, *nodes, *cluster.ha.ping, *plan.reached_by(cluster, "gate")}
+    networks = covering(near)
+    behind = tunnels - {address for address in tunnels if any(address in network for network in networks)}
+    pings = tuple(address for address in cluster.ha.ping if address not in {*cluster.addresses, *names, *nodes})
+    used = {*near, *names}
+    own = _free_address(cluster.nodes[0].address, used, "client")
+    router = _router(cluster, {*used, own}, behind, taken) if behind else None
+    outward = tuple(Route(network=network, gateway=router.addresses[0]) for network in _far(behind)) if router else ()
+
+    def real(address: Address, name: str) -> Host:
+        cable = Cable(interface=cluster.cluster.interface, addresses=(address,), segment=int(address in behind))
+        return Host(
+            name=name,
+            kind="real",
+            cables=(cable,),
+            routes=_default(router, address) if router and address in behind else outward,
+            tunnel=address in tunnels,
+            **_serving(name, [v for v in cluster.virtuals if address in v.hosts], example, checked=True),
+        )
+
     directors = (
         Host(
             name=node.name,
             kind="director",
-            interface=cluster.interface_of(node),
-            addresses=(node.address,),
+            cables=(Cable(interface=cluster.interface_of(node), addresses=(node.address,)),),
+            routes=outward,
             **_serving(node.name, _sorry_virtuals(cluster), example, checked=False),
         )
         for node in cluster.nodes
     )
-    reals = (
-        Host(
-            name=name,
-            kind="real",
-            interface=cluster.cluster.interface,
-            addresses=(address,),
-            **_serving(name, [v for v in cluster.virtuals if address in v.hosts], example, checked=True),
-        )
-        for address, name in names.items()
-    )
     client = Host(
         name=_unique(client_name, taken),
         kind="client",
-        interface=cluster.cluster.interface,
-        addresses=(own, *routers),
+        cables=(Cable(interface=cluster.cluster.interface, addresses=(own, *pings)),),
+        routes=outward,
     )
+    reals = (real(address, name) for address, name in names.items())
     return Topology(
         cluster=cluster.cluster.name,
         switch=f"lbctl-{_unique(f'switch-{cluster.cluster.name}', taken)}",
-        networks=networks,
-        hosts=(client, *directors, *reals),
+        segments=(networks, *([_far(behind)] if behind else [])),
+        hosts=(client, *directors, *([router] if router else []), *reals),
     )
+
+
+def _far(behind: Iterable[Address]) -> tuple[IPv4Network, ...]:
+    """The networks of the segment behind the router."""
+    return tuple(sorted({IPv4Network((address, NARROWEST_PREFIX), strict=False) for address in behind}))
+
+
+def _router(cluster: Cluster, used: set[Address], behind: frozenset[Address], taken: set[str]) -> Host:
+    """Between the two segments, with the first free address from above in each network."""
+    near = _free_address(cluster.nodes[0].address, used, "router")
+    far = tuple(_free_address(network.network_address, used, "router") for network in _far(behind))
+    cables = Cable(interface="eth0", addresses=(near,)), Cable(interface="eth1", addresses=far, segment=1)
+    return Host(name=_unique("router", taken), kind="router", cables=cables)
+
+
+def _default(router: Host, address: Address) -> tuple[Route, ...]:
+    """Everything by the router's address in the network of this one."""
+    (network,) = _far([address])
+    gateway = next(own for own in router.cables[1].addresses if own in network)
+    return (Route(network=IPv4Network("0.0.0.0/0"), gateway=gateway),)
 
 
 def _unique(name: str, taken: set[str]) -> str:
@@ -195,13 +260,13 @@ def _around(low: Address, high: Address) -> Network:
     return network
 
 
-def _free_address(near: Address, used: set[Address]) -> Address:
-    """The highest address that nobody has in the /24 of a director, which its network includes."""
+def _free_address(near: Address, used: set[Address], whose: str) -> Address:
+    """The highest address that nobody has in the /24 of this one, which its network includes."""
     block = IPv4Network((near, NARROWEST_PREFIX), strict=False)
     free = (address for address in reversed(list(block.hosts())) if address not in used)
     address = next(free, None)
     if address is None:
-        raise LabError(f"no address of {block} is left for the lab's client; leave one out of the file")
+        raise LabError(f"no address of {block} is left for the lab's {whose}; leave one out of the file")
     return address
 
 

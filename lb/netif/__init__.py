@@ -5,17 +5,24 @@ cannot run under uvloop (which refuses AF_NETLINK endpoints) and IPRoute cannot 
 `rtnl` has ours. Everything acts on the network namespace of the calling thread.
 """
 
-from lb.netif.links import Link, add_address, addresses, link, own_addresses, remove_address
+from lb.netif.links import Link, add_address, addresses, link, link_names, own_addresses, remove_address, set_up
 from lb.netif.neighbours import Neighbours
+from lb.netif.routes import Route, route
 from lb.netif.watch import InterfaceWatch
+from lb.netif.ways import Ways
 
 __all__ = [
     "InterfaceWatch",
     "Link",
     "Neighbours",
+    "Route",
+    "Ways",
     "add_address",
     "addresses",
     "link",
+    "link_names",
     "own_addresses",
     "remove_address",
+    "route",
+    "set_up",
 ]

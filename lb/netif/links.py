@@ -1,4 +1,4 @@
-"""Links and IPv4 addresses: read, add, remove."""
+"""Links and IPv4 addresses: read, add, remove, switch on and off."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL
-from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR
+from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOWER_UP, IFF_UP, ifinfmsg
 
@@ -58,11 +58,27 @@ def link(name: str) -> Link:
         except OSError as error:
             if error.errno not in (errno.ENODEV, errno.ERANGE, errno.EINVAL):
                 raise NetworkError(f"cannot read interface {name}: {error.strerror}") from None
-            there = ", ".join(known for _, known in socket.if_nameindex())
+            there = ", ".join(link_names())
             raise NetworkError(
                 f"there is no interface {name!r} here ({there}); correct `interface` in the configuration"
             ) from None
     return link_of(message)
+
+
+def link_names() -> list[str]:
+    """Of the interfaces that are here."""
+    return [name for _, name in socket.if_nameindex()]
+
+
+def set_up(name: str, up: bool = True) -> None:
+    """Switch a link on, or off. Raises NetworkError."""
+    fields = {"index": link(name).index, "flags": IFF_UP if up else 0, "change": IFF_UP}
+    try:
+        with Rtnl() as rtnl:
+            rtnl.call(ifinfmsg, RTM_NEWLINK, fields=fields)
+    except OSError as error:
+        wanted = "up" if up else "down"
+        raise NetworkError(f"{name}: cannot set {wanted}: {error.strerror}; {_mend(error.errno)}") from None
 
 
 def interface_of(message: Message) -> Interface:

@@ -12,17 +12,18 @@ from typing import Any
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_NEWLINK, RTM_NEWROUTE
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, XDP_FLAGS_DRV_MODE, ifinfmsg
+from pyroute2.netlink.rtnl.ifinfmsg import XDP_FLAGS_DRV_MODE, ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from lb.addresses import Network
+from lb.addresses import Address, Network
 from lb.errors import NetworkError
-from lb.netif.links import link
+from lb.netif.links import link, set_up
 from lb.netif.rtnl import Rtnl
 
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_STXCSUM = 0x17
-_TABLE_MAIN, _PROTOCOL_STATIC, _SCOPE_LINK, _UNICAST = 254, 4, 253, 1  # linux/rtnetlink.h
+_TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 254, 4, 1  # linux/rtnetlink.h
+_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 
 
 def add_bridge(name: str) -> None:
@@ -55,28 +56,24 @@ def _add(name: str, attrs: Mapping[str, Any]) -> None:
     _request(f"create link {name}", RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, {}, {"IFLA_IFNAME": name, **attrs})
 
 
-def set_up(name: str) -> None:
-    """Switch a link on. Raises NetworkError."""
-    fields = {"index": link(name).index, "flags": IFF_UP, "change": IFF_UP}
-    _request(f"set link {name} up", RTM_NEWLINK, 0, fields, {})
-
-
 def delete(name: str) -> None:
     """Remove a link, and with a veth's one end the other. Raises NetworkError."""
     _request(f"delete link {name}", RTM_DELLINK, 0, {"index": link(name).index}, {})
 
 
-def add_route(name: str, network: Network) -> None:
-    """Reach a network directly over a link that is up. Raises NetworkError."""
+def add_route(name: str, network: Network, gateway: Address | None = None) -> None:
+    """Reach a network over a link that is up, directly or by a router on it. Raises NetworkError."""
     fields = {
         "family": socket.AF_INET,
         "dst_len": network.prefixlen,
         "table": _TABLE_MAIN,
         "proto": _PROTOCOL_STATIC,
-        "scope": _SCOPE_LINK,
+        "scope": _SCOPE_UNIVERSE if gateway else _SCOPE_LINK,
         "type": _UNICAST,
     }
-    attrs = {"RTA_DST": str(network.network_address), "RTA_OIF": link(name).index}
+    attrs: dict[str, Any] = {"RTA_DST": str(network.network_address), "RTA_OIF": link(name).index}
+    if gateway:
+        attrs["RTA_GATEWAY"] = str(gateway)
     try:
         with Rtnl() as rtnl:
             rtnl.call(rtmsg, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, fields, attrs)

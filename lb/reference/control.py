@@ -35,8 +35,9 @@ class Told(NamedTuple):
 
 def apply(maps: Maps, configuration: Configuration) -> None:
     """Make the maps hold these services. Another program starts all turns anew; who has left is retired."""
-    if configuration.compiled != maps.compiled:
-        maps.compiled = configuration.compiled
+    maps.tunnels = maps.tunnels or any(service.tunnels for service in configuration.services)
+    if (compiled := (configuration.compiled, maps.tunnels)) != maps.compiled:
+        maps.compiled = compiled
         maps.schedules = [Schedule() for _ in configuration.services]
     named = set()
     for service, schedule in zip(configuration.services, maps.schedules, strict=True):
@@ -53,6 +54,7 @@ def apply(maps: Maps, configuration: Configuration) -> None:
 def restart(maps: Maps, configuration: Configuration) -> None:
     """Another process takes over: it loads a program of its own, and has seen no sweep."""
     maps.compiled = None
+    maps.tunnels = any(real.destination.tunnelled for real in maps.reals.values())
     for real in maps.reals.values():
         real.idle_sweeps = 0
     apply(maps, configuration)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from lb.reference.maps import Real
+from lb.reference.frame import Packet
+from lb.reference.maps import Maps, Real
 from lb.reference.stats import Outcome
+from lb.reference.tunnel import forward_ipip
 
 
 def forward_gate(frame: bytes, mac: bytes) -> bytes:
@@ -11,14 +13,18 @@ def forward_gate(frame: bytes, mac: bytes) -> bytes:
     return mac + frame[:6] + frame[12:]
 
 
-def forward(frame: bytes, length: int, real: Real) -> tuple[Outcome, bytes]:
+def forward(maps: Maps, frame: bytes, packet: Packet, real: Real, now_t: int) -> tuple[Outcome, bytes]:
     """The outcome, and the frame as it leaves. Only what gets to the real is counted for it."""
-    if real.destination.local:
+    destination = real.destination
+    if destination.local:
         outcome = Outcome.PASSED
-    elif real.destination.mac is not None:
-        outcome, frame = Outcome.TX, forward_gate(frame, real.destination.mac)
+    elif destination.mac is None:
+        outcome = Outcome.NO_NEIGHBOUR
+    elif destination.tunnelled:
+        outcome, frame = forward_ipip(maps, frame, packet, destination, now_t)
     else:
-        return Outcome.NO_NEIGHBOUR, frame
-    real.packets += 1
-    real.bytes += length
+        outcome, frame = Outcome.TX, forward_gate(frame, destination.mac)
+    if outcome in (Outcome.TX, Outcome.PASSED):
+        real.packets += 1
+        real.bytes += packet.length
     return outcome, frame

@@ -119,13 +119,18 @@ class Event(NamedTuple):
 
 @dataclass
 class Maps:
-    """Everything that lasts from one packet to the next."""
+    """Everything that lasts from one packet to the next.
+
+    answered: the tick of the last ICMP error, and how many were sent in it. tunnels: does the program know any?
+    """
 
     compiled: object = None
     connections: dict[ConnectionKey, Connection] = field(default_factory=dict)
     reals: dict[RealKey, Real] = field(default_factory=dict)
     schedules: list[Schedule] = field(default_factory=list)
     lease: Lease = field(default_factory=Lease)
+    answered: tuple[int, int] = (0, 0)
+    tunnels: bool = False
     counters: Counter[str] = field(default_factory=Counter)
     events: list[Event] = field(default_factory=list)
 

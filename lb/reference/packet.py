@@ -68,15 +68,16 @@ def _balance(
         return disown(maps, now_ns), frame
     if tell:
         tell_event(maps, key, connection.real, connection.state, now_t)
-    return forward(frame, packet.length, maps.reals[connection.real])
+    return forward(maps, frame, packet, maps.reals[connection.real], now_t)
 
 
 def _relate(
     configuration: Configuration, maps: Maps, frame: bytes, packet: Packet, now_ns: int
 ) -> tuple[Outcome, bytes]:
     """Who knows the connection that an error quotes, forwards; who does not, asks who may; else it is our own."""
-    real = relate(maps, configuration, packet, abi.tick(now_ns))
+    now_t = abi.tick(now_ns)
+    real = relate(maps, configuration, packet, now_t)
     if real is not None:
-        return forward(frame, packet.length, maps.reals[real])
+        return forward(maps, frame, packet, maps.reals[real], now_t)
     referred = refer(maps, frame, now_ns)
     return (disown(maps, now_ns), frame) if referred is None else (Outcome.REFERRED, referred)

@@ -26,17 +26,20 @@ class Outcome(Enum):
     TX = "tx_packets"
     PASSED = "passed"
     REFERRED = "referred"
+    TOO_BIG = "too_big"
     NO_REAL = "drop_no_real"
     NO_NEIGHBOUR = "drop_no_neighbour"
     FRAGMENT = "drop_fragment"
     MALFORMED = "drop_malformed"
     NO_LEASE = "drop_no_lease"
     TABLE_FULL = "drop_table_full"
+    DROP_TOO_BIG = "drop_too_big"
+    NO_HEADROOM = "drop_no_headroom"
     ARP_NO_LEASE = "arp_no_lease"
 
     @property
     def verdict(self) -> Verdict:
         """What the kernel is told to do with it."""
-        if self in (Outcome.TX, Outcome.REFERRED):
+        if self in (Outcome.TX, Outcome.REFERRED, Outcome.TOO_BIG):
             return Verdict.TX
         return Verdict.PASS if self in (Outcome.FOREIGN, Outcome.PASSED) else Verdict.DROP

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from lb import config, namespaces, realserver
-from lb.errors import UsageError
+from lb.errors import NetworkError, UsageError
+from lb.lab import tunnel_end
 from lb.model import Cluster
-from lb.netif import add_address, own_addresses, sysctl
+from lb.netif import add_address, link, own_addresses, set_up, sysctl, tunnel
+from lb.realserver import Item
 from tests.netns.conftest import ip
 
 CONF = """
@@ -216,3 +218,62 @@ def test_the_command(real: str, tmp_path: Path) -> None:
     assert "10.77.0.100/32 removed from lo" in json.loads(lbctl("down", "--json").stdout)["changes"]
     assert lbctl("down").returncode == 0
     assert lbctl("status").returncode == 2, real
+
+
+# ------------------------------------------------------------------- a tunnel's end
+
+
+@pytest.fixture
+def tunnelled() -> Cluster:
+    """The host of `real` gets web's packets in a tunnel."""
+    return config.parse(CONF.replace('"web"', '"web"\nforward = "ipip"'), "/etc/lbctl/cluster.toml")
+
+
+@pytest.fixture
+def device(real: str) -> str:
+    """As the kernel's module would make it, but a device that every kernel has."""
+    tunnel_end.make_device(tunnel.NAME)
+    sysctl.write("net/ipv4/conf/tunl0/rp_filter", "1")
+    return real
+
+
+def is_up() -> bool:
+    return link(tunnel.NAME).up
+
+
+def test_a_tunnels_end_is_set_up_and_down(device: str, tunnelled: Cluster) -> None:
+    assert Item("tunl0", "up", "down") in realserver.status(tunnelled)
+    assert "tunl0 set up" in realserver.up(tunnelled)
+    assert (is_up(), sysctl.read("net/ipv4/conf/tunl0/rp_filter")) == (True, "0")
+    assert all(item.ok for item in realserver.status(tunnelled))
+    assert realserver.up(tunnelled) == []
+    assert "tunl0 set down" in realserver.down()
+    assert (is_up(), sysctl.read("net/ipv4/conf/tunl0/rp_filter")) == (False, "1"), device
+
+
+def test_an_end_that_was_up_stays_up(device: str, tunnelled: Cluster) -> None:
+    set_up(tunnel.NAME)
+    assert "tunl0 set up" not in realserver.up(tunnelled)
+    realserver.down()
+    assert is_up(), device
+
+
+def test_an_end_that_the_file_does_not_need_any_more(device: str, tunnelled: Cluster, cluster: Cluster) -> None:
+    realserver.up(tunnelled)
+    assert realserver.up(cluster) == ["tunl0 set down"]
+    assert not is_up()
+    assert all(item.ok for item in realserver.status(cluster)), device
+
+
+def test_the_kernels_own_end_or_its_refusal(real: str, tunnelled: Cluster) -> None:
+    """Whichever kernel this is: nothing is half done."""
+    before, addresses = settings(), own_addresses()
+    assert Item("tunl0", "up", "missing") in realserver.status(tunnelled)
+    if tunnel.is_available():
+        realserver.up(tunnelled)
+        assert "ipip" in ip("-n", real, "-d", "link", "show", "tunl0")
+        assert is_up()
+    else:
+        with pytest.raises(NetworkError, match="cannot create tunl0: this kernel has no ipip; try `modprobe ipip`"):
+            realserver.up(tunnelled)
+        assert (settings(), own_addresses()) == (before, addresses)

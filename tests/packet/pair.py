@@ -25,15 +25,15 @@ from lb.reference.control import Told
 from lb.reference.maps import Configuration, ConnectionKey, Event, Maps, Real, RealKey
 from lb.reference.packet import receive
 from lb.reference.stats import Outcome
-from lb.service import LOCAL, Service
+from lb.service import LOCAL, Destination, Service
 from lb.tcp import State
 from tests.packet.clock import START_NS, Clock
 from tests.packet.world import INTERFACE, OUR_MAC, World, set_mac
 
 SETTINGS = Connections(max=8_192)
 MAC = bytes.fromhex(OUR_MAC.replace(":", ""))
-UNREACHABLE = frozenset({Outcome.TABLE_FULL})
-"""Outcomes that no packet can have: an LRU table refuses nobody."""
+UNREACHABLE = frozenset({Outcome.TABLE_FULL, Outcome.NO_HEADROOM})
+"""Outcomes that no packet can have: an LRU table refuses nobody, and a test run has headroom."""
 FIRST_TURN = 2**32 - 10
 """Where a story's first program begins to count: the 32 bits that slots are computed from run over on the way."""
 
@@ -49,6 +49,7 @@ class Pair:
     def __init__(self, clock: Clock, services: tuple[Service, ...]) -> None:
         self.clock = clock
         self.seen: Counter[str] = Counter()
+        self.maps = Maps()
         self._initial = Configuration(services, MAC, tuple(abi.timeouts_s(SETTINGS).items()))
         self._agreed = True
         self._open()
@@ -66,10 +67,11 @@ class Pair:
         if not self._agreed:
             self._agreed = True
             self.world.close()
+            self.maps = Maps()
             self._open()
             return
         self.clock.now_ns, self.clock.lag_ns = START_NS, 0
-        self.maps = Maps()
+        self.maps = Maps(tunnels=self.maps.tunnels)
         self.configuration = self._initial
         bare = tuple(replace(service, destinations=(), fallback=None) for service in self._initial.services)
         self._tell_world(replace(self._initial, services=bare))
@@ -180,6 +182,7 @@ class Pair:
                 real.destination.mac or bytes(6),
                 0 if real.retired else real.destination.weight,
                 (real.packets, real.bytes, real.connections),
+                _way(real.destination),
             )
             for key, real in self.maps.reals.items()
         }
@@ -194,12 +197,19 @@ class Pair:
     def _actual(self) -> tuple[object, ...]:
         _, held = next(self.world.maps["reals"].batches(ROWS))
         used = np.flatnonzero(held["flags"])
+        _, ways = next(self.world.maps["ways"].batches(ROWS))
         names = {index: _real_key(held[index]) for index in used.tolist()}
         assert len(set(names.values())) == len(names), "a real has two rows"
         stats, _ = self.world.maps["real_stats"].lookup_each(used)
         totals = zip(*(stats[name].sum(axis=1).tolist() for name in ("packets", "bytes", "connections")), strict=True)
         reals = {
-            names[index]: (int(held[index]["flags"]), held[index]["mac"].tobytes(), int(held[index]["weight"]), total)
+            names[index]: (
+                int(held[index]["flags"]),
+                held[index]["mac"].tobytes(),
+                int(held[index]["weight"]),
+                total,
+                _held_way(held[index], ways[index]),
+            )
             for index, total in zip(names, totals, strict=True)
         }
         connections = {}
@@ -252,6 +262,18 @@ class Pair:
         return client, virtual, _real(event.real), client_port, virtual_port, protocol, int(event.state), idle_s
 
 
+def _way(destination: Destination) -> tuple[int, int] | None:
+    """What a packet goes by: where there is no MAC, or no tunnel, there is none to compare."""
+    if destination.way is None or destination.mac is None or not destination.tunnelled:
+        return None
+    return int(destination.way.source), destination.way.mtu
+
+
+def _held_way(real: Any, way: Any) -> tuple[int, int] | None:
+    needed = RealFlag.TUNNEL | RealFlag.RESOLVED
+    return (int(abi.address_of(way["source"])), int(way["mtu"])) if int(real["flags"]) & needed == needed else None
+
+
 def _real_key(row: Any) -> RealKey:
     return RealKey(rows.key_of(row), abi.address_of(row["address"]))
 
@@ -263,6 +285,7 @@ def _flags(real: Real) -> int:
         (RealFlag.RESOLVED, real.destination.mac is not None),
         (RealFlag.RETIRED, real.retired),
         (RealFlag.FALLBACK, real.fallback),
+        (RealFlag.TUNNEL, real.destination.tunnelled),
     ):
         flags |= flag if holds else RealFlag(0)
     return int(flags)

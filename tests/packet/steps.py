@@ -172,6 +172,21 @@ class Crowd:
 
 
 @dataclass(frozen=True)
+class TooMany:
+    """A packet from each port, until one is too big for a tunnel; that one until no more are answered in this tick."""
+
+    target: Target
+
+    def run(self, pair: Pair) -> None:
+        """Sends them."""
+        for port in range(len(CLIENT_PORTS)):
+            packet, before = Send(replace(self.target, client_port=port), Shape(payload=60)), pair.seen["TOO_BIG"]
+            packet.run(pair)
+            for _ in range(abi.ANSWERS_A_TICK if pair.seen["TOO_BIG"] > before else 0):
+                packet.run(pair)
+
+
+@dataclass(frozen=True)
 class Variations:
     """A packet in all the ways of `frames.cuts`, `lengths` or `flips`."""
 

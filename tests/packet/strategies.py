@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import IPv4Address
 from itertools import chain
 
 from hypothesis import strategies as st
 
 from lb import abi
 from lb.schedule import SCHEDULERS
-from lb.service import Destination, Service, ServiceKey
+from lb.service import Destination, Service, ServiceKey, Way
 from lb.tcp import TIMEOUTS_S
 from tests.packet import orders as told
 from tests.packet import steps
@@ -39,8 +41,19 @@ def _real(number: int, weight: int, mac: bytes | str | None, share: int | None) 
     return Destination(plain.address, weight, plain.mac if isinstance(mac, str) else mac, share)
 
 
+def _tunnelled(number: int, mtu: int, weight: int, mac: bytes | str | None) -> Destination:
+    """Of the same addresses as the others, so that a real may move behind a router and back."""
+    plain = real(number, weight)
+    known = plain.mac if isinstance(mac, str) else mac
+    way = Way(IPv4Address("192.0.2.1"), mtu) if known else None
+    return replace(plain, mac=known, forward="ipip", way=way)
+
+
+mtus = st.sampled_from((1500, 1500, 80, 100, 68))
+"""Of ways: most packets here are of 47 bytes and more, without the outer header."""
+tunnelled = st.builds(_tunnelled, st.integers(1, 6), mtus, weights, macs)
 reals = st.builds(_real, st.integers(1, 4), weights, macs, shares)
-destinations = st.one_of(reals, reals, reals, reals, reals, st.builds(local))
+destinations = st.one_of(reals, reals, reals, reals, reals, tunnelled, tunnelled, st.builds(local))
 fallbacks = st.one_of(st.none(), st.builds(local), st.builds(_real, st.integers(5, 9), st.just(1), macs, st.none()))
 keys = st.builds(
     ServiceKey,
@@ -117,6 +130,7 @@ sent = st.one_of(
     st.builds(steps.Life, usual, st.lists(flags, max_size=8).map(tuple)),
     st.builds(steps.Life, usual, st.sampled_from(LIVES)),
     st.builds(steps.Life, usual, st.sampled_from(LIVES)),
+    st.builds(steps.TooMany, usual),
     st.builds(steps.Crowd, targets, st.integers(1, 40), st.sampled_from((1, 256, 0x01010101)), some_flags),
     st.builds(steps.EveryFlags, usual, st.lists(some_flags, max_size=3).map(tuple), st.integers(0, 3)),
     st.builds(steps.Variations, st.builds(steps.Send, targets, odd_shapes), st.just("cuts")),
@@ -215,10 +229,10 @@ stories = st.tuples(
 """Lists of steps."""
 
 START = (
-    Service(ServiceKey(VIRTUAL, 80, TCP), "rr", (real(1), real(2))),
+    Service(ServiceKey(VIRTUAL, 80, TCP), "rr", (real(1), real(2), _tunnelled(3, 80, 1, "own"))),
     Service(ServiceKey(VIRTUAL, 53, UDP), "wrr", (real(1, 3), real(2), real(3, 2))),
     Service(ServiceKey(VIRTUAL, 443, TCP), "sh", (real(1), real(2, 2), real(3)), local()),
-    Service(ServiceKey(VIRTUAL + 1, 0, TCP), "mh", (real(1), real(5), real(6, 2))),
+    Service(ServiceKey(VIRTUAL + 1, 0, TCP), "mh", (real(1), _tunnelled(5, 80, 1, "own"), real(6, 2))),
     Service(ServiceKey(VIRTUAL + 1, 80, TCP), "wrr", (real(1), local())),
     Service(ServiceKey(VIRTUAL + 256, 0, UDP), "mh", (), real(9)),
     Service(ServiceKey(VIRTUAL + 256, 65_535, UDP), "rr", ()),

@@ -33,6 +33,10 @@ reals.value 48
   zero <u4 at 12
   address >u8*2 at 16
   virtual >u8*2 at 32
+ways.value 24
+  source >u8*2 at 0
+  mtu <u2 at 16
+  zero <u2*3 at 18
 real_stats.value 24
   packets <u8 at 0
   bytes <u8 at 8
@@ -44,18 +48,24 @@ services.value 32
   flags |u1 at 19
   scheduler |u1*8 at 20
   zero <u4 at 28
-counters.value 88
+counters.value 112
   tx_packets <u8 at 0
   passed <u8 at 8
   referred <u8 at 16
-  drop_no_real <u8 at 24
-  drop_no_neighbour <u8 at 32
-  drop_fragment <u8 at 40
-  drop_malformed <u8 at 48
-  drop_no_lease <u8 at 56
-  drop_table_full <u8 at 64
-  arp_no_lease <u8 at 72
-  events_lost <u8 at 80
+  too_big <u8 at 24
+  drop_no_real <u8 at 32
+  drop_no_neighbour <u8 at 40
+  drop_fragment <u8 at 48
+  drop_malformed <u8 at 56
+  drop_no_lease <u8 at 64
+  drop_table_full <u8 at 72
+  drop_too_big <u8 at 80
+  drop_no_headroom <u8 at 88
+  arp_no_lease <u8 at 96
+  events_lost <u8 at 104
+answered.value 8
+  tick <u4 at 0
+  count <u4 at 4
 lease.value 64
   until_ns <u8 at 0
   refer_until_ns <u8 at 8
@@ -98,5 +108,5 @@ def test_events(loaded: World) -> None:
 def test_no_name_is_both_in_wire_and_in_host_order() -> None:
     text = source._read("abi.h")
     hosts = set(re.findall(r"^\t__u(?:16|32|64) (\w+)", text, re.MULTILINE))
-    assert source.wire_fields() == {"client", "virtual", "client_port", "virtual_port", "address"}
+    assert source.wire_fields() == {"client", "virtual", "client_port", "virtual_port", "address", "source"}
     assert not source.wire_fields() & hosts

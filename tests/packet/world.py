@@ -24,7 +24,7 @@ from lb.connections import Rows
 from lb.datapath import DataPath, pins
 from lb.datapath.view import View
 from lb.model import Connections
-from lb.service import LOCAL, Destination, Service, ServiceKey
+from lb.service import LOCAL, Destination, Service, ServiceKey, Way
 
 NODE = f"test-{os.getpid()}"
 INTERFACE = "lbt0"
@@ -97,6 +97,13 @@ def real(number: int, weight: int = 1, resolved: bool = True, share: int | None 
     """192.0.2.(100 + number)."""
     address = IPv4Address("192.0.2.100") + number
     return Destination(address, weight, mac_of(number) if resolved else None, share)
+
+
+def tunnelled(number: int, mtu: int = 1500, source: str = "192.0.2.1", weight: int = 1) -> Destination:
+    """198.51.100.(100 + number), by the router with the MAC of that number."""
+    address = IPv4Address("198.51.100.100") + number
+    way = Way(IPv4Address(source), mtu)
+    return Destination(address, weight, mac_of(number), forward="ipip", way=way)
 
 
 def tcp(flags: str = "S", port: int = 1000, client: str = CLIENT, virtual: object = VIRTUAL, dport: int = 80) -> bytes:
@@ -184,7 +191,7 @@ class World:
         assert moved == expected
 
     def forget(self) -> None:
-        """No connection, no event, no lease, no retired real."""
+        """No connection, no event, no lease, no retired real, nobody answered."""
         for keys, _ in self.maps["connections"].batches():
             self.maps["connections"].delete(keys.copy())
         self.data._maps().raise_epochs()
@@ -193,6 +200,8 @@ class World:
         self.data.read_events()
         self.data.refer_to([bytes(6)], 0)
         self.data.renew_lease(0)
+        answered = self.maps["answered"]
+        answered.update(np.zeros(1), answered.empty(1))
 
     @property
     def maps(self) -> dict[str, bpf.Map]:

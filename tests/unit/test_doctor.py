@@ -17,7 +17,7 @@ from lb.doctor.drivers import driver_of
 from lb.doctor.listeners import listens, parse
 from lb.doctor.verdict import Verdict
 from lb.errors import ConfigError, Problem
-from lb.netif import Link
+from lb.netif import Link, Route
 
 CONF = Path(__file__).parents[2] / "conf" / "cluster.toml"
 LB1, VIRTUAL = IPv4Address("192.168.1.103"), IPv4Address("192.168.1.105")
@@ -277,3 +277,18 @@ class TestCommand:
         result = CliRunner().invoke(doctor, [str(conf)])
         assert isinstance(result.exception, ConfigError)
         assert result.output == ""
+
+
+def test_routes_of_tunnels() -> None:
+    far, router = IPv4Address("10.5.0.1"), IPv4Address("10.0.0.254")
+    right = director.judge_route("eth0", far, Route("eth0", router, IPv4Address("10.0.0.2"), 1500))
+    assert right == ("ok", "10.5.0.1 by 10.0.0.254, packets of 1480 bytes at most", "")
+    wrong = director.judge_route("eth0", far, Route("eth1", None, IPv4Address("10.0.0.2"), 1500))
+    assert (wrong.level, "reached by eth1, not eth0" in wrong.seen) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("there", "available", "level"), [(True, False, "ok"), (False, True, "ok"), (False, False, "fail")]
+)
+def test_the_end_of_a_tunnel(there: bool, available: bool, level: str) -> None:
+    assert real.judge_tunnel(there, available).level is level

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from lb.lab.services import service_of
-from lb.lab.topology import Host, Page, Server
+from lb.lab.topology import Cable, Host, Page, Server
 from lb.lab.webserver import configuration
 
 
 def config_of(*pages: Page, tls: bool = False) -> str:
     server = Server(port=8080, tls=tls, pages=pages)
-    host = Host(name="web1", kind="real", interface="eth0", addresses=(IPv4Address("10.0.0.1"),), servers=(server,))
+    cable = Cable(interface="eth0", addresses=(IPv4Address("10.0.0.1"),))
+    host = Host(name="web1", kind="real", cables=(cable,), servers=(server,))
     return configuration(host, Path("/run/x y"))
 
 

@@ -221,3 +221,46 @@ def test_an_unknown_host_is_told_the_known() -> None:
 def test_survives_json() -> None:
     lab = topology(virtual("web", CHECK), real("192.168.1.101"))
     assert Topology.model_validate_json(lab.model_dump_json()) == lab
+
+
+# ------------------------------------------------------------------- behind a router
+
+
+def far(*addresses: str) -> Topology:
+    return topology(virtual("web", 'forward = "ipip"'), *(real(address) for address in addresses))
+
+
+def test_reals_in_tunnels_are_behind_a_router() -> None:
+    lab = far("10.5.0.1", "192.168.2.7", "192.168.1.101")
+    assert [(host.name, host.kind, [cable.segment for cable in host.cables]) for host in lab.hosts] == [
+        ("client", "client", [0]),
+        ("lb1", "director", [0]),
+        ("lb2", "director", [0]),
+        ("router", "router", [0, 1]),
+        ("web1", "real", [1]),
+        ("web2", "real", [1]),
+        ("web3", "real", [0]),
+    ]
+    behind = IPv4Network("10.5.0.0/24"), IPv4Network("192.168.2.0/24")
+    assert lab.segments == ((IPv4Network("192.168.1.0/24"),), behind)
+    router = lab.host("router")
+    assert list(map(str, router.addresses)) == ["192.168.1.253", "10.5.0.254", "192.168.2.254"]
+    assert {route.network for route in lab.host("lb1").routes} == set(behind)
+    assert {route.gateway for host in ("client", "lb2", "web3") for route in lab.host(host).routes} == {
+        router.addresses[0]
+    }
+    assert [(str(r.network), str(r.gateway)) for r in lab.host("web2").routes] == [("0.0.0.0/0", "192.168.2.254")]
+    assert [host.tunnel for host in lab.hosts] == [False] * 4 + [True] * 3
+
+
+def test_a_gate_real_keeps_its_network_on_the_segment() -> None:
+    lab = topology(virtual("web", 'forward = "ipip"'), real("10.5.0.1"), virtual("old", port=81), real("10.5.0.2"))
+    assert len(lab.segments) == 1
+    assert lab.host("web1").tunnel
+    assert not lab.host("old1").tunnel
+
+
+def test_a_director_may_be_called_router() -> None:
+    text = HEAD.replace('"lb1"', '"router"') + virtual("web", 'forward = "ipip"') + real("10.5.0.1")
+    lab = build(config.parse(text, "/etc/lbctl/cluster.toml"), example)
+    assert [host.name for host in lab.hosts if host.kind == "router"] == ["router-2"]

@@ -9,28 +9,32 @@ import pytest
 
 from lb import plan
 from lb.addresses import Address
-from lb.config import load
+from lb.config import load, parse
 from lb.errors import UsageError
 from lb.health import Health
 from lb.plan import Override
-from lb.service import LOCAL, Destination, Service, ServiceKey
+from lb.service import LOCAL, Destination, Hop, Service, ServiceKey, Way
 
 CLUSTER = load(Path(__file__).parents[2] / "conf" / "cluster.toml")
 WEB = ServiceKey(IPv4Address("192.168.1.105"), 80, 6)
 WEB1, WEB2 = IPv4Address("192.168.1.101"), IPv4Address("192.168.1.102")
+WAY = Way(IPv4Address("192.168.1.103"), 1500)
 MACS: dict[Address, bytes] = {WEB1: bytes(5) + b"\x01", WEB2: bytes(5) + b"\x02"}
 
 
 BOTH = {WEB1, WEB2}
 
 
-def planned(
-    up: set[IPv4Address], overrides: plan.Overrides | None = None, macs: dict[Address, bytes] = MACS
-) -> Service:
+def hop_of(address: Address, forward: str) -> Hop:
+    """With a way where one is needed."""
+    return Hop(MACS.get(address), WAY if forward == "ipip" else None)
+
+
+def planned(up: set[IPv4Address], overrides: plan.Overrides | None = None, hop_of: plan.HopOf = hop_of) -> Service:
     """The demo's service while these reals are up and the others down."""
     healths: dict[plan.Target, Health] = {(WEB, real): Health("up" if real in up else "down") for real in BOTH}
     standings = plan.standings(CLUSTER, healths, overrides or {}, 0.0)
-    (service,) = plan.desired(CLUSTER, healths, overrides or {}, macs.get, standings)
+    (service,) = plan.desired(CLUSTER, healths, overrides or {}, hop_of, standings)
     return service
 
 
@@ -52,7 +56,8 @@ def test_a_real_that_is_not_up_has_no_weight() -> None:
 
 
 def test_an_unresolved_real_is_not_usable_but_keeps_its_weight() -> None:
-    service = planned(BOTH, macs={WEB1: MACS[WEB1]})
+    known: dict[Address, Hop] = {WEB1: Hop(MACS[WEB1])}
+    service = planned(BOTH, hop_of=lambda address, _: known.get(address, Hop()))
     assert [d.usable for d in service.destinations] == [True, False]
     assert [d.weight for d in service.destinations] == [1, 1]
 
@@ -90,7 +95,7 @@ def test_who_is_no_real_is_told_who_is(words: str) -> None:
 
 def test_who_was_never_checked_gets_nothing() -> None:
     standings = plan.standings(CLUSTER, {}, {}, 0.0)
-    (service,) = plan.desired(CLUSTER, {}, {}, MACS.get, standings)
+    (service,) = plan.desired(CLUSTER, {}, {}, hop_of, standings)
     assert [destination.weight for destination in service.destinations] == [0, 0]
 
 
@@ -120,5 +125,16 @@ def test_maintenance_files_name_reals(files: set[str], found: dict[IPv4Address, 
     assert plan.maintained(CLUSTER, files) == {(WEB, real): name for real, name in found.items()}
 
 
-def test_the_neighbours_are_the_reals_and_not_this_host() -> None:
-    assert plan.neighbours(CLUSTER) == {WEB1, WEB2}
+def test_who_is_reached_how() -> None:
+    assert plan.reached_by(CLUSTER, "gate") == {WEB1, WEB2}
+    assert not plan.reached_by(CLUSTER, "ipip")
+
+
+def test_each_real_is_forwarded_to_as_it_or_its_virtual_says() -> None:
+    text = CLUSTER.path.read_text().replace('forward = "gate"', 'forward = "ipip"')
+    text = text.replace("127.0.0.1:80", "10.0.0.9")
+    cluster = parse(text.replace('name = "web1"', 'name = "web1"\nforward = "gate"'), "cluster.toml")
+    (service,) = plan.desired(cluster, {}, {}, hop_of, plan.standings(cluster, {}, {}, 0.0))
+    assert [(d.forward, d.way) for d in service.destinations] == [("gate", None), ("ipip", WAY)]
+    assert service.fallback == Destination(IPv4Address("10.0.0.9"), 1, None, forward="ipip", way=WAY)
+    assert plan.reached_by(cluster, "ipip") == {WEB2, IPv4Address("10.0.0.9")}

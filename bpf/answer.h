@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * ICMP errors that the director itself sends, each in the place of the packet it is about: to its sender, from the
+ * address that it was sent to, out where it came in and with its tags. Quoted are the IP header and eight bytes (RFC 792), in which a
+ * sender finds its ports and TCP its sequence number; so an answer is shorter than a packet that is worth forging.
+ *
+ * Those whom RFC 1122 section 3.2.2 names get none: a source that is not one host, errors, the later fragments of a
+ * datagram. RFC 1812 section 4.3.2.8 wants a limit: on each CPU ANSWERS_A_TICK in a tick.
+ *
+ * Generated: ANSWERS (is there anything to answer?), ANSWERS_A_TICK.
+ */
+#define ICMP_TOO_BIG 4		/* code of "unreachable": "fragmentation needed and DF set" */
+
+#define QUOTED_MOST (60 + QUOTED_BYTES)
+#define DONT_FRAGMENT 0x4000
+#define TOS_OF_ERRORS 0xc0	/* internetwork control; RFC 1812 section 4.3.2.5 */
+#define TTL 64
+
+struct icmp_error {
+	__u8 type;
+	__u8 code;
+	__u16 check;
+	__be16 unused;
+	__be16 mtu;		/* RFC 1191; 0 in others */
+};
+
+/* Sums of RFC 1071, not yet folded: of a header whose length is known here, and of what is quoted. */
+static __always_inline __u32 sum_header(const void *at, int size)
+{
+	const __u16 *from = at;
+	__u32 sum = 0;
+
+#pragma unroll
+	for (int n = 0; n < size / 2; n++)
+		sum += from[n];
+	return sum;
+}
+
+static __always_inline __u32 sum_quoted(const void *at, const void *end, __u32 size)
+{
+	const __u16 *from = at;
+	__u32 sum = 0;
+
+#pragma unroll
+	for (int n = 0; n < QUOTED_MOST / 2; n++) {
+		if (2 * n >= size || (const void *)(from + 1) > end)
+			break;
+		sum += *from++;
+		asm volatile("" : "+r"(from));	/* keeps clang 14 from counting before it compares */
+	}
+	return sum;
+}
+
+static __always_inline __u16 checksum(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~(sum + (sum >> 16));
+}
+
+/* A header without options of a packet that nobody may fragment: its identification means nothing (RFC 6864). */
+static __always_inline void write_ipv4(struct iphdr *ip, __u8 protocol, __be32 source, __be32 destination,
+				       __u32 length, __u8 tos, __be16 id)
+{
+	ip->version = 4;
+	ip->ihl = 5;
+	ip->tos = tos;
+	ip->tot_len = be16(length);
+	ip->id = id;
+	ip->frag_off = be16(DONT_FRAGMENT);
+	ip->ttl = TTL;
+	ip->protocol = protocol;
+	ip->check = 0;
+	ip->saddr = source;
+	ip->daddr = destination;
+	ip->check = checksum(sum_header(ip, sizeof(*ip)));
+}
+
+#if ANSWERS
+/* One more in this tick? */
+static __always_inline bool within_limit(__u32 now_t)
+{
+	__u32 zero = 0;
+	struct answered *mine = answered.lookup(&zero);
+
+	if (!mine)
+		return false;
+	if (mine->tick != now_t) {
+		mine->tick = now_t;
+		mine->count = 0;
+	}
+	if (mine->count >= ANSWERS_A_TICK)
+		return false;
+	mine->count++;
+	return true;
+}
+
+/* Not "this network", loopback, multicast, reserved, broadcast. */
+static __always_inline bool is_one_host(__be32 address)
+{
+	__u8 first = host32(address) >> 24;
+
+	return first != 0 && first != 127 && first < 224;
+}
+
+/* What is between the MACs and the IP header: an EtherType, and two halfwords more for each tag. */
+#define TYPES_MOST (1 + 2 * TAGS_MAX)
+
+/* Turn the packet into an answer about it. False: nobody is to be told, and the packet may be spoilt. */
+static __always_inline bool answer(struct xdp_md *ctx, const struct packet *packet, __u8 type, __u8 code, __u16 mtu)
+{
+	struct ethernet came = *packet->ethernet, *at;
+	const __be16 *types = &packet->ethernet->type;
+	const struct iphdr *about = ip_of(ctx, packet);
+	const int added = sizeof(struct iphdr) + sizeof(struct icmp_error);
+	__u32 quoted, link = packet->link & 31;
+	__be16 saved[TYPES_MOST] = {};
+	struct icmp_error *icmp;
+	struct iphdr *ip;
+	const void *end = (const void *)(long)ctx->data_end;
+
+	if (!about || packet->is_error || about->frag_off & be16(FRAGMENT_OFFSET) || !is_one_host(packet->client) ||
+	    !within_limit(read_clock() >> TICK_SHIFT))
+		return false;
+	quoted = about->ihl * 4 + QUOTED_BYTES;
+#pragma unroll
+	for (int n = 0; n < TYPES_MOST && sizeof(came) + 2 * n <= link && (const void *)(types + n + 1) <= end; n++)
+		saved[n] = types[n];
+	if (bpf_xdp_adjust_head(ctx, -added))
+		return false;
+	at = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (bpf_xdp_adjust_tail(ctx, (int)(link + added + quoted) - (int)(end - (void *)at)))
+		return false;
+
+	at = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	ip = (void *)at + link;
+	icmp = (void *)(ip + 1);
+	if ((void *)at + sizeof(*at) + sizeof(saved) > end || (void *)(icmp + 1) > end)
+		return false;
+	__builtin_memcpy(at->destination, came.source, sizeof(at->destination));
+	__builtin_memcpy(at->source, came.destination, sizeof(at->source));
+#pragma unroll
+	for (int n = 0; n < TYPES_MOST; n++)
+		if (sizeof(*at) + 2 * n <= link)
+			(&at->type)[n] = saved[n];
+	write_ipv4(ip, IPPROTO_ICMP, packet->virtual, packet->client, added + quoted, TOS_OF_ERRORS, 0);
+	icmp->type = type;
+	icmp->code = code;
+	icmp->check = 0;
+	icmp->unused = 0;
+	icmp->mtu = be16(mtu);
+	icmp->check = checksum(sum_header(icmp, sizeof(*icmp)) + sum_quoted(icmp + 1, end, quoted));
+	return true;
+}
+#endif
