@@ -72,7 +72,7 @@ def test_checks_a_second(benchmark: BenchmarkFixture, ports: dict[str, int], che
         tools = open_tools()
         queue = iter(range(CHECKS))
         await asyncio.gather(*(worker(queue, tools) for _ in range(AT_ONCE)))
-        await tools.web.close()
+        await tools.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         benchmark.pedantic(lambda: runner.run(round_of_checks()), rounds=5, warmup_rounds=1)  # type: ignore[no-untyped-call]

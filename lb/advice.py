@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lb.model import Cluster, Virtual, format_duration
+from lb.kinds import KINDS
+from lb.model import Cluster, Question, Virtual, format_duration
 from lb.positions import Finding, Path
 from lb.wording import show
 
-SERVICE_OF_PORT = {80: "http", 443: "https"}
+SERVICE_OF_PORT = {port: service for (_, service), kind in KINDS.items() for port in kind.ports if service}
 """What a negotiate check expects on a well-known port."""
+ANYWHERE = ("http2", "grpc", "simpletcp", "simpleudp")
+"""Services that are at home on any port."""
+IN_CLEAR = ("ftp", "smtp", "pop", "imap", "ldap", "redis")
+"""Services that send a password as it is."""
 
 
 def warnings(cluster: Cluster) -> Iterator[Finding]:
@@ -76,15 +81,24 @@ def _check(virtual: Virtual, place: Path) -> Iterator[Finding]:
             f"{format_duration(check.timeout)} is longer than interval ({format_duration(check.interval)}): "
             "a real that hangs is asked less often than interval says",
         )
-    expected = SERVICE_OF_PORT.get(virtual.check_port, check.service)
-    if check.type == "negotiate" and check.service != expected:
-        port = virtual.check_port
-        yield Finding(((*place, "service"),), f"{show(check.service)} on port {port}, which is usually {expected}")
-    if virtual.protocol != virtual.check_protocol and check.port is None:
+    for p, asked in enumerate(check.questions):
+        yield from _question(virtual, asked, (*place, "part", p) if check.parts else place)
+
+
+def _question(virtual: Virtual, asked: Question, place: Path) -> Iterator[Finding]:
+    port = virtual.port_of(asked)
+    expected = SERVICE_OF_PORT.get(port, asked.service)
+    if asked.type == "negotiate" and asked.service not in (expected, *ANYWHERE):
+        yield Finding(((*place, "service"),), f"{show(asked.service)} on port {port}, which is usually {expected}")
+    protocol = virtual.protocol_of(asked)
+    if asked.kind.transports and virtual.protocol != protocol and (asked.port or virtual.check.port) is None:
         yield Finding(
             ((*place, "type"),),
-            f"a udp service, but {show(check.type)} asks TCP port {virtual.port}; say port in [virtual.check]",
+            f"a {virtual.protocol} service, but {show(asked.type)} asks {protocol.upper()} port {virtual.port}; "
+            "say port in [virtual.check]",
         )
+    if asked.name in IN_CLEAR and (asked.passwd or asked.passwd_file) and not asked.encrypted:
+        yield Finding(((*place, "login"),), "the password goes over the network in clear; add tls if the server can")
 
 
 def _real_names(cluster: Cluster) -> Iterator[Finding]:

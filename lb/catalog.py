@@ -45,36 +45,52 @@ PROTOCOLS: dict[str, Word] = {"tcp": Word("TCP"), "udp": Word("UDP")}
 CHECKS: dict[str, Word] = {
     "negotiate": Word("ask the service and look at the answer"),
     "connect": Word("open a TCP connection; for UDP, send an empty datagram that nobody refuses"),
-    "ping": Word("ICMP echo", available=False),
-    "external": Word("run a program", available=False),
+    "ping": Word("ICMP echo"),
+    "external": Word("run a program"),
     "on": Word("always up"),
     "off": Word("never brought up"),
+    "all": Word("several questions, every one of which must be answered well"),
+    "any": Word("several questions, one of which must be answered well"),
 }
 
 SERVICES: dict[str, Word] = {
     "http": Word("GET or HEAD, status and body"),
-    "https": Word("the same over TLS; certificates are not verified"),
-    **{
-        name: Word(summary, available=False)
-        for name, summary in {
-            "http2": "HTTP/2",
-            "grpc": "gRPC health",
-            "ftp": "FTP",
-            "smtp": "SMTP",
-            "pop": "POP3",
-            "imap": "IMAP",
-            "ldap": "LDAP",
-            "ldaps": "LDAP over TLS",
-            "mysql": "MySQL",
-            "postgresql": "PostgreSQL",
-            "dns": "DNS",
-            "sip": "SIP",
-            "radius": "RADIUS",
-            "redis": "Redis",
-            "simpletcp": "send and expect",
-        }.items()
-    },
+    "https": Word("the same over TLS"),
+    "http2": Word("the same over HTTP/2, with or without TLS"),
+    "http_proxy": Word("a page through the real as proxy"),
+    "grpc": Word("gRPC's health service"),
+    "ftp": Word("login, and a file's content"),
+    "smtp": Word("greeting, EHLO, login"),
+    "pop": Word("POP3: greeting, login"),
+    "imap": Word("greeting, login"),
+    "nntp": Word("greeting"),
+    "ldap": Word("bind, and an entry"),
+    "ldaps": Word("the same over TLS"),
+    "mysql": Word("a statement's first row, also of MariaDB"),
+    "postgresql": Word("a statement's first row"),
+    "redis": Word("a command's answer"),
+    "dns": Word("a record, over UDP or TCP"),
+    "sip": Word("OPTIONS, over UDP or TCP"),
+    "radius": Word("is a user let in"),
+    "simpletcp": Word("send and expect, over TCP"),
+    "simpleudp": Word("send and expect, over UDP"),
 }
+
+
+FORMERLY: dict[str, str] = {
+    "pgsql": '"postgresql"',
+    "submission": '"smtp" with tls = "starttls"',
+    "smtps": '"smtp" with tls = "on"',
+    "pops": '"pop" with tls = "on"',
+    "imaps": '"imap" with tls = "on"',
+    "none": 'type = "on"',
+    "external-perl": '"external", which runs any program',
+    "oracle": 'type = "external" with a program of yours',
+    "udp": '"connect" with protocol = "udp"',
+    "tcp": '"connect"',
+    "script": '"external"',
+}
+"""What ldirectord and others call a type or service of checks, and how it is written here."""
 
 
 def available(words: dict[str, Word]) -> tuple[str, ...]:

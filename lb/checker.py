@@ -115,7 +115,7 @@ class Checker:
             self._stop(slot)
         self._slots.clear()
         await asyncio.gather(*self._probes, return_exceptions=True)
-        await self._tools.web.close()
+        await self._tools.close()
 
     def _stop(self, slot: _Slot) -> None:
         if slot.timer:
@@ -205,8 +205,7 @@ def _so_far(health: Health, check: Check) -> str:
 def _words(slot: _Slot) -> dict[str, str]:
     service, address = slot.key
     check = slot.target.check
-    kind = check.service if check.type == "negotiate" else check.type
-    return {"real": str(address), "virtual": str(service), "check": kind}
+    return {"real": str(address), "virtual": str(service), "check": check.name}
 
 
 def phase_of(key: TargetKey) -> float:

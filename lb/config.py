@@ -31,9 +31,16 @@ class Examined(NamedTuple):
     warnings: tuple[Problem, ...]
 
 
-def load(path: str | FilePath) -> Cluster:
-    """The cluster that the file at `path` describes. Raises ConfigError with all problems."""
-    return parse(_text(path), str(path))
+def load(path: str | FilePath, *inspectors: Adviser) -> Cluster:
+    """The cluster that the file at `path` describes. Raises ConfigError with all problems.
+
+    inspectors: whose findings are errors, too, because the cluster is to run here.
+    """
+    text = _text(path)
+    cluster = parse(text, str(path))
+    if found := [finding for inspector in inspectors for finding in inspector(cluster)]:
+        raise ConfigError(str(path), tuple(sorted(_problems(text, found))))
+    return cluster
 
 
 def parse(text: str, file: str) -> Cluster:

@@ -10,14 +10,22 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from pathlib import Path
 from typing import Annotated
 
 import regex
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from lb import addresses, catalog
 from lb.catalog import Word
 from lb.wording import refuse_word, show
+
+
+class Frozen(BaseModel):
+    """A section of the file: nothing in it changes, is unknown, or is taken for another type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
 
 _UNITS_S = {
     "ms": Decimal("0.001"),
@@ -35,6 +43,10 @@ _INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/:\x00-\x1f\x7f]{1,15}")
 _REQUEST = re.compile(r"/[^\s\x00-\x1f\x7f]*")
 _HOST_HEADER = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
 _PERCENTAGE = re.compile(r"([0-9]{1,3})%")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_HEX = re.compile(r"(?:[0-9A-Fa-f]{2}\s*)+")
+_HEX_PATTERN = re.compile(r"(?:[0-9A-Fa-fXx]{2}\s*)+")
+_DIGEST = re.compile(r"[0-9A-Fa-f]{32}|[0-9A-Fa-f]{64}")
 _ADDRESS_PORT = re.compile(r"([^:]*)(?::([0-9]{1,5}))?")
 
 
@@ -153,12 +165,50 @@ def _refuse_interface(value: str) -> str:
     return f"{show(value)} cannot be a network interface; `ip -br link` lists those of this machine"
 
 
-def _refuse_request(value: str) -> str:
+def refuse_path(value: str) -> str | None:
+    """What is wrong with the path of an HTTP request, or None."""
+    if _REQUEST.fullmatch(value):
+        return None
     if any(character.isspace() for character in value):
         return f"{show(value)} contains blanks; write them as %20"
     if "://" in value:
         return f"{show(value)} is a whole URL; write its path, and its host as virtualhost"
     return f"{show(value)} is not a path; it begins with '/': {show('/' + value.lstrip('/'))}"
+
+
+def _refuse_host_name(value: str) -> str:
+    return f'{show(value)} is not a host name; write it like "www.example.com"'
+
+
+def _refuse_hex(value: str) -> str:
+    return f'{show(value)} is not bytes in hexadecimal; write two digits for each, like "00ff 0d0a"'
+
+
+def _refuse_hex_pattern(value: str) -> str:
+    return f'{show(value)} is not bytes in hexadecimal; write two digits for each, x for any digit, like "00xx 0d0a"'
+
+
+def _refuse_digest(value: str) -> str:
+    return f"{show(value)} is not a digest; accepted: the 32 digits of an MD5 sum or the 64 of a SHA-256 sum"
+
+
+def _check_line(value: str) -> str:
+    if value and value.isprintable():
+        return value
+    raise ValueError(f"{show(value)} is empty or contains control characters; leave the key out, or write one line")
+
+
+def _check_text(value: str) -> str:
+    if value and "\0" not in value:
+        return value
+    raise ValueError(f"{show(value)} is empty or contains a NUL character; leave the key out, or write text")
+
+
+def _nearby(value: str, info: ValidationInfo) -> str:
+    """Where a file lies whose path may be relative to the configuration's."""
+    if value == "" or "\0" in value or value.endswith("/"):
+        raise ValueError(f'{show(value)} is not a file; write its path, like "/etc/lbctl/passwd"')
+    return str(Path((info.context or {}).get("directory", ""), value))
 
 
 def _refuse_host_header(value: str) -> str:
@@ -220,7 +270,15 @@ Directory = Annotated[str, AfterValidator(_check_directory)]
 FilePath = Annotated[str, AfterValidator(_check_file_path)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
 """A regular expression as `lb.probes.match` searches it: the `regex` module's, close to Perl's."""
-RequestPath = Annotated[str, _text(_REQUEST, _refuse_request)]
+Text = Annotated[str, AfterValidator(_check_text)]
+Line = Annotated[str, AfterValidator(_check_line)]
+Argument = Annotated[str, AfterValidator(_check_text)]
+NearbyFile = Annotated[str, AfterValidator(_nearby)]
+"""A file's path; relative paths begin where the configuration lies."""
+Hex = Annotated[str, _text(_HEX, _refuse_hex)]
+HexPattern = Annotated[str, _text(_HEX_PATTERN, _refuse_hex_pattern)]
+Digest = Annotated[str, _text(_DIGEST, _refuse_digest)]
+HostName = Annotated[str, _text(_HOST_NAME, _refuse_host_name)]
 HostHeader = Annotated[str, _text(_HOST_HEADER, _refuse_host_header)]
 Scheduler = Annotated[str, _word("a scheduler", catalog.SCHEDULERS)]
 Forward = Annotated[str, _word("a forwarding method", catalog.FORWARDS)]

@@ -27,13 +27,14 @@ class Outcome(NamedTuple):
     """What one check said.
 
     reason: short, for people, also where it passed. latency_s: how long the real took. weight: what the real itself
-    asked for in its answer, None where it did not.
+    asked for in its answer, None where it did not. warning: what will be wrong soon with a real that passed.
     """
 
     ok: bool
     reason: str
     latency_s: float
     weight: int | None = None
+    warning: str = ""
 
 
 class Health(NamedTuple):
@@ -42,7 +43,7 @@ class Health(NamedTuple):
     since_s: when `state` began, monotonic seconds. reason: what the last check said; while down, the last that failed.
     failed, passed: how many in a row ended so; one of them is 0. latency_s: of the last check, None before the first.
     was: the state before this one. falls_s: when it last went from up to down, the newest last, at most `flaps` of
-    them. weight: what its last answer that passed asked for, None where it did not.
+    them. weight: what its last answer that passed asked for, None where it did not. warning: of the last check.
     """
 
     state: State = "unknown"
@@ -54,6 +55,7 @@ class Health(NamedTuple):
     was: State = "unknown"
     falls_s: tuple[float, ...] = ()
     weight: int | None = None
+    warning: str = ""
 
     @property
     def soft(self) -> bool:
@@ -109,6 +111,7 @@ def step(health: Health, outcome: Outcome, check: Check, now_s: float) -> tuple[
         failed=0 if outcome.ok else health.failed + 1,
         passed=health.passed + 1 if outcome.ok else 0,
         latency_s=outcome.latency_s,
+        warning=outcome.warning,
         weight=outcome.weight if outcome.ok else health.weight,
     )
     enough = max(counted.failed, counted.passed) >= rule.needed(check)

@@ -11,21 +11,22 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from lb import fields
-from lb.fields import Address, Duration, Interface, Name, Port, Span, Weight
+from lb.asking import Check as Check
+from lb.asking import Question as Question
+from lb.fields import Address, Duration, Frozen, Interface, Name, Port, Span, Weight
 from lb.fields import format_duration as format_duration
 from lb.fields import parse_duration as parse_duration
 
 Protocol = Literal["tcp", "udp"]
 
+OWN_KEYS = ("request", "receive")
+"""Keys of a check that a real may have for itself."""
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-
-class Endpoint(_Frozen):
+class Endpoint(Frozen):
     """An address and, where one was given, a port. In the file: `"127.0.0.1:80"` or `"127.0.0.1"`."""
 
     address: Address
@@ -45,7 +46,7 @@ def _parse_endpoint(value: object) -> Endpoint:
 Fallback = Annotated[Endpoint, BeforeValidator(_parse_endpoint), PlainSerializer(str)]
 
 
-class ClusterSettings(_Frozen):
+class ClusterSettings(Frozen):
     """`[cluster]`"""
 
     name: Name = "lbctl"
@@ -56,7 +57,7 @@ class ClusterSettings(_Frozen):
     maintenance: fields.Directory | None = None
 
 
-class Node(_Frozen):
+class Node(Frozen):
     """`[[node]]`: a director."""
 
     name: Name
@@ -65,7 +66,7 @@ class Node(_Frozen):
     links: Annotated[tuple[Address, ...], Field(strict=False)] = ()
 
 
-class Ha(_Frozen):
+class Ha(Frozen):
     """`[ha]`: heartbeats and failover. The directives are heartbeat's (SEED_TABLES 3.2)."""
 
     keepalive: Span = 0.1
@@ -87,7 +88,7 @@ class Ha(_Frozen):
         return self.deadtime / 2 if self.warntime is None else self.warntime
 
 
-class Connections(_Frozen):
+class Connections(Frozen):
     """`[connections]`: size and timeouts of the connection table; the defaults are IPVS's (SEED_TABLES 5.4)."""
 
     max: Annotated[int, fields.within(1024, 16_777_216)] = 1_048_576
@@ -96,42 +97,21 @@ class Connections(_Frozen):
     udp: Span = 300.0
 
 
-class Check(_Frozen):
-    """`[virtual.check]`: how the reals of a virtual are asked whether they are well."""
+class Real(Frozen):
+    """`[[virtual.real]]`: a real server. weight 0 drains it. name: for people and the lab.
 
-    type: fields.CheckType = "connect"
-    service: fields.CheckService = "http"
-    port: Port | None = None
-    request: fields.RequestPath = "/"
-    receive: fields.Pattern | None = None
-    virtualhost: fields.HostHeader | None = None
-    method: Literal["GET", "HEAD"] = "GET"
-    status: Annotated[tuple[fields.StatusCode, ...], Field(strict=False)] = ()
-    interval: Span = 2.0
-    down_interval: Span | None = None
-    timeout: Span = 1.0
-    connect_timeout: Span | None = None
-    failures: Annotated[int, fields.within(1, 1000)] = 2
-    rises: Annotated[int, fields.within(1, 1000)] = 1
-    flaps: Annotated[int, fields.within(0, 100)] = 0
-    flap_window: Span = 300.0
-    dynamic_weight: bool = False
-
-    def interval_while(self, state: str) -> float:
-        """Seconds from one check to the next of a real in that state."""
-        return self.down_interval or self.interval if state == "down" else self.interval
-
-
-class Real(_Frozen):
-    """`[[virtual.real]]`: a real server. weight 0 drains it. forward: instead of the virtual's. name: for people."""
+    forward: instead of the virtual's. request, receive: instead of the check's own.
+    """
 
     address: Address
     weight: Weight = 1
     forward: fields.Forward | None = None
     name: Name | None = None
+    request: fields.Text | None = None
+    receive: fields.Pattern | None = None
 
 
-class Virtual(_Frozen):
+class Virtual(Frozen):
     """`[[virtual]]`: a virtual service. port 0 is every port of the address."""
 
     name: Name
@@ -153,12 +133,28 @@ class Virtual(_Frozen):
     @property
     def check_port(self) -> int:
         """Where the reals are asked: the check's port, else the virtual's; 0 where neither says."""
-        return self.check.port or self.port
+        return self.port_of(self.check)
 
     @property
     def check_protocol(self) -> str:
-        """How the reals are asked there: a negotiation needs TCP, connect speaks the virtual's own protocol."""
-        return self.protocol if self.check.type == "connect" else "tcp"
+        """How the reals are asked there."""
+        return self.protocol_of(self.check)
+
+    def check_of(self, real: Real) -> Check:
+        """How that real is asked: as all are, but for what it says itself."""
+        own = {key: value for key in OWN_KEYS if (value := getattr(real, key)) is not None}
+        return self.check.model_copy(update=own) if own else self.check
+
+    def port_of(self, question: Question) -> int:
+        """Where a question of the check is asked: at its own port, else the check's, else the virtual's; 0: none."""
+        return question.port or self.check.port or self.port
+
+    def protocol_of(self, question: Question) -> str:
+        """Over what a question of the check is asked: what it says, what alone can carry it, else the virtual's own."""
+        carriers = question.kind.transports
+        if question.protocol in carriers:
+            return str(question.protocol)
+        return self.protocol if self.protocol in carriers else (*carriers, "tcp")[0]
 
     @property
     def hosts(self) -> tuple[Address, ...]:
@@ -182,7 +178,7 @@ class Virtual(_Frozen):
         return real.name or f"{self.name}{1 + [r.address for r in self.reals].index(real.address)}"
 
 
-class Cluster(_Frozen):
+class Cluster(Frozen):
     """The whole file. path: where it was read, absolute."""
 
     path: Annotated[Path, Field(exclude=True)]

@@ -50,7 +50,7 @@ class Monitor:
         self._maintenance.configure(Path(directory) if directory else None)
         self._checker.configure(
             {
-                (key, real.address): ProbeTarget(real.address, virtual.check_port, virtual.check, key)
+                (key, real.address): ProbeTarget(real.address, virtual.check_port, virtual.check_of(real), key)
                 for virtual in cluster.virtuals
                 for key in [plan.service_key(virtual)]
                 for real in virtual.reals

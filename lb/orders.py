@@ -16,6 +16,7 @@ from lb.api import Handler
 from lb.config import load
 from lb.director import Director
 from lb.errors import UsageError
+from lb.obstacles import obstacles
 from lb.plan import Override, Overrides, Target
 
 log = structlog.get_logger(__name__)
@@ -51,7 +52,7 @@ class Orders:
 
     async def reload(self, parameters: Parameters) -> Answer:
         """path: the file; the running one's where there is none. An invalid file changes nothing."""
-        cluster = load(Path(parameters.get("path") or self._director.cluster.path))
+        cluster = load(Path(parameters.get("path") or self._director.cluster.path), obstacles)
         await self._director.change_cluster(cluster)
         return {"message": f"{self._name}: {cluster.path} applied"}
 

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import Mapping, Sequence
-from typing import BinaryIO
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, BinaryIO
 
 OUTPUT_LIMIT = 4096
 """Bytes of a program's output that are looked at."""
@@ -23,11 +23,12 @@ async def run(
     need not. After limit_s seconds it is killed, with all that it started; the same when this call is cancelled.
     """
     with _file_with(stdin) as file:
+        starting = asyncio.create_subprocess_exec(
+            *words, stdin=file, stdout=PIPE, stderr=STDOUT, start_new_session=True,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
         try:
-            process = await asyncio.create_subprocess_exec(
-                *words, stdin=file, stdout=PIPE, stderr=STDOUT, start_new_session=True,
-                env={**os.environ, **(environment or {})},
-            )  # fmt: skip
+            process = await _started(starting)
         except OSError as error:
             return f"cannot be run: {(error.strerror or str(error)).lower()}"
     try:
@@ -37,14 +38,29 @@ async def run(
     except TimeoutError:
         return f"took longer than {limit_s:g} s and was killed"
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        await _kill(process)
     if status == 0:
         return ""
     last = said.decode(errors="replace").strip().rpartition("\n")[2]
     ended = f"exit status {status}" if status > 0 else f"killed by {signal.Signals(-status).name}"
     return f"{ended}: {last[:200]}" if last else ended
+
+
+async def _started(starting: Coroutine[Any, Any, Process]) -> Process:
+    """The process that is being started. A caller that is cancelled meanwhile leaves none behind."""
+    task = asyncio.ensure_future(starting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _kill(await task)
+        raise
+
+
+async def _kill(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 def _file_with(content: bytes) -> BinaryIO:

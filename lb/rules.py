@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import regex
 
-from lb import hosts
+from lb import hosts, questions
 from lb.addresses import Address
 from lb.catalog import SCHEDULERS, available
 from lb.model import Cluster, format_duration
@@ -19,8 +19,6 @@ from lb.wording import did_you_mean, show
 
 MOST_NODES = 8
 """What the packet path has room for (OTHER_DIRECTORS in bpf/abi.h) and one besides."""
-CONTENT_KEYS = ("service", "request", "receive", "virtualhost", "method", "status")
-"""Keys of a check that only `negotiate` reads."""
 
 WEIGHING = ("wrr", "wlc", "sed", "nq", "lblc", "lblcr")
 """Schedulers that give a real with half the weight half the connections. (A hash's table would move clients.)"""
@@ -161,32 +159,6 @@ def _not_yet(cluster: Cluster) -> Iterator[Finding]:
             )
 
 
-def _check_keys(cluster: Cluster) -> Iterator[Finding]:
-    """Keys that the check's type would ignore, though their author relies on them."""
-    for v, virtual in enumerate(cluster.virtuals):
-        check, place = virtual.check, ("virtual", v, "check")
-        kind = (*place, "type")
-        if check.type == "connect":
-            for key in CONTENT_KEYS:
-                if key in check.model_fields_set:
-                    yield Finding(
-                        ((*place, key), kind),
-                        "is not looked at by type 'connect', which only opens a connection; "
-                        'write type = "negotiate", or remove this key',
-                    )
-        if check.type == "negotiate" and check.method == "HEAD" and check.receive is not None:
-            yield Finding(
-                ((*place, "receive"), (*place, "method"), kind),
-                "nothing can be found in the answer to method 'HEAD', which has no body; write method = \"GET\"",
-            )
-        if check.type in ("connect", "negotiate") and virtual.check_port == 0:
-            yield Finding(
-                ((*place, "port"), (*place[:-1], "port"), kind),
-                "is missing; the virtual has every port (0), so say which one is asked, like port = 80 in "
-                "[virtual.check]",
-            )
-
-
 def _weights(cluster: Cluster) -> Iterator[Finding]:
     """What changes weights needs somebody who counts with them, and an answer that has one."""
     for v, virtual in enumerate(cluster.virtuals):
@@ -220,7 +192,7 @@ RULES: tuple[Rule, ...] = (
     _ping,
     _links,
     _not_yet,
-    _check_keys,
+    questions.rule,
     _weights,
 )
 

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from lb import model
 from lb.positions import Finding, Path
-from lb.wording import BOOLEANS, closest, did_you_mean, show
+from lb.wording import BOOLEANS, SECRETS, closest, did_you_mean, show
 
 SECTIONS: dict[Path, tuple[str, type[BaseModel]]] = {
     (): ("the top level", model.Cluster),
@@ -26,6 +26,7 @@ SECTIONS: dict[Path, tuple[str, type[BaseModel]]] = {
     ("connections",): ("[connections]", model.Connections),
     ("virtual",): ("[[virtual]]", model.Virtual),
     ("virtual", "check"): ("[virtual.check]", model.Check),
+    ("virtual", "check", "part"): ("[[virtual.check.part]]", model.Question),
     ("virtual", "real"): ("[[virtual.real]]", model.Real),
 }
 """Each section of the file: how it is headed, and its model."""
@@ -40,6 +41,15 @@ FORMER_NAMES = {
     "httpmethod": "method in [virtual.check]",
     "fallbackcommand": "fallback_command in [[virtual]]",
     "maintenancedir": "maintenance in [cluster]",
+    "checkcommand": "command in [virtual.check]",
+    "misc_path": "command in [virtual.check]",
+    "connect_port": "port in [virtual.check]",
+    "helo_name": "request in [virtual.check]",
+    "payload": "request_hex in [virtual.check]",
+    "require_reply": "receive_hex in [virtual.check]",
+    "regex_no_match": "refuse in [virtual.check]",
+    "status_code": "status in [virtual.check]",
+    "sni_name": "sni in [virtual.check]",
     "udpport": "port in [ha]",
     "auto-failback": "auto_failback in [ha]",
     "bcast": "broadcast in [ha]",
@@ -83,8 +93,15 @@ _STAND_IN_ELEMENTS: dict[object, Any] = {
     "links": "0.0.0.0",
     "broadcast": "unknown",
     "multicast": "unknown",
+    "command": "true",
 }
 """The same for elements of arrays that are not tables."""
+_EXAMPLE_ELEMENTS: dict[object, str] = {
+    "status": "200",
+    "broadcast": '"eth1"',
+    "multicast": '"eth1"',
+    "command": '"/usr/local/bin/check", "--quick"',
+}
 
 
 def keys_of(section: type[BaseModel]) -> list[str]:
@@ -104,7 +121,7 @@ def build(values: dict[str, Any], file: FilePath) -> tuple[model.Cluster, list[F
     values["path"] = file
     while True:
         try:
-            return model.Cluster.model_validate(values), findings
+            return model.Cluster.model_validate(values, context={"directory": file.parent}), findings
         except ValidationError as error:
             details = error.errors(include_url=False)
         known = {finding.places[0] for finding in findings}
@@ -130,6 +147,8 @@ def _mend(values: Any, detail: ErrorDetails) -> None:
 
 def _message(detail: ErrorDetails) -> str:
     value, place = detail["input"], detail["loc"]
+    if place[-1] in SECRETS and detail["type"] == "string_type":
+        return "is not text (it is not shown here); write it in quotes"
     match detail["type"]:
         case "value_error":
             return str(detail["ctx"]["error"])
@@ -169,7 +188,7 @@ def _wrong_table(place: Path, value: object) -> str:
 
 
 def _element(place: Path) -> str:
-    return {"status": "200", "broadcast": '"eth1"', "multicast": '"eth1"'}.get(str(place[-1]), '"192.168.1.1"')
+    return _EXAMPLE_ELEMENTS.get(place[-1], '"192.168.1.1"')
 
 
 def _section(place: Path) -> Path:

@@ -8,7 +8,7 @@ import tomllib
 from typing import Any
 
 from lb.errors import Problem
-from lb.wording import BOOLEANS, show
+from lb.wording import BOOLEANS, SECRETS, show
 
 _PLACE = re.compile(r"(?P<what>.*) \((?:at line (?P<line>\d+), column \d+|at end of document)\)", re.DOTALL)
 _KEY_VALUE = re.compile(r"\s*(?P<key>[A-Za-z0-9_.-]+)\s*(?P<equals>=?)\s*(?P<value>.*?)\s*(?:#.*)?", re.DOTALL)
@@ -62,6 +62,8 @@ def _explain_pair(key: str, equals: str, value: str) -> str:
         return f"{key} has no value; write {key} = and the value"
     if value[0] in "\"'[{":
         return f"the value of {key} is not TOML; compare quotes, commas and brackets"
+    if key.split(".")[-1] in SECRETS:
+        return f"the value of {key} (it is not shown here) is not TOML; write it in quotes"
     fact = f"{show(value)} is not a value" if equals else "there is no '=' between key and value"
     return f"{fact}; write {key} = {BOOLEANS.get(value.lower(), quoted(value))}"
 

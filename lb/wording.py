@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping
 from datetime import date, time
 from difflib import get_close_matches
 
-from lb.catalog import Word, available
+from lb.catalog import FORMERLY, Word, available
 
 LONGEST = 60
 """Characters of a value that a message quotes before it is cut."""
+
+SECRETS = ("passwd", "secret")
+"""Keys whose values no message repeats."""
 
 BOOLEANS = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 """What people write for TOML's two words."""
@@ -62,6 +65,8 @@ def refuse_word(value: str, kind: str, words: Mapping[str, Word]) -> str | None:
     can = available(dict(words))
     if value in can:
         return None
+    if value in FORMERLY and value not in words:
+        return f"{show(value)} is here {FORMERLY[value]}"
     if value in words:
         return f"{show(value)} is not available yet (available: {', '.join(can)})"
     return f"{show(value)} is not {kind} ({', '.join(can)}){did_you_mean(value, can)}"

@@ -13,8 +13,8 @@ import pytest
 hypothesis.settings.register_profile("ours", deadline=None)  # how long an example takes depends on who else works here
 hypothesis.settings.load_profile("ours")
 
-NEED_ROOT = ("packet", "netns")
-"""The folders of tests/ whose tests load programs or make namespaces."""
+NEED_ROOT = ("packet", "netns", "probes")
+"""The folders of tests/ whose tests load programs, make namespaces, or run servers that give up root."""
 
 LEFTOVER_GRACE_S = 5.0
 """How long what was told to stop may take to be gone."""

@@ -7,11 +7,13 @@ import contextlib
 import datetime as dt
 import os
 import socket
+import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import uvloop
 from cryptography import x509
@@ -108,7 +110,7 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serve(handler: Handler) -> AsyncIterator[Served]:
+async def serve(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[Served]:
     """`handler` for every connection to a free port of loopback; connections are cut at the end."""
     served = Served()
     tasks: set[asyncio.Task[None]] = set()
@@ -126,7 +128,7 @@ async def serve(handler: Handler) -> AsyncIterator[Served]:
             tasks.discard(task)
             writer.transport.abort()
 
-    server = await asyncio.start_server(accepted, "127.0.0.1", 0, backlog=4096)
+    server = await asyncio.start_server(accepted, "127.0.0.1", 0, backlog=4096, ssl=tls)
     served.port = server.sockets[0].getsockname()[1]
     try:
         yield served
@@ -156,6 +158,17 @@ def says(*pieces: bytes, pause_s: float = 0.0, hang: bool = False) -> Handler:
             await silent(reader, writer)
         writer.write_eof()
         await silent(reader, writer)
+
+    return handler
+
+
+def says_first(greeting: bytes, answers: Mapping[bytes, bytes] = MappingProxyType({})) -> Handler:
+    """Greets, then answers lines as it was told and others not at all."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        while line := await reader.readline():
+            writer.write(answers.get(line, b""))
 
     return handler
 

@@ -17,6 +17,7 @@ from lb.cli.output import json_option, print_json
 from lb.cli.summary import summary
 from lb.errors import ConfigError, LbctlError, Problem, UsageError
 from lb.model import Cluster
+from lb.obstacles import obstacles
 from lb.positions import Finding
 from lb.rundir import authkeys_path
 
@@ -35,7 +36,7 @@ def check(conf: Path, as_json: bool) -> None:
     legal and probably not meant; with them alone the exit status is 0.
     """
     try:
-        cluster, warnings = config.examine(conf, _authkeys_advice)
+        cluster, warnings = config.examine(conf, _authkeys_advice, obstacles)
     except ConfigError as error:
         if not as_json:
             raise

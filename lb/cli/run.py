@@ -16,6 +16,7 @@ from lb.cli.options import conf_argument, node_option
 from lb.cli.output import out
 from lb.errors import LbctlError, NotRunningError
 from lb.model import Cluster, Node
+from lb.obstacles import obstacles
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
@@ -39,7 +40,7 @@ def up(conf: Path, node: str | None, detach: bool, verbose: bool) -> None:
     """
     from lb.netif import own_addresses
 
-    cluster = config.load(conf)
+    cluster = config.load(conf, obstacles)
     me = config.which_node(cluster, node, socket.gethostname(), own_addresses())
     if detach:
         _up_detached(cluster, me, verbose)

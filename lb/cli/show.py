@@ -140,6 +140,8 @@ def _remarks(real: dict[str, Any]) -> Iterator[str]:
         yield f"in maintenance by the file {real['maintenance']}"
     if real["check"] != "up":
         yield real["reason"]
+    elif real["warning"]:
+        yield real["warning"]
     if real["starts_slowly"]:
         yield "starts slowly"
 

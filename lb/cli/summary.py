@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lb.model import Check, Cluster, Node, Real, Virtual, format_duration
+from lb.model import Check, Cluster, Node, Question, Real, Virtual, format_duration
 from lb.service import LOCAL
 
 
@@ -70,7 +70,8 @@ def _virtual(virtual: Virtual) -> Iterator[str]:
 
 
 def _real(real: Real) -> tuple[str, ...]:
-    return real.name or "", str(real.address), f"weight {real.weight}", f"forward {real.forward}" * bool(real.forward)
+    forward = f"forward {real.forward}" * bool(real.forward)
+    return real.name or "", str(real.address), f"weight {real.weight}{_own(real)}", forward
 
 
 def check_in_words(virtual: Virtual) -> str:
@@ -80,14 +81,10 @@ def check_in_words(virtual: Virtual) -> str:
         return "none: the reals count as up"
     if check.type == "off":
         return "none: the reals are never brought up"
-    if check.type == "connect":
-        asks = f"connect to {virtual.check_protocol.upper()} port {virtual.check_port}"
-    else:
-        status = ", ".join(map(str, check.status)) or "2xx"
-        asks = f"{check.method} {check.service}://REAL:{virtual.check_port}{check.request}"
-        asks += f" as {check.virtualhost}" if check.virtualhost else ""
-        asks += f", status {status}" + (f", body matches {check.receive!r}" if check.receive else "")
-    asks += ", the weight is its first group" if check.dynamic_weight else ""
+    asks = "; ".join(_asks(virtual, question) for question in check.questions)
+    if check.parts:
+        asks = f"{check.type} of: {asks}"
+    asks += ", which gives the weight" if check.dynamic_weight else ""
     return f"{asks}; {', '.join(_timing(check))}"
 
 
@@ -102,6 +99,34 @@ def _timing(check: Check) -> Iterator[str]:
     yield f"up after {_times(check.rises, 'success')}"
     if check.flaps:
         yield f"held down after {_times(check.flaps, 'fall')} within {format_duration(check.flap_window)}"
+
+
+def _asks(virtual: Virtual, question: Question) -> str:
+    where = f"{virtual.protocol_of(question).upper()} port {virtual.port_of(question)}"
+    if question.type == "connect":
+        return f"connect to {where}"
+    if question.type == "ping":
+        return "ping"
+    if question.type == "external":
+        return f"run {' '.join(question.command)}"
+    if question.service in ("http", "https"):
+        status = ", ".join(map(str, question.status)) or "2xx"
+        asks = f"{question.method} {question.service}://REAL:{virtual.port_of(question)}{question.request or '/'}"
+        asks += f" as {question.virtualhost}" if question.virtualhost else ""
+        return asks + f", status {status}" + (f", body matches {question.receive!r}" if question.receive else "")
+    tls = {"off": "", "on": " in TLS", "starttls": " with STARTTLS"}[question.tls]
+    asks = f"{question.service} at {where}{tls}"
+    asks += f" as {question.login}" if question.login else ""
+    return (
+        asks
+        + (f", {question.request!r}" if question.request else "")
+        + (f", answer matches {question.receive!r}" if question.receive else "")
+    )
+
+
+def _own(real: Real) -> str:
+    asked = f", asked for {real.request}" if real.request else ""
+    return asked + (f", answers {real.receive!r}" if real.receive else "")
 
 
 def _times(count: int, what: str) -> str:

@@ -42,6 +42,7 @@ DIRECTOR: tuple[tuple[str, Callable[[Site], Iterator[Verdict]]], ...] = (
     ("firewall", director.look_at_firewall),
     ("authkeys", director.look_at_keys),
     ("open files", director.look_at_files),
+    ("checks", director.look_at_checks),
 )
 
 REAL: tuple[tuple[str, Callable[[Cluster], Iterator[Verdict]]], ...] = (

@@ -17,6 +17,8 @@ from lb.doctor.verdict import Verdict, fail, ok, warn
 from lb.errors import ConfigError, NetworkError
 from lb.model import Cluster, Node
 from lb.netif import Link, Route, addresses, link, route
+from lb.obstacles import obstacles
+from lb.wording import show_path
 
 NATIVE_MTU = 3498
 """A frame has to fit into a page of 4096 bytes beside XDP's headroom (256) and the kernel's trailer (320), with
@@ -294,3 +296,12 @@ def judge_files(soft: int, hard: int, checks: int) -> Verdict:
         return ok(f"{soft} allowed, at most {needed} needed")
     mend = f"ulimit -n {needed}" if hard >= needed else f"LimitNOFILE={needed} in the systemd unit"
     return fail(f"{soft} allowed, up to {needed} needed when {checks} reals hang together", mend)
+
+
+def look_at_checks(site: Site) -> Iterator[Verdict]:
+    """Are the libraries, files and programs there that they need?"""
+    missing = list(obstacles(site.cluster))
+    for finding in missing:
+        yield fail(f"{show_path(finding.places[0])}: {finding.message}", "put it there: lbctl up refuses without it")
+    if not missing:
+        yield ok("nothing is missing for them")

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from lb import plan
 from lb.addresses import Address, Network
 from lb.errors import LabError
-from lb.model import Check, Cluster, Virtual
+from lb.model import Cluster, Question, Virtual
 
 NARROWEST_PREFIX = 24
 WIDEST_PREFIX = 8
@@ -29,6 +29,7 @@ DEFAULT_PORT = 80
 """What is served for a virtual of every port (0)."""
 HTTPS_PORT = 443
 """Speaks TLS unless a check asks there for plain HTTP."""
+WEB = ("http", "https")
 
 Example = Callable[[str], str]
 """Makes up a text in which a regular expression should be found."""
@@ -168,7 +169,7 @@ def build(cluster: Cluster, example: Example, client_name: str = "client") -> To
             cables=(cable,),
             routes=_default(router, address) if router and address in behind else outward,
             tunnel=address in tunnels,
-            **_serving(name, [v for v in cluster.virtuals if address in v.hosts], example, checked=True),
+            **_serving(name, [v for v in cluster.virtuals if address in v.hosts], example, address),
         )
 
     directors = (
@@ -177,7 +178,7 @@ def build(cluster: Cluster, example: Example, client_name: str = "client") -> To
             kind="director",
             cables=(Cable(interface=cluster.interface_of(node), addresses=(node.address,)),),
             routes=outward,
-            **_serving(node.name, _sorry_virtuals(cluster), example, checked=False),
+            **_serving(node.name, _sorry_virtuals(cluster), example, None),
         )
         for node in cluster.nodes
     )
@@ -275,21 +276,21 @@ def _sorry_virtuals(cluster: Cluster) -> list[Virtual]:
     return [v for v in cluster.virtuals if v.fallback and v.fallback.address.is_loopback]
 
 
-def _serving(name: str, virtuals: Sequence[Virtual], example: Example, checked: bool) -> dict[str, object]:
-    """A host's `servers` and `udp_ports`. checked: it answers the checks of these virtuals, too."""
+def _serving(name: str, virtuals: Sequence[Virtual], example: Example, address: Address | None) -> dict[str, object]:
+    """A host's `servers` and `udp_ports`. address: at which it answers the checks of these virtuals, too."""
     tls: dict[int, bool] = {}
-    asked: dict[int, list[Check]] = {}
+    asked: dict[int, list[Question]] = {}
     udp = {virtual.port or DEFAULT_PORT for virtual in virtuals if virtual.protocol == "udp"}
     for virtual in virtuals:
-        check = virtual.check
-        if not checked or check.type in ("on", "off"):
-            continue
-        port = virtual.check_port or DEFAULT_PORT
-        if virtual.check_protocol == "udp":
-            udp.add(port)
-        else:
-            tls.setdefault(port, check.service == "https" if check.type == "negotiate" else port == HTTPS_PORT)
-            asked.setdefault(port, []).append(check)
+        for question in _questions_at(virtual, address) if address else ():
+            port = virtual.port_of(question) or DEFAULT_PORT
+            if not question.kind.transports:
+                continue
+            if virtual.protocol_of(question) == "udp":
+                udp.add(port)
+            else:
+                tls.setdefault(port, _in_tls(question, port))
+                asked.setdefault(port, []).append(question)
     for virtual in virtuals:
         if virtual.protocol == "tcp":
             tls.setdefault(virtual.port or DEFAULT_PORT, virtual.port == HTTPS_PORT)
@@ -301,16 +302,26 @@ def _serving(name: str, virtuals: Sequence[Virtual], example: Example, checked: 
     }
 
 
-def _pages(name: str, checks: Iterable[Check], example: Example) -> tuple[Page, ...]:
-    """What the checks of one port ask for, each path once."""
-    by_path: dict[str, list[Check]] = {}
-    for check in checks:
-        if check.type == "negotiate":
-            by_path.setdefault(page_path(check.request), []).append(check)
+def _questions_at(virtual: Virtual, address: Address) -> tuple[Question, ...]:
+    """What the host of that address is asked."""
+    real = next((real for real in virtual.reals if real.address == address), None)
+    return (virtual.check_of(real) if real else virtual.check).questions
+
+
+def _in_tls(question: Question, port: int) -> bool:
+    return question.encrypted if question.type == "negotiate" else port == HTTPS_PORT
+
+
+def _pages(name: str, asked: Iterable[Question], example: Example) -> tuple[Page, ...]:
+    """What the checks of one port ask for, each path once. (Nothing but the web is served in a lab.)"""
+    by_path: dict[str, list[Question]] = {}
+    for question in asked:
+        if question.type == "negotiate" and question.service in WEB:
+            by_path.setdefault(page_path(question.request or "/"), []).append(question)
     return tuple(_page(name, path, asking, example) for path, asking in by_path.items())
 
 
-def _page(name: str, path: str, asking: Sequence[Check], example: Example) -> Page:
+def _page(name: str, path: str, asking: Sequence[Question], example: Example) -> Page:
     """A page in which every pattern is found, and the host's name in its first line wherever they allow that."""
     patterns = tuple(dict.fromkeys(check.receive for check in asking if check.receive))
     text = "\n".join(example(pattern) for pattern in patterns)

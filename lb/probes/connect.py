@@ -10,29 +10,29 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from lb.probes.base import Target, Tools, connecting
+from lb.probes.base import Seen, Target, Tools, connecting
+from lb.probes.datagram import endpoint
 from lb.service import PROTOCOL_NUMBERS
 
 
-async def probe(target: Target, _tools: Tools) -> str:
-    """Connect as the virtual's protocol does."""
-    if target.service.protocol == PROTOCOL_NUMBERS["udp"]:
-        return await _udp(target)
-    return await _tcp(target)
+async def probe(target: Target, _tools: Tools) -> Seen:
+    """Connect as the check says, else as the virtual's protocol does."""
+    protocol = target.check.protocol
+    udp = protocol == "udp" if protocol else target.service.protocol == PROTOCOL_NUMBERS["udp"]
+    return Seen(await (_udp(target) if udp else _tcp(target)))
 
 
 async def _tcp(target: Target) -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
+    with socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
         async with connecting(target.check):
             await asyncio.get_running_loop().sock_connect(connection, (str(target.address), target.port))
     return "connected"
 
 
 async def _udp(target: Target) -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as endpoint:
-        endpoint.connect((str(target.address), target.port))
-        endpoint.send(b"")
-        heard = asyncio.get_running_loop().sock_recv(endpoint, 65536)
+    with endpoint(target) as connected:
+        connected.send(b"")
+        heard = asyncio.get_running_loop().sock_recv(connected, 65536)
         try:
             answer = await asyncio.wait_for(heard, target.check.timeout / 2)
         except TimeoutError:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from lb.probes.base import Failed, Target, Tools
+from lb.probes.base import Failed, Seen, Target, Tools
 
 
-async def on(_target: Target, _tools: Tools) -> str:
+async def on(_target: Target, _tools: Tools) -> Seen:
     """Always well."""
-    return "check is 'on'"
+    return Seen("check is 'on'")
 
 
-async def off(_target: Target, _tools: Tools) -> str:
+async def off(_target: Target, _tools: Tools) -> Seen:
     """Never well."""
     raise Failed("check is 'off'")

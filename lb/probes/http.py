@@ -1,40 +1,51 @@
-"""`negotiate` over http and https: one request, judged by status and body.
+"""`negotiate` over http and https: one request, judged by status and body. And http_proxy: the same through the real.
 
 A redirect is followed, and the final answer counts, while it stays with this real: same scheme, and the host is the
 real, its virtual or the check's virtualhost. Every request goes to the real's own address whatever name it carries;
-a redirect to elsewhere is a failure, because a healthy elsewhere says nothing about this real. Certificates are
-neither chain- nor name-checked. Source of the rules: SEED_TABLES 2.7.
+a redirect to elsewhere is a failure, because a healthy elsewhere says nothing about this real. Source of the rules:
+SEED_TABLES 2.7.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ssl
+from contextvars import ContextVar
 from functools import lru_cache
 
 import aiohttp
 from yarl import URL
 
-from lb.addresses import Address
+from lb.addresses import Address, with_port
 from lb.model import Check
-from lb.probes.base import Failed, Target, Tools, Weighed, no_connection
-from lb.probes.match import decode, found, weight_in
+from lb.probes.base import LIMIT, Failed, Seen, Target, Tools, no_connection, password_of
+from lb.probes.match import judge_text
+from lb.probes.tls import context_of, warning_of
+from lb.wording import show
 
-BODY_LIMIT = 1 << 20
-"""Bytes of a body that are read and judged; what comes after is not looked at."""
 REDIRECT_LIMIT = 5
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
+
+_tls: ContextVar[ssl.SSLObject | None] = ContextVar("_tls", default=None)
+"""The TLS of the connection that the running probe opened last: aiohttp gives the connection back with the answer."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    async def connect(self, *arguments: object, **options: object) -> aiohttp.connector.Connection:
+        connection = await super().connect(*arguments, **options)  # type: ignore[arg-type]
+        if connection.transport is not None:
+            _tls.set(connection.transport.get_extra_info("ssl_object"))
+        return connection
 
 
 def session() -> aiohttp.ClientSession:
     """A session for probes: no connection is used twice, none waits for another, nothing is remembered.
 
-    The body is asked for uncompressed, so that BODY_LIMIT bounds memory too.
+    The body is asked for uncompressed, so that LIMIT bounds memory too.
     """
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    tls.check_hostname = False
-    tls.verify_mode = ssl.CERT_NONE
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=tls),
+        connector=_Connector(limit=0, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(),
         auto_decompress=False,
@@ -42,17 +53,20 @@ def session() -> aiohttp.ClientSession:
     )
 
 
-async def probe(target: Target, tools: Tools) -> str | Weighed:
+async def probe(target: Target, tools: Tools) -> Seen:
     """Ask for the page and judge the answer."""
     check = target.check
     url = first = _first_url(check, target.address, target.port)
+    encrypted = check.service == "https"
     try:
         for _ in range(REDIRECT_LIMIT + 1):
+            named = check.sni or check.virtualhost
             async with tools.web.request(
                 check.method,
                 url.with_host(str(target.address)).with_port(target.port),
-                headers={"Host": url.host_port_subcomponent or ""},
-                server_hostname=url.host if check.virtualhost and check.service == "https" else None,
+                headers={"Host": url.host_port_subcomponent or "", **authorization(check)},
+                ssl=context_of(check) if encrypted else True,
+                server_hostname=check.sni or url.host if named and encrypted else None,
                 allow_redirects=False,
                 timeout=_timeout(check.connect_timeout),
             ) as answer:
@@ -60,22 +74,59 @@ async def probe(target: Target, tools: Tools) -> str | Weighed:
                 if answer.status not in REDIRECTS or location is None or answer.status in check.status:
                     return await _judge(answer, check)
             url = _redirected(url, location, first, target)
-    except aiohttp.ClientConnectorError as error:
-        raise error.os_error from error
-    except aiohttp.ConnectionTimeoutError as error:
-        raise Failed(no_connection(check)) from error
-    except aiohttp.ClientOSError:
-        raise
     except aiohttp.ClientError as error:
-        raise Failed(_reason(error)) from error
+        raise _failure(check, error) from error
     raise Failed(f"more than {REDIRECT_LIMIT} redirects")
+
+
+async def through(target: Target, tools: Tools) -> Seen:
+    """Ask the real for somebody else's page, as a proxy. A redirect is an answer like any other."""
+    check = target.check
+    login = {f"Proxy-{key}": value for key, value in authorization(check).items()}
+    try:
+        async with tools.web.request(
+            check.method,
+            check.request or "",
+            headers=login if (check.request or "").startswith("http://") else {},  # else the proxy only hears CONNECT
+            proxy=f"http://{with_port(target.address, target.port)}",
+            proxy_headers=login,
+            ssl=context_of(check),
+            allow_redirects=False,
+            timeout=_timeout(check.connect_timeout),
+        ) as answer:
+            return await _judge(answer, check)
+    except aiohttp.ClientHttpProxyError as error:
+        raise Failed(f"status {error.status} from the proxy") from error
+    except aiohttp.ClientError as error:
+        raise _failure(check, error) from error
+
+
+def authorization(check: Check) -> dict[str, str]:
+    """The header that says who asks; empty where nobody logs in. Source: RFC 7617."""
+    if not check.login:
+        return {}
+    words = base64.b64encode(f"{check.login}:{password_of(check)}".encode()).decode()
+    return {"Authorization": f"Basic {words}"}
+
+
+def _failure(check: Check, error: aiohttp.ClientError) -> Exception:
+    """What to raise for an error of aiohttp's."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return error.certificate_error
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return Failed(no_connection(check))
+    if isinstance(error, aiohttp.ClientOSError):
+        return error
+    return Failed(_reason(error))
 
 
 @lru_cache(maxsize=16384)
 def _first_url(check: Check, address: Address, port: int) -> URL:
     """The request as a URL under the name that the real is to hear."""
-    name = check.virtualhost or f"{address}:{port}"
-    return URL(f"{check.service}://{name}{check.request}")
+    name = check.virtualhost or with_port(address, port)
+    return URL(f"{check.service}://{name}{check.request or '/'}")
 
 
 @lru_cache(maxsize=256)
@@ -94,30 +145,42 @@ def _redirected(url: URL, location: str, first: URL, target: Target) -> URL:
             return new
     except ValueError:
         pass
-    raise Failed(f"redirected to {location[:100]!r}, which is not this real")
+    raise Failed(f"redirected to {show(location)}, which is not this real")
 
 
-async def _judge(answer: aiohttp.ClientResponse, check: Check) -> str | Weighed:
+async def _judge(answer: aiohttp.ClientResponse, check: Check) -> Seen:
     """What was seen of an answer that passes; raises Failed."""
-    wanted = answer.status in check.status if check.status else 200 <= answer.status < 300
+    warning = warning_of(check, _tls.get())
+    judge_status(check, answer.status)
+    weight = await judge_body(check, await _read(answer.content))
+    return Seen(f"status {answer.status}", warning, weight)
+
+
+def judge_status(check: Check, status: int) -> None:
+    """Raises Failed for a status that is not well."""
+    wanted = status in check.status if check.status else 200 <= status < 300
     if not wanted:
         expected = ", ".join(map(str, check.status)) or "2xx"
-        raise Failed(f"status {answer.status}, expected {expected}")
-    text = decode(await _read(answer.content))
-    if check.receive and not await found(check.receive, text, check.timeout / 2):
-        raise Failed(f"body does not match {check.receive!r}")
-    seen = f"status {answer.status}"
-    if check.receive and check.dynamic_weight:
-        return Weighed(seen, await weight_in(check.receive, text, check.timeout / 2))
-    return seen
+        raise Failed(f"status {status}, expected {expected}")
+
+
+async def judge_body(check: Check, body: bytes) -> int | None:
+    """The weight in a body, if the check wants one. Raises Failed for a body that is not as the check says."""
+    weight = await judge_text(check, body, "body")
+    if check.digest:
+        algorithm = "md5" if len(check.digest) == 32 else "sha256"
+        digest = hashlib.new(algorithm, body, usedforsecurity=False).hexdigest()
+        if digest != check.digest.lower():
+            raise Failed(f"{algorithm} of the body is {digest}, expected {check.digest.lower()}")
+    return weight
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:
-    """The body, at most BODY_LIMIT bytes of it."""
+    """The body, at most LIMIT bytes of it."""
     body = bytearray()
-    while len(body) < BODY_LIMIT and (piece := await content.readany()):
+    while len(body) < LIMIT and (piece := await content.readany()):
         body += piece
-    return bytes(body[:BODY_LIMIT])
+    return bytes(body[:LIMIT])
 
 
 def _reason(error: aiohttp.ClientError) -> str:

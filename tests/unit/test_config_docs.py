@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from lb import catalog, config
-from lb.model import format_duration
+from lb.model import Question, format_duration
 from lb.shapes import FORMER_NAMES, SECTIONS, keys_of
 
 TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
@@ -35,7 +35,8 @@ def rows(heading: str) -> list[Row]:
     return [Row(*(cell.strip() for cell in line.strip("|").split("|"))) for line in lines]
 
 
-TABLES = [(heading, section) for heading, section in SECTIONS.values() if heading != "the top level"]
+WITHOUT_TABLE = ("the top level", "[[virtual.check.part]]")
+TABLES = [(heading, section) for heading, section in SECTIONS.values() if heading not in WITHOUT_TABLE]
 HEADINGS = [heading for heading, _ in TABLES]
 
 
@@ -58,6 +59,13 @@ def said(field: FieldInfo, kind: str) -> str:
 @pytest.mark.parametrize(("heading", "section"), TABLES, ids=HEADINGS)
 def test_every_key_is_there_in_the_models_order(heading: str, section: type[BaseModel]) -> None:
     assert [row.key.strip("`") for row in rows(heading)] == keys_of(section)
+
+
+def test_a_part_of_a_check_has_the_first_keys_of_its_table() -> None:
+    keys = [row.key.strip("`") for row in rows("[virtual.check]")]
+    part = keys_of(Question)
+    assert (part[0], part[-1]) == ("type", "expiry")
+    assert keys[: len(part)] == part
 
 
 @pytest.mark.parametrize(("heading", "section"), TABLES, ids=HEADINGS)

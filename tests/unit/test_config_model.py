@@ -48,6 +48,15 @@ def test_where_reals_are_asked_and_how_they_are_called(cluster: Cluster) -> None
     assert [tls.real_name(real) for real in tls.reals] == ["web1", "tls2"]
 
 
+def test_a_real_may_be_asked_for_something_of_its_own() -> None:
+    text = VALID.replace('name = "web2"', 'name = "web2"\nrequest = "/two"\nreceive = "Page 2"')
+    (virtual,) = config.parse(text, "c").virtuals
+    asked = [virtual.check_of(real) for real in virtual.reals]
+    assert [(check.request, check.receive) for check in asked] == [(None, "Test Page"), ("/two", "Page 2")]
+    assert asked[0] is virtual.check
+    assert asked[1].interval == virtual.check.interval
+
+
 def test_silence_is_late_after_half_of_deadtime_unless_said_otherwise() -> None:
     assert Ha().late_s == 0.25
     assert Ha(warntime=0.3).late_s == 0.3

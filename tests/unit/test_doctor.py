@@ -17,6 +17,7 @@ from lb.doctor.drivers import driver_of
 from lb.doctor.listeners import listens, parse
 from lb.doctor.verdict import Verdict
 from lb.errors import ConfigError, Problem
+from lb.model import Check
 from lb.netif import Link, Route
 
 CONF = Path(__file__).parents[2] / "conf" / "cluster.toml"
@@ -223,6 +224,15 @@ class TestDirector:
         verdict = director.judge_files(soft, hard, 100)
         check(verdict, level, f"{soft} allowed")
         assert verdict.mend.startswith(mend)
+
+    def test_checks(self, site: Site) -> None:
+        (verdict,) = director.look_at_checks(site)
+        check(verdict, "ok", "nothing is missing")
+        web = site.cluster.virtuals[0]
+        program = web.model_copy(update={"check": Check(type="external", command=("/no/such/program",))})
+        cluster = site.cluster.model_copy(update={"virtuals": (program,)})
+        (verdict,) = director.look_at_checks(Site(cluster, site.node, site.keys_path, site.weak_keys))
+        check(verdict, "fail", "virtual[0].check.command: '/no/such/program' is not a program")
 
 
 class TestReal:

@@ -161,6 +161,13 @@ def test_two_checks_of_one_path_get_a_page_for_both() -> None:
     assert page.body == "w\nfine\ngood\n"
 
 
+def test_a_real_that_is_asked_for_something_of_its_own_serves_that() -> None:
+    own = real("192.168.1.102") + 'request = "/two"\nreceive = "Page 2"\n'
+    lab = topology(virtual("web", CHECK), real("192.168.1.101"), own)
+    pages = [only_server(lab.host(name)).pages[0] for name in ("web1", "web2")]
+    assert [(page.path, page.body) for page in pages] == [("/up", "web1\nfine\n"), ("/two", "web2\nPage 2\n")]
+
+
 @pytest.mark.parametrize(("wanted", "given_status"), [("[204, 200]", 200), ("[503, 302]", 503), ("[]", 200)])
 def test_a_status_that_the_check_accepts(wanted: str, given_status: int) -> None:
     lab = topology(virtual("web", f'check = {{ type = "negotiate", status = {wanted} }}'), real("192.168.1.101"))

@@ -7,10 +7,14 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from lb.kinds import KINDS
+from lb.probes import PROBES
 
 ROOT = Path(__file__).parents[2]
 OURS = ("lb", "ha", "bpf")
@@ -18,12 +22,12 @@ OURS = ("lb", "ha", "bpf")
 LAYERS = (
     # Words and values: what everybody speaks of.
     (
-        *("lb.errors", "lb.catalog", "lb.wording", "lb.addresses", "lb.fields", "lb.model"),
+        *("lb.errors", "lb.catalog", "lb.wording", "lb.addresses", "lb.fields", "lb.kinds", "lb.asking", "lb.model"),
         *("lb.service", "lb.connections", "lb.tcp"),
     ),
     # Cores: pure functions and state machines; time and chance are arguments.
     (
-        *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.advice"),
+        *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.questions", "lb.advice"),
         *("lb.schedule", "lb.health", "lb.weights", "lb.plan", "lb.lab.topology", "lb.abi", "lb.reference"),
         *("ha.state", "ha.role", "ha.wire", "ha.heartbeat", "ha.counters", "ha.member", "ha.duties", "ha.ways"),
         *("ha.rows", "ha.session", "ha.sync", "ha.status"),
@@ -196,9 +200,24 @@ def declared(*groups: str) -> set[str]:
 def test_every_library_is_declared() -> None:
     """What is imported stands in pyproject.toml instead of coming along with something else."""
     known = {*OURS, *sys.stdlib_module_names, *declared(), "bcc", *COME_WITH_ANOTHER}
-    lab = known | declared("lab")
-    broken = [i for i in IMPORTS if top(i) not in (lab if within(i.module, ("lb.lab",)) else known)]
+    more = {"lb.lab": declared("lab")}
+    for row, kind in KINDS.items():
+        more.setdefault(f"lb.probes.{PROBES[row].partition(':')[0]}", set()).add(kind.library)
+    broken = [
+        i
+        for i in IMPORTS
+        if top(i) not in known and not any(within(i.module, (name,)) and top(i) in some for name, some in more.items())
+    ]
     assert not broken, told(broken)
+
+
+def test_the_extra_of_a_check_brings_its_library_and_all_of_them_come_together() -> None:
+    extras = {kind.extra: kind.library for kind in KINDS.values() if kind.extra}
+    distributions = packages_distributions()
+    for extra, library in extras.items():
+        assert declared(extra) - declared() == {name.replace("-", "_") for name in distributions[library]}
+    (together,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["checks"]
+    assert together == f"lbctl[{','.join(sorted(extras))}]"
 
 
 def test_every_declared_library_is_used() -> None:

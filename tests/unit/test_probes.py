@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import resource
 import socket
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ import uvloop
 
 from lb import catalog
 from lb.health import Outcome
+from lb.kinds import KINDS, MOTLEY
 from lb.model import Check
 from lb.probes import PROBES, Failed, NotAskedError, Target, ask, open_tools, probe_of
-from lb.probes.match import decode, found, weight_in
+from lb.probes.match import decode, found, judge_text
 from lb.service import ServiceKey
 from tests.servers import free_port, open_files, serve, silent
 
@@ -33,7 +35,7 @@ async def ask_once(asked: Target) -> Outcome:
     try:
         return await ask(asked, tools)
     finally:
-        await tools.web.close()
+        await tools.close()
 
 
 def judge(asked: Target) -> tuple[bool, str]:
@@ -47,13 +49,12 @@ def judge(asked: Target) -> tuple[bool, str]:
 def test_the_table_holds_what_the_catalogue_calls_available_and_nothing_else() -> None:
     types = set(catalog.available(catalog.CHECKS))
     negotiated = {("negotiate", service) for service in catalog.available(catalog.SERVICES)}
-    assert set(PROBES) == negotiated | {(name, None) for name in types - {"negotiate"}}
+    assert set(PROBES) == set(KINDS) == negotiated | {(name, None) for name in types - {"negotiate", *MOTLEY}}
 
 
-def test_every_available_check_finds_its_probe() -> None:
-    for name in catalog.available(catalog.CHECKS):
-        for service in catalog.available(catalog.SERVICES):
-            assert probe_of(Check(type=name, service=service)) in PROBES.values()
+@pytest.mark.parametrize(("type_", "service"), PROBES)
+def test_every_row_leads_to_a_probe(type_: str, service: str | None) -> None:
+    assert inspect.iscoroutinefunction(probe_of(type_, service or "http"))
 
 
 class TestConstant:
@@ -171,7 +172,7 @@ def test_no_descriptor_left_is_our_own_fault_and_no_verdict(check: Check) -> Non
                     await ask(target(served.port, check), tools)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-                await tools.web.close()
+                await tools.close()
 
     uvloop.run(main())
 
@@ -204,7 +205,7 @@ class TestMatch:
         [
             (b"", ""),
             ("Größe".encode(), "Größe"),
-            ("Größe".encode()[:3], "Gr"),  # cut off within a character, as at BODY_LIMIT
+            ("Größe".encode()[:3], "Gr"),  # cut off within a character, as at LIMIT
             ("Größe".encode("latin-1"), "Größe"),
             (b"\xff\x00", "ÿ\x00"),
         ],
@@ -214,7 +215,8 @@ class TestMatch:
 
     @pytest.mark.parametrize("text", ["load 40", "load 40 load 50", "load 0040"])
     def test_a_weight_in_an_answer(self, text: str) -> None:
-        assert asyncio.run(weight_in("load ([0-9]+)", text, 1.0)) == 40
+        check = Check(receive="load ([0-9]+)", dynamic_weight=True)
+        assert asyncio.run(judge_text(check, text, "answer")) == 40
 
     @pytest.mark.parametrize(
         ("text", "word"),
@@ -222,4 +224,4 @@ class TestMatch:
     )
     def test_what_is_no_weight(self, text: str, word: str) -> None:
         with pytest.raises(Failed, match=rf"^'{word}' in the answer is not a weight; accepted: 0 to 65535$"):
-            asyncio.run(weight_in("load ?(.*)", text, 1.0))
+            asyncio.run(judge_text(Check(receive="load ?(.*)", dynamic_weight=True), text, "answer"))

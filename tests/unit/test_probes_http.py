@@ -13,7 +13,7 @@ import uvloop
 from lb.health import Outcome
 from lb.model import Check
 from lb.probes import Target, ask, open_tools
-from lb.probes.http import BODY_LIMIT
+from lb.probes.base import LIMIT
 from lb.service import ServiceKey
 from tests.servers import (
     Handler,
@@ -44,7 +44,7 @@ async def ask_once(asked: Target) -> Outcome:
     try:
         return await ask(asked, tools)
     finally:
-        await tools.web.close()
+        await tools.close()
 
 
 def judge(port: int, **check: Any) -> tuple[bool, str]:
@@ -294,12 +294,12 @@ class TestEndlessBody:
     def test_what_is_looked_for_stands_early(self) -> None:
         outcome, sent = self.flood(b"Test Page")
         assert (outcome.ok, outcome.reason) == (True, "status 200")
-        assert sent < BODY_LIMIT + 16 * 2**20  # what was in the kernel's buffers comes on top
+        assert sent < LIMIT + 16 * 2**20  # what was in the kernel's buffers comes on top
 
     def test_what_is_looked_for_never_comes(self) -> None:
         outcome, sent = self.flood(b"")
         assert (outcome.ok, outcome.reason) == (False, "body does not match 'Test Page'")
-        assert sent < BODY_LIMIT + 16 * 2**20
+        assert sent < LIMIT + 16 * 2**20
 
 
 def test_probes_of_one_checker_do_not_wait_for_one_another() -> None:
@@ -315,7 +315,7 @@ def test_probes_of_one_checker_do_not_wait_for_one_another() -> None:
             for task in hanging:
                 task.cancel()
             await asyncio.gather(*hanging, return_exceptions=True)
-            await tools.web.close()
+            await tools.close()
             return outcome, dead.connections, unfinished
 
     outcome, connections, unfinished = uvloop.run(main())

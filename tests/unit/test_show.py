@@ -15,7 +15,7 @@ from lb.cli import show
 def real(name: str | None, **changes: Any) -> dict[str, Any]:
     return {
         "address": "10.0.0.1", "name": name, "weight": 1, "health": "up", "check": "up", "reason": "status 200",
-        "maintenance": None, "starts_slowly": False,
+        "warning": "", "maintenance": None, "starts_slowly": False,
         "active": 2, "inactive": 3, "connections": 5, "rates": {"connections": 1.4, "packets": 9.6, "bytes": 0},
         **changes,
     }  # fmt: skip
@@ -115,3 +115,9 @@ def test_warnings_come_last() -> None:
 def test_a_narrow_terminal_cuts_nothing() -> None:
     told = document(real("a-rather-long-name-of-a-real"), real("web2", health="down", check="down", reason="refused"))
     assert shown(told, width=20) == shown(told, width=200)
+
+
+def test_a_warning_of_a_check_stands_behind_its_real() -> None:
+    warning = "certificate expires on 2030-01-01"
+    (line,) = (line for line in shown(document(real("web1", warning=warning))) if "web1" in line)
+    assert line.endswith(warning)

@@ -9,7 +9,7 @@ import pytest
 
 from lb import config, status
 from lb.datapath.view import HeldDestination, HeldService
-from lb.health import Health
+from lb.health import Health, Outcome, step
 from lb.plan import Override, Overrides, Target, service_key
 from lb.rates import Rates
 
@@ -94,3 +94,11 @@ def test_a_fallback_in_use_is_said() -> None:
 
 def test_connections_of_reals_and_fallbacks_are_known() -> None:
     assert status.known_connections([service(held(), held(active=1, inactive=0), fallback=held())]) == 13
+
+
+def test_a_warning_of_a_check_that_passes_is_shown() -> None:
+    outcome = Outcome(True, "status 200", 0.01, warning="certificate expires on 2030-01-01")
+    health, _ = step(Health(), outcome, CLUSTER.virtuals[0].check, 90.0)
+    assert the_real(health)["warning"] == "certificate expires on 2030-01-01"
+    health, _ = step(health, Outcome(True, "status 200", 0.01), CLUSTER.virtuals[0].check, 92.0)
+    assert the_real(health)["warning"] == ""
