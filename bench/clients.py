@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import resource
 import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 import uvloop
 
 RATE = 1 << 20
-"""Bytes a second of each transfer."""
+"""Bytes a second of each transfer, unless another is asked for."""
 BUFFER = 64 << 10
 PACE_S = 0.05
 CONNECT_S = 0.25
@@ -54,9 +55,9 @@ def content(size: int) -> bytes:
 class Clients:
     """All of them, for `seconds`. The transfers are as long as that, and end later by as much as they stood still."""
 
-    def __init__(self, address: str, seconds: float, transfers: int, interval_s: float) -> None:
-        self._address, self._seconds, self._interval_s = address, seconds, interval_s
-        self._content = content(int(RATE * seconds))
+    def __init__(self, address: str, seconds: float, transfers: int, interval_s: float, rate: int = RATE) -> None:
+        self._address, self._seconds, self._interval_s, self._rate = address, seconds, interval_s, rate
+        self._content = content(int(rate * seconds))
         self._names = [str(number) for number in range(transfers)]
         self._begun = 0
         self._all_begun = asyncio.Event()
@@ -98,7 +99,7 @@ class Clients:
         return "\r\n".join((f"{line} HTTP/1.1", f"Host: {self._address}", *headers, "", "")).encode()
 
     def _chunks(self) -> Iterator[bytes]:
-        step = int(RATE * PACE_S)
+        step = int(self._rate * PACE_S)
         return (self._content[at : at + step] for at in range(0, len(self._content), step))
 
     async def _download(self, name: str) -> None:
@@ -180,9 +181,12 @@ def main() -> None:
     parser.add_argument("address")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--transfers", type=int, default=4, help="so many downloads and so many uploads")
+    parser.add_argument("--rate", type=int, default=RATE, help="bytes a second of each")
     parser.add_argument("--interval-ms", type=float, default=5.0, help="between connections that are used twice")
     given = parser.parse_args()
-    clients = Clients(given.address, given.seconds, given.transfers, given.interval_ms / 1000)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    clients = Clients(given.address, given.seconds, given.transfers, given.interval_ms / 1000, given.rate)
     print(json.dumps(asdict(uvloop.run(clients.run()))), flush=True)
 
 

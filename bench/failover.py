@@ -2,10 +2,12 @@
 
     python -m bench.failover --runs 10
     python -m bench.failover --runs 100 --kind 'power cut' --json build/bench/failover.json
+    python -m bench.failover --runs 100 --keepalive 50ms --deadtime 200ms --transfers 1000 --rate 16 --docs
 
 Each run begins with a whole pair and lets the active director go in some way, while transfers are under way
 (`bench.clients`) and a prober opens a connection every 10 ms (`lb.lab.prober`); it ends with a whole pair again. The
-lab is taken down at the end, also after Ctrl-C. Exit status 1: something was lost, late, or did not heal.
+lab is taken down at the end, also after Ctrl-C. Exit status 1: something was lost, late, or did not heal. --docs puts
+the table and two pictures into docs/failover.md.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ import argparse
 import contextlib
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +31,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from bench import clients
+from bench import clients, picture
 from lb import api, config
 from lb.cli.output import err, print_table
 from lb.errors import LabError, LbctlError
@@ -34,9 +39,9 @@ from lb.lab import observe
 from lb.model import Cluster
 
 CONF = Path(__file__).parents[1] / "conf" / "cluster.toml"
+DOCS = Path(__file__).parents[1] / "docs"
 CLIENTS = Path(clients.__file__)
 LOAD_S = 5.0
-TRANSFERS = 4
 INTO_LOAD_S = 0.7
 """Into the middle of the transfers; until then whoever was late has caught up."""
 HEAL_AFTER_S = 1.0
@@ -51,24 +56,43 @@ ORDERLY_MS = 50.0
 # ----------------------------------------------------------------------------------------------- ways to go
 
 
-def _pid(node: str) -> int:
+def timed(directory: Path, keepalive: str | None, deadtime: str | None) -> Path:
+    """The demo's configuration with these timings, in a directory."""
+    text = CONF.read_text()
+    for key, value in (("keepalive", keepalive), ("deadtime", deadtime)):
+        if value:
+            text = re.sub(rf'(?m)^{key} = "[^"]*"', f'{key} = "{value}"', text)
+    if keepalive or deadtime:
+        text = re.sub(r"(?m)^warntime = .*$", "", text)
+    path = directory / CONF.name
+    path.write_text(text)
+    return path
+
+
+def _pid(conf: Path, node: str) -> int:
     """Of a director's process."""
-    hosts = json.loads(observe.lbctl("lab", "status", str(CONF), "--json"))["labs"][0]["hosts"]
+    hosts = json.loads(observe.lbctl("lab", "status", str(conf), "--json"))["labs"][0]["hosts"]
     (pid,) = (p["pid"] for h in hosts if h["name"] == node for p in h["processes"] if p["service"] == "lbctl")
     return int(pid)
 
 
-Change = Callable[[str, str], object]
-"""Called with the active and the standby."""
+Change = Callable[[Path, str, str], object]
+"""Called with the configuration, the active and the standby."""
 
 
 def _send(number: signal.Signals) -> Change:
-    return lambda active, _: os.kill(_pid(active), number)
+    return lambda conf, active, _: os.kill(_pid(conf, active), number)
 
 
-def _cable(state: str) -> Change:
+def _ports(*words: str, both: bool = False) -> Change:
+    """Set something of the active's port of the switch, or of both directors'."""
     switch = f"lbctl-switch-{config.load(CONF).cluster.name}"
-    return lambda active, _: subprocess.run(["ip", "-n", switch, "link", "set", active, state], check=True)
+
+    def change(_: Path, active: str, standby: str) -> None:
+        for node in (active, standby) if both else (active,):
+            subprocess.run(["ip", "-n", switch, "link", "set", node, *words], check=True)
+
+    return change
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +108,19 @@ class Kind:
 
 
 KINDS = {
-    "power cut": Kind(lambda active, _: observe.lbctl("lab", "kill", active), silent=True),
+    "power cut": Kind(lambda _, active, __: observe.lbctl("lab", "kill", active), silent=True),
     "freeze": Kind(_send(signal.SIGSTOP), _send(signal.SIGCONT), silent=True),
-    "link down": Kind(_cable("down"), _cable("up"), silent=True),
+    "link down": Kind(_ports("down"), _ports("up"), silent=True),
+    "partition": Kind(
+        _ports("type", "bridge_slave", "isolated", "on", both=True),
+        _ports("type", "bridge_slave", "isolated", "off", both=True),
+        silent=True,
+    ),
     "kill -9": Kind(_send(signal.SIGKILL)),
     "SIGTERM": Kind(_send(signal.SIGTERM)),
-    "down": Kind(lambda active, _: observe.lbctl("down", "--node", active)),
-    "standby": Kind(lambda active, _: observe.lbctl("standby", "--node", active)),
-    "takeover": Kind(lambda _, standby: observe.lbctl("takeover", "--node", standby)),
+    "down": Kind(lambda _, active, __: observe.lbctl("down", "--node", active)),
+    "standby": Kind(lambda _, active, __: observe.lbctl("standby", "--node", active)),
+    "takeover": Kind(lambda _, __, standby: observe.lbctl("takeover", "--node", standby)),
 }
 
 
@@ -129,20 +158,21 @@ class Run:
 class Bench:
     """The lab while it is up, and runs in it."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, transfers: int, rate: int) -> None:
+        self._cluster, self._conf = cluster, cluster.path
+        self._transfers, self._rate = transfers, rate
         self._address = str(cluster.virtuals[0].address)
         self._nodes = [node.name for node in cluster.nodes]
 
     @contextlib.contextmanager
     def lab(self) -> Iterator[None]:
         """Up; down at the end, whatever happens."""
-        observe.lbctl("lab", "up", str(CONF))
+        observe.lbctl("lab", "up", str(self._conf))
         try:
             self._mend()
             yield
         finally:
-            observe.lbctl("lab", "down", str(CONF))
+            observe.lbctl("lab", "down", str(self._conf))
 
     def run(self, name: str) -> Run:
         """One failover of a kind. Raises LabError if the pair does not become whole afterwards."""
@@ -152,12 +182,12 @@ class Bench:
         with self._load() as processes:
             time.sleep(INTO_LOAD_S)
             fault_s = time.monotonic()
-            kind.fault(active, standby)
+            kind.fault(self._conf, active, standby)
             done_s = time.monotonic()
             observe.wait_until(f"{name}: {standby} is active", lambda: self._role(standby) == "active")
             if kind.heal:
                 time.sleep(HEAL_AFTER_S)
-                kind.heal(active, standby)
+                kind.heal(self._conf, active, standby)
             load, probed = (json.loads(process.communicate(timeout=60)[0]) for process in processes)
         ended_s = time.monotonic()
         self._mend()
@@ -168,8 +198,8 @@ class Bench:
             outage_ms=probed["outage_ms"],
             limit_ms=self._cluster.ha.deadtime * 1000 + SLACK_MS if kind.silent else ORDERLY_MS,
             stall_ms=round(load["stall_ms"], 1),
-            downloads=TRANSFERS - len(load["downloads"]),
-            uploads=TRANSFERS - sum(self._arrived(upload) for upload in load["uploads"]),
+            downloads=self._transfers - len(load["downloads"]),
+            uploads=self._transfers - self._arrived(load["uploads"]),
             opened=load["opened"],
             young_s=[round(opened_s - fault_s, 3) for opened_s in load["lost_s"]],
             done_s=round(done_s - fault_s, 3),
@@ -179,7 +209,7 @@ class Bench:
     @contextlib.contextmanager
     def _load(self) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
         seconds = ("--seconds", str(LOAD_S))
-        words = (str(CLIENTS), self._address, *seconds, "--transfers", str(TRANSFERS))
+        words = (str(CLIENTS), self._address, *seconds, "--transfers", str(self._transfers), "--rate", str(self._rate))
         load = observe.spawn_in("client", sys.executable, *words)
         running = [load]
         try:
@@ -195,18 +225,22 @@ class Bench:
                 process.kill()
                 process.communicate()
 
-    def _arrived(self, upload: str) -> bool:
-        """Does a real hold what was sent?"""
-        expected = clients.content(int(clients.RATE * LOAD_S))
-        hosts = json.loads(observe.lbctl("lab", "status", str(CONF), "--json"))["labs"][0]["hosts"]
-        paths = [Path(host["disk"]) / "www" / "upload" / upload for host in hosts]
-        found = [path.read_bytes() for path in paths if path.exists()]
-        for path in paths:
-            path.unlink(missing_ok=True)
-        return found == [expected]
+    def _arrived(self, uploads: Sequence[str]) -> int:
+        """Of so many a real holds what was sent, once and whole."""
+        expected = clients.content(int(self._rate * LOAD_S))
+        hosts = json.loads(observe.lbctl("lab", "status", str(self._conf), "--json"))["labs"][0]["hosts"]
+        folders = [Path(host["disk"]) / "www" / "upload" for host in hosts]
+        arrived = 0
+        for name in uploads:
+            found = [path.read_bytes() for folder in folders if (path := folder / name).exists()]
+            arrived += found == [expected]
+        for folder in folders:
+            for path in folder.glob("*"):
+                path.unlink()
+        return arrived
 
     def _mend(self) -> None:
-        observe.lbctl("lab", "up", str(CONF))
+        observe.lbctl("lab", "up", str(self._conf))
         observe.wait_until("the pair is whole", lambda: observe.is_settled(*self._nodes), WHOLE_S)
 
     @staticmethod
@@ -221,13 +255,20 @@ class Bench:
 # ---------------------------------------------------------------------------------------------------- results
 
 
-def report(runs: Sequence[Run]) -> None:
+COLUMNS = ("kind", "runs", "downloads", "uploads", "young", "median", "p90", "p99", "max", "limit", "over", "stall max")
+
+
+def report(runs: Sequence[Run], transfers: int) -> None:
     """The table."""
     opened = sum(run.opened for run in runs)
-    load = f"{TRANSFERS} downloads, {TRANSFERS} uploads, {opened // len(runs)} young connections"
-    title = f"lost of {load} a run; outage in ms"
-    columns = ("kind", "runs", "downloads", "uploads", "young", "median", "p90", "max", "limit", "over")
-    print_table(columns, [_row(name, found) for name in KINDS if (found := [r for r in runs if r.kind == name])], title)
+    load = f"{transfers} downloads, {transfers} uploads, {opened // len(runs)} young connections"
+    title = f"lost of {load} a run; outage of new connections and longest stall of a download in ms"
+    print_table(COLUMNS, table(runs), title)
+
+
+def table(runs: Sequence[Run]) -> list[tuple[object, ...]]:
+    """A row a kind."""
+    return [_row(name, found) for name in KINDS if (found := [run for run in runs if run.kind == name])]
 
 
 def _row(name: str, runs: Sequence[Run]) -> tuple[object, ...]:
@@ -238,10 +279,28 @@ def _row(name: str, runs: Sequence[Run]) -> tuple[object, ...]:
         sum(run.downloads for run in runs),
         sum(run.uploads for run in runs),
         sum(len(run.young_s) for run in runs),
-        *(round(float(np.percentile(outages, part))) for part in (50, 90, 100)),
+        *(round(float(np.percentile(outages, part))) for part in (50, 90, 99, 100)),
         round(runs[0].limit_ms),
         sum(run.outage_ms > run.limit_ms for run in runs),
+        round(max(run.stall_ms for run in runs)),
     )
+
+
+def document(runs: Sequence[Run], command: str) -> None:
+    """Put the table and the pictures into docs/failover.md, between its marks."""
+    for name, title in (("outage", "outage of new connections"), ("stall", "longest stall of a download")):
+        values = {kind: [getattr(r, f"{name}_ms") for r in runs if r.kind == kind] for kind in KINDS}
+        values = {kind: found for kind, found in values.items() if found}
+        limits = {run.kind: run.limit_ms for run in runs} if name == "outage" else {}
+        (DOCS / f"failover-{name}.svg").write_text(picture.svg(title, values, limits))
+    rows = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    rows += ["| " + " | ".join(map(str, row)) + " |" for row in table(runs)]
+    text = "\n".join(
+        [*(f"`{command}`", "", *rows, ""), "![](failover-outage.svg)", "", "![](failover-stall.svg)"],
+    )
+    page = DOCS / "failover.md"
+    old = page.read_text()
+    page.write_text(re.sub(r"(?s)(<!-- measured -->\n).*?(\n<!-- end measured -->)", lambda m: m[1] + text + m[2], old))
 
 
 def _line(number: int, total: int, run: Run) -> str:
@@ -255,10 +314,9 @@ def _line(number: int, total: int, run: Run) -> str:
     return f"{number}/{total}  {', '.join(words)}"
 
 
-def measure(kinds: Sequence[str], count: int, keep: Callable[[Sequence[Run]], Any]) -> list[Run]:
+def measure(bench: Bench, kinds: Sequence[str], count: int, keep: Callable[[Sequence[Run]], Any]) -> list[Run]:
     """All runs, the kinds by turns, there and back, so that each befalls both directors; keep is called after each."""
     order = [name for turn in range(count) for name in (kinds if turn % 2 == 0 else reversed(kinds))]
-    bench = Bench(config.load(CONF))
     runs: list[Run] = []
     with bench.lab(), Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("failovers", total=len(order))
@@ -276,7 +334,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.failover", description=__doc__.split("\n\n")[0])
     parser.add_argument("--runs", type=int, default=10, help="of each kind")
     parser.add_argument("--kind", action="append", choices=KINDS, help="only this; may be repeated")
+    parser.add_argument("--keepalive", help="instead of the demo's, like 50ms")
+    parser.add_argument("--deadtime", help="instead of the demo's, like 200ms")
+    parser.add_argument("--transfers", type=int, default=4, help="so many downloads, and so many uploads")
+    parser.add_argument("--rate", type=int, default=clients.RATE >> 10, help="KiB a second of each")
     parser.add_argument("--json", type=Path, help="write every run here")
+    parser.add_argument("--docs", action="store_true", help="put the results into docs/failover.md")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -284,14 +347,19 @@ def main() -> None:
         if given.json:
             given.json.write_text(json.dumps([asdict(run) for run in runs], indent=1))
 
-    try:
-        runs = measure(given.kind or list(KINDS), given.runs, keep)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except LbctlError as error:
-        err.print(f"[red]{error}[/]")
-        sys.exit(error.exit_status)
-    report(runs)
+    with tempfile.TemporaryDirectory(prefix="lbctl-failover-") as directory:
+        try:
+            cluster = config.load(timed(Path(directory), given.keepalive, given.deadtime))
+            bench = Bench(cluster, given.transfers, given.rate << 10)
+            runs = measure(bench, given.kind or list(KINDS), given.runs, keep)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except LbctlError as error:
+            err.print(f"[red]{error}[/]")
+            sys.exit(error.exit_status)
+    report(runs, given.transfers)
+    if given.docs:
+        document(runs, f"python -m bench.failover {shlex.join(sys.argv[1:])}")
     sys.exit(any(run.bad for run in runs))
 
 

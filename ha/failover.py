@@ -67,8 +67,8 @@ _GOODBYE_PAUSE_S = 0.005
 class Hooks(Protocol):
     """What failover asks of the network."""
 
-    async def take(self) -> None:
-        """Return when the virtual addresses are up and announced."""
+    async def take(self, silent: str) -> None:
+        """Return when the virtual addresses are up and announced. silent: who had them and fell silent; empty: none."""
 
     async def release(self) -> None:
         """Return when they are gone; nothing to do if they are not there."""
@@ -79,6 +79,9 @@ class Hooks(Protocol):
     def announce(self) -> None:
         """Say again where the addresses are."""
 
+    def now(self, role: Role) -> None:
+        """Our role has changed."""
+
 
 class Table(Protocol):
     """What it asks of the data plane."""
@@ -87,7 +90,7 @@ class Table(Protocol):
         """All connections; called in a thread."""
 
     def install(self, rows: Rows) -> None:
-        """Put a peer's connections into the table, `ha.rows.MAX_ROWS` at most: heartbeats wait meanwhile."""
+        """Put a peer's connections into the table, `ha.rows.MAX_ROWS` at most; many in a thread."""
 
 
 def now() -> float:
@@ -110,7 +113,7 @@ def settings(cluster: Cluster, me: str) -> Settings:
 class Failover:
     """This node's part in the cluster, from `run` until `leave` or cancellation.
 
-    Everything but the snapshot hook happens in the loop of `run`.
+    Everything but the hooks of the table happens in the loop of `run`.
     """
 
     def __init__(self, cluster: Cluster, me: str, keys: Keys, hooks: Hooks, table: Table) -> None:
@@ -361,6 +364,7 @@ class Failover:
             return
         if self._duties.follow(self._member.state):
             self._since = datetime.now(UTC)
+            self._hooks.now(self._duties.role)
         while action := self._member.next_action():
             self._act(action)
         self._ports.send(self._member.datagrams_to_send(now()))
@@ -421,13 +425,19 @@ class Failover:
     async def _take(self) -> Event:
         try:
             async with asyncio.timeout(HANDOVER_S):
-                await self._hooks.take()
+                await self._hooks.take(self._silent_predecessor())
         except Exception:
             log.exception("the address could not be taken", next_try_s=RETRY_S)
             with contextlib.suppress(Exception):
                 await self._hooks.release()
             return TakeFailed()
         return Taken(time.time_ns())
+
+    def _silent_predecessor(self) -> str:
+        """Who was active, and may still be for all we know."""
+        before = self._duties.predecessor
+        life = self._member.heartbeats.peers.get(before)
+        return before if life and not life.alive and life.cause == "silent" else ""
 
     async def _release(self) -> None:
         while True:

@@ -83,6 +83,8 @@ class LinkLife:
 class PeerLife:
     """What was heard of one peer; life 0: nothing yet. began_s: when its life was proven. links: by name.
 
+    cause: why it is not alive any more.
+
     echo: the highest of our sequences that it echoed. over: heartbeats of this life count no more unless they echo a
     higher sequence than this (None: they count); a life that left has no such sequence.
     """
@@ -99,6 +101,7 @@ class PeerLife:
     config: str = ""
     candidates: dict[int, _Candidate] = field(default_factory=dict)
     began_s: float = 0.0
+    cause: Cause | None = None
     links: dict[str, LinkLife] = field(default_factory=dict)
 
     @property
@@ -343,7 +346,7 @@ class Heartbeats:
         self._lose(name, cause)
 
     def _lose(self, name: str, cause: Cause) -> None:
-        self.peers[name].alive = False
+        self.peers[name].alive, self.peers[name].cause = False, cause
         self._events.append(Lost(name, cause))
 
     def next_event(self) -> Heard | Lost | Stalled | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
@@ -14,11 +15,14 @@ from lb.connections import Rows
 
 log = structlog.get_logger(__name__)
 
+FEW: Final = 128
+"""Rows that are put into the table in less time than a thread takes to begin."""
+
 
 class Link:
     """Runs from `run` until the stream ends. changed: called when what we hold or the peer holds may have changed.
 
-    snapshot is called in a thread; install in the loop, with at most `ha.rows.MAX_ROWS` rows at a time.
+    snapshot is called in a thread, install too unless the rows are few; at most `ha.rows.MAX_ROWS` at a time.
     """
 
     def __init__(
@@ -76,14 +80,18 @@ class Link:
             for payload in payloads:
                 rows = self.sync.receive(payload, self._clock())
                 if rows is not None:
-                    self._put(rows)
-                    await asyncio.sleep(0)  # heartbeats do not wait behind a heap of rows
+                    await self._put(rows)
+                    await asyncio.sleep(0)  # nor behind many messages
             self.wake()
             self._changed()
 
-    def _put(self, rows: Rows) -> None:
+    async def _put(self, rows: Rows) -> None:
+        """Heartbeats do not wait behind a heap of rows: a thread puts those into the table, one heap at a time."""
         try:
-            self._install(rows)
+            if len(rows) > FEW:
+                await asyncio.to_thread(self._install, rows)
+            else:
+                self._install(rows)
         except Exception:
             log.exception("connections of a peer could not be installed", peer=self.peer.node, rows=len(rows))
             self.sync.failed()

@@ -22,6 +22,7 @@ import structlog
 
 from ha import authkeys
 from ha.failover import Failover
+from ha.programs import Programs
 from lb import plan, state, status
 from lb.addresses import Interface
 from lb.connections import Rows
@@ -59,7 +60,9 @@ class Director:
         self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._rates = Rates()
+        self.failover: Failover
         self._ownership: Ownership | None = None
+        self._programs = Programs(cluster, name, self._on_resource_failed)
         self._orderly = False
         self._forgetful = ""  # or why the state file could not be written
         self.stopping = asyncio.Event()
@@ -96,14 +99,21 @@ class Director:
         log.info("packet path attached", interface=self._interface, mode=self._data.mode)
         self._ownership = ownership = Ownership(
             *(self.cluster, self.node.name, self._interface, link.mac, self._data, self._ways),
-            lambda: self.failover.predecessor,
+            *(lambda: self.failover.predecessor, self._programs),
         )
         undo.callback(ownership.close)
         self.failover = Failover(self.cluster, self.node.name, self._keys, ownership, self)
         if not (link.up and link.carrier):
             self.failover.impair(True)
         undo.callback(Listener(self._data.event_fd, self._on_events).close)
-        for task in (self._reconcile, self._sweep, self._measure, ownership.keep_lease, self.failover.run):
+        for task in (
+            self._reconcile,
+            self._sweep,
+            self._measure,
+            ownership.keep_lease,
+            self._programs.run,
+            self.failover.run,
+        ):
             self._tasks.append(asyncio.create_task(task(), name=task.__name__))
         undo.push_async_callback(self._end_tasks)
 
@@ -111,6 +121,7 @@ class Director:
         """Hand over, forward stragglers for a moment, then leave no trace."""
         if await self.failover.leave():
             await asyncio.sleep(HANDOVER_LINGER_S)
+        await self._programs.idle()
         self._orderly = True
         self._remember(health=False)
         await self._undo.aclose()
@@ -140,6 +151,15 @@ class Director:
     def _on_address_lost(self, address: Interface) -> None:
         if self._ownership:
             self._ownership.lost(address)
+
+    def _on_resource_failed(self) -> None:
+        self._handing = asyncio.create_task(self._hand_over())
+
+    async def _hand_over(self) -> None:
+        try:
+            await self.failover.standby()
+        except LbctlError as error:
+            log.error("a resource does not run, and nobody can take over", reason=str(error))
 
     def _on_events(self) -> bool:
         rows = self._data.read_events()

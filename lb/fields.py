@@ -7,6 +7,7 @@ and path in front of it. Nothing here looks at a second key.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from decimal import Decimal
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
@@ -225,6 +226,16 @@ def _check_pattern(value: str) -> str:
     return value
 
 
+def _check_command(text: str) -> str:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{show(text)} is no command line: {str(error).lower()}") from None
+    if not words or not words[0].startswith("/"):
+        raise ValueError(f'{show(text)} does not begin with a program\'s whole path, like "/usr/local/sbin/resource"')
+    return text
+
+
 def _check_file_path(value: str) -> str:
     if not value or "\0" in value or value.endswith("/"):
         raise ValueError(f'{show(value)} is not a file; write its path, like "authkeys"')
@@ -267,6 +278,8 @@ MinUp = Annotated[int | str, BeforeValidator(parse_min_up)]
 Program = Annotated[str, AfterValidator(_check_program)]
 """A file that can be run; whether it is there is seen where it runs."""
 Directory = Annotated[str, AfterValidator(_check_directory)]
+Command = Annotated[str, AfterValidator(_check_command)]
+"""A program and its arguments, as a shell would split them."""
 FilePath = Annotated[str, AfterValidator(_check_file_path)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
 """A regular expression as `lb.probes.match` searches it: the `regex` module's, close to Perl's."""

@@ -79,6 +79,9 @@ class Ha(Frozen):
     broadcast: Annotated[tuple[Interface, ...], Field(strict=False)] = ()
     multicast: Annotated[tuple[Interface, ...], Field(strict=False)] = ()
     group: Address = IPv4Address("239.255.6.94")
+    resources: Annotated[tuple[fields.Command, ...], Field(strict=False)] = ()
+    notify: Annotated[tuple[fields.Command, ...], Field(strict=False)] = ()
+    fence: fields.Command | None = None
     authkeys: fields.FilePath = "authkeys"
     port: Port = 694
 

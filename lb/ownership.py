@@ -11,7 +11,9 @@ from typing import Final
 
 import structlog
 
+from ha.programs import Programs
 from ha.rivals import Holder, Rivals
+from ha.state import Role
 from ha.takeover import Announcer
 from lb.addresses import Address, Interface
 from lb.datapath import DataPath
@@ -40,12 +42,13 @@ class Ownership:
         data: DataPath,
         ways: Ways,
         predecessor: Callable[[], str],
+        programs: Programs,
     ) -> None:
         """Raises NetworkError."""
         self._cluster, self._me = cluster, me
         self._interface = interface
         self._data, self._ways = data, ways
-        self._predecessor = predecessor
+        self._predecessor, self._programs = predecessor, programs
         self._owns = False
         self._looking: asyncio.Task[None] | None = None
         self._announcer = Announcer(interface, mac)
@@ -64,8 +67,10 @@ class Ownership:
 
     # ----------------------------------------------------------------------------------------- hooks of failover
 
-    async def take(self) -> None:
-        """Own the virtual addresses: answer for them and say so."""
+    async def take(self, silent: str) -> None:
+        """Own the virtual addresses: answer for them and say so, after fencing who is silent. Raises NetworkError."""
+        if silent:
+            await self._programs.fence(silent)
         self._owns = True
         self._refer()
         self._data.renew_lease(self._cluster.ha.deadtime)
@@ -73,9 +78,11 @@ class Ownership:
             add_address(self._interface, address)
         self._rivals.defend(self._cluster.addresses)
         self.announce()
+        self._programs.want(True)
 
     async def release(self) -> None:
         """Answer for no virtual address any more."""
+        self._programs.want(False)
         self._owns = False
         self._rivals.defend(())
         self._announcer.cancel()
@@ -91,6 +98,10 @@ class Ownership:
         """Tell the segment where the virtual addresses are, also after another director had them meanwhile."""
         self._refer()
         self._announcer.announce(self._cluster.addresses)
+
+    def now(self, role: Role) -> None:
+        """Our role has changed."""
+        self._programs.tell(role)
 
     # ------------------------------------------------------------------------------------------------- the lease
 
@@ -110,6 +121,7 @@ class Ownership:
     def configure(self, cluster: Cluster) -> None:
         """From now on these are the virtual addresses."""
         old, self._cluster = self._cluster, cluster
+        self._programs.configure(cluster)
         if not self._owns:
             return
         for address in set(old.addresses) - set(cluster.addresses):
@@ -134,7 +146,7 @@ class Ownership:
     def warnings(self) -> list[str]:
         """Who else has an address that is ours."""
         held = _held_by(self._rivals.rival)
-        return [f"{held} too"] if held else []
+        return [f"{held} too"] * bool(held) + [self._programs.trouble] * bool(self._programs.trouble)
 
     def _on_rival(self, address: Address, mac: bytes) -> None:
         log.warning("another host claims a virtual address: announcing it", address=str(address), mac=mac.hex(":"))

@@ -93,6 +93,8 @@ _STAND_IN_ELEMENTS: dict[object, Any] = {
     "links": "0.0.0.0",
     "broadcast": "unknown",
     "multicast": "unknown",
+    "resources": "/bin/true",
+    "notify": "/bin/true",
     "command": "true",
 }
 """The same for elements of arrays that are not tables."""
@@ -100,6 +102,8 @@ _EXAMPLE_ELEMENTS: dict[object, str] = {
     "status": "200",
     "broadcast": '"eth1"',
     "multicast": '"eth1"',
+    "resources": '"/usr/local/sbin/program"',
+    "notify": '"/usr/local/sbin/program"',
     "command": '"/usr/local/bin/check", "--quick"',
 }
 

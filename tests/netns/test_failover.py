@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lb.lab.observe import Traffic, role, run_in, spawn_in, status, wait_until
-from tests.netns.cluster import CONF, VIRTUAL, answers, is_settled, lbctl
+from tests.netns.cluster import CONF, VIRTUAL, answers, edited, is_settled, lbctl
 
 DEADTIME_MS = 500.0
 
@@ -177,3 +177,27 @@ def test_orders_are_refused_when_no_peer_is_able() -> None:
     done = lbctl("standby", "--node", "lb1", exit_status=1)
     assert "lb2" in done.stderr
     assert role("lb1") == "active"
+
+
+def test_programs_go_with_the_role(tmp_path: Path) -> None:
+    program, said = tmp_path / "program", tmp_path / "said"
+    program.write_text(f'#!/bin/sh\necho "$LBCTL_NODE $*" >> {said}\n')
+    program.chmod(0o755)
+    resources = f'resources = ["{program} one", "{program} two"]'
+    conf = edited(tmp_path, ("[ha]", f'[ha]\n{resources}\nnotify = ["{program}"]\nfence = "/bin/false"'))
+    try:
+        for node in ("lb1", "lb2"):
+            lbctl("reload", str(conf), "--node", node)
+        lbctl("standby", "--node", "lb1")
+
+        def lines() -> list[str]:
+            return said.read_text().splitlines() if said.exists() else []
+
+        wait_until("both have said what they have to", lambda: len(lines()) == 6)
+        assert [line for line in lines() if line.startswith("lb2")][-2:] == ["lb2 one start", "lb2 two start"]
+        assert sorted(lines()[:6]) == sorted(
+            [*("lb1 standby", "lb1 two stop", "lb1 one stop"), *("lb2 active", "lb2 one start", "lb2 two start")]
+        )
+    finally:
+        for node in ("lb1", "lb2"):
+            lbctl("reload", str(CONF), "--node", node)

@@ -65,6 +65,8 @@ class Recorder:
         self.calls: list[str] = []
         self.table = empty() if table is None else table
         self.installed: list[Rows] = []
+        self.silent: list[str] = []
+        self.roles: list[str] = []
         self.fails: set[str] = set()
         self.stranger = ""
         self._tell = tell
@@ -75,8 +77,9 @@ class Recorder:
         if name in self.fails:
             raise OSError(f"{name} does not work today")
 
-    async def take(self) -> None:
+    async def take(self, silent: str) -> None:
         """As of `Hooks`."""
+        self.silent.append(silent)
         self._note("take")
 
     async def release(self) -> None:
@@ -90,6 +93,10 @@ class Recorder:
     def announce(self) -> None:
         """As of `Hooks`."""
         self._note("announce")
+
+    def now(self, role: str) -> None:
+        """As of `Hooks`."""
+        self.roles.append(role)
 
     def snapshot(self) -> Rows:
         """As of `Table`."""

@@ -403,3 +403,27 @@ def test_an_error_that_must_not_happen_ends_it_instead_of_silencing_it() -> None
             assert raised.group_contains(TypeError)
 
     uvloop.run(scenario())
+
+
+def test_who_fell_silent_is_named_to_the_one_that_takes_over() -> None:
+    async def scenario() -> None:
+        async with both() as (_, one, two):
+            ports = two.failover._ports
+            assert ports
+            ports._received = lambda _data, _link: None
+            await until(lambda: two.role == "active")
+            assert two.hooks.silent == ["lb1"]
+            assert one.hooks.silent == [""]
+
+    uvloop.run(scenario())
+
+
+def test_a_process_that_ended_is_not_silent() -> None:
+    async def scenario() -> None:
+        async with both() as (_, one, two):
+            await one.stop()
+            await until(lambda: two.role == "active")
+            assert two.hooks.silent == [""]
+            assert two.hooks.roles == ["standby", "active"]
+
+    uvloop.run(scenario())
