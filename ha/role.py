@@ -96,7 +96,10 @@ def step(state: State, event: Event, now_s: float) -> tuple[State, tuple[Action,
 def _absorb(state: State, event: Event, now_s: float) -> State:
     match event:
         case Heard(report=report):
+            before = state.peers.get(event.peer)
+            returned = state.phase in SERVING and not (before and before.alive)
             state = replace(state, peers={**state.peers, event.peer: _heard(state, event, now_s)})
+            state = replace(state, unheard=state.unheard or returned)
             if report.phase in SERVING:
                 state = replace(state, heard_claim_ns=report.claimed_ns, contested="")
             return state
@@ -130,7 +133,8 @@ def _interrupt(state: State, now_s: float) -> State:
 
 def _recover(state: State, impaired_for_s: float, now_s: float) -> State:
     """There is a carrier again. Whoever took over in so long a time is not known yet."""
-    s, state = state.settings, replace(state, impaired_s=None)
+    s, holds = state.settings, state.phase is Phase.TAKING or state.phase in SERVING
+    state = replace(state, impaired_s=None, unheard=holds)
     if state.phase not in SERVING or impaired_for_s < s.deadtime_s / 2:
         return state
     return replace(_interrupt(state, now_s), unfit_s=now_s + s.deadtime_s + 2 * s.keepalive_s)
@@ -245,6 +249,11 @@ def _rivals_changed(state: State, now_s: float) -> bool:  # noqa: ARG001
     return state.others != state.rivals
 
 
+def _unheard(state: State, now_s: float) -> bool:  # noqa: ARG001
+    """the carrier is back and nobody took over meanwhile, or a peer has returned"""
+    return state.unheard and state.fit
+
+
 def _asked(state: State, now_s: float) -> bool:
     """an able standby asks for it"""
     return now_s >= state.rest_s and any(state.peers[name].report.wants for name in state.ables)
@@ -302,7 +311,7 @@ def _release(state: State, event: Event, now_s: float) -> tuple[State, Action | 
 
 def _announce(state: State, event: Event, now_s: float) -> tuple[State, Action | None]:  # noqa: ARG001
     """announce the address again"""
-    return replace(state, rivals=state.others), Announce()
+    return replace(state, rivals=state.others, unheard=False), Announce()
 
 
 def _claim(state: State, event: Event, now_s: float) -> tuple[State, Action | None]:
@@ -396,6 +405,7 @@ TABLE: Final = (
     #
     Row(ACTIVE, FACTS, _yields, INIT, (_release,)),
     Row(ACTIVE, FACTS, _rivals_changed, ACTIVE, (_announce,)),
+    Row(ACTIVE, FACTS, _unheard, ACTIVE, (_announce,)),
     Row(ACTIVE, FACTS, _cut_off, HANDING, (_choose_heir,)),
     Row(ACTIVE, FACTS, _asked, HANDING, (_choose_heir, _resign)),
     Row(ACTIVE, FACTS, _outweighed, HANDING, (_choose_heir,)),
@@ -434,6 +444,7 @@ def _enter(state: State, phase: Phase, now_s: float) -> State:
         replaced_ns=state.replaced_ns if serves else 0,
         heir=state.heir if phase is HANDING else "",
         resigned=state.resigned and phase is not ACTIVE,
+        unheard=state.unheard and serves,
         rivals=state.rivals if serves else frozenset(),
         outweighed_s=state.outweighed_s if phase is ACTIVE and state.phase is not HANDING else None,
         asked_s=state.asked_s if phase is TAKING else None,

@@ -115,6 +115,7 @@ class State:
     rest_s: before it nothing moves by itself.
     unfit_s: until then we leave the address to others, as we could not add it, or were without a carrier.
     impaired_s: since when the service interface is down or has no carrier.
+    unheard: not everybody may know that we are active: our carrier was lost and is back, or a peer has returned.
     contested: who else answers for it, of whom we hear no heartbeats; empty: nobody.
     """
 
@@ -141,6 +142,7 @@ class State:
     rest_s: float = 0.0
     unfit_s: float | None = None
     impaired_s: float | None = None
+    unheard: bool = False
     contested: str = ""
 
     @classmethod

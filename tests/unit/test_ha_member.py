@@ -259,3 +259,28 @@ def test_standbys_take_over_in_the_order_of_the_file(order: str) -> None:
         assert world.phases()[name] == "active"
         world.do("power cut", name)
         world.run(3.0)
+
+
+def test_who_took_over_without_a_carrier_announces_when_it_is_back() -> None:
+    """As the simulation's seed 9141 showed it: clients went on sending to the packet path of the one that had died."""
+    world = settled(clients=2)
+    world.do("unplug", "b")
+    world.do("crash", "a")
+    world.run(8.0)
+    assert world.phases()["b"] == "active"
+    world.do("mend", "b")
+    world.run(3.0)
+    assert {client.at for client in world.segment.clients} == {"b"}
+
+
+def test_the_active_announces_when_a_peer_returns() -> None:
+    """As the simulation's seed 9618 showed it: that one had been active, too, and was never heard to be."""
+    world = settled(clients=2)
+    world.do("cut off", "b")
+    world.run(8.0)
+    assert {client.at for client in world.segment.clients} == {"b"}
+    world.do("power cut", "b")
+    world.do("heal", "b")
+    world.run(3.0)
+    assert world.phases() == {"a": "active", "b": "standby"}
+    assert {client.at for client in world.segment.clients} == {"a"}
