@@ -185,7 +185,7 @@ class Heartbeats:
 
     def receive_datagram(self, data: bytes, now_s: float, link: str = "") -> bool:
         """Something arrived over a link. False: it was rejected, and at most there is something to log."""
-        self._notice_lateness(now_s)
+        self.notice_lateness(now_s)
         try:
             heartbeat = wire.decode(data, self.keys)
             peer, seen = self._addressed(heartbeat)
@@ -298,7 +298,7 @@ class Heartbeats:
 
     def handle_timer(self, now_s: float) -> None:
         """Look who is silent."""
-        self._notice_lateness(now_s)
+        self.notice_lateness(now_s)
         for name, peer in self.peers.items():
             if peer.alive and now_s >= peer.deadline_s:
                 self._lose(name, "silent")
@@ -314,7 +314,8 @@ class Heartbeats:
                 if peer.alive:  # over another link
                     self._note("no heartbeats come any more", peer=name, link=link)
 
-    def _notice_lateness(self, now_s: float) -> None:
+    def notice_lateness(self, now_s: float) -> None:
+        """Were we frozen until now?"""
         late_s = now_s - self.timer()
         if late_s <= self.timing.tolerance_s:
             return

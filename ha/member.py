@@ -54,15 +54,26 @@ class Member:
 
     def datagrams_to_send(self, now_s: float) -> list[tuple[str, bytes]]:
         """(peer, datagram), when it is time."""
+        self._wake(now_s)
         return self.heartbeats.datagrams_to_send(now_s)
 
     def declare(self, peer: str, cause: Cause, now_s: float) -> None:
         """It is known otherwise that a peer's process is gone."""
+        self._wake(now_s)
         self.heartbeats.declare(peer, cause)
         self._follow(now_s)
 
     def happened(self, event: Event, now_s: float) -> None:
         """Raises IllegalTransition, Refused; nothing has changed then."""
+        self._wake(now_s)
+        self._step(event, now_s)
+
+    def _wake(self, now_s: float) -> None:
+        """Whatever comes first after a stall, nothing is decided or said before the stall is known."""
+        self.heartbeats.notice_lateness(now_s)
+        self._follow(now_s)
+
+    def _step(self, event: Event, now_s: float) -> None:
         before = self.state
         self.state, actions = step(before, event, now_s)
         self._actions.extend(actions)
@@ -86,7 +97,7 @@ class Member:
 
     def _follow(self, now_s: float) -> None:
         while event := self.heartbeats.next_event():
-            self.happened(event, now_s)
+            self._step(event, now_s)
 
     def _tell(self, before: State, event: Event, now_s: float) -> None:
         """Log what a reader of the log needs to understand a change of roles."""

@@ -284,3 +284,17 @@ def test_the_active_announces_when_a_peer_returns() -> None:
     world.run(3.0)
     assert world.phases() == {"a": "active", "b": "standby"}
     assert {client.at for client in world.segment.clients} == {"a"}
+
+
+def test_whatever_comes_first_after_a_stall_nothing_is_said_before_it_is_known() -> None:
+    """As the simulation's seed 777251 showed it: news of the carrier were handled before the timer, and the heartbeat
+    that they led to did not say that its sender had slept; so the one that had taken over yielded."""
+    for seed in range(8):
+        world = settled(seed=seed)
+        world.do("freeze", "a")
+        world.run(5.0)
+        assert world.phases()["b"] == "active"
+        world.nodes["a"].carrier_changed()
+        world.do("thaw", "a")
+        world.run(1.0)
+        assert world.phases() == {"a": "standby", "b": "active"}
