@@ -34,7 +34,7 @@ KNOWN: dict[str, Edit | None] = {
 NEWCOMERS: dict[str, Edit | None] = {
     "nothing": None,
     "the cache": None,
-    "events": ("\ttell_event(&newcomer->key, *index, state, now_t);\n", ""),
+    "events": ("\ttell_event(packet, &newcomer->key, *index, state, now_t);\n", ""),
     "the search before": (
         "found = connections.lookup(key);\n\tknown = found",
         "found = NULL;\n\tknown = found",

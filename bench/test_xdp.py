@@ -93,8 +93,8 @@ def open_connections(world: World, count: int, protocol: int, virtual: IPv4Addre
     opening = TestRun(frames)
     opening.gross_ns(world.data.program_fd, max(2, count))
     opening.close()
-    world.data.read_events()
-    assert len(world.data.snapshot()) == count
+    world.events()
+    assert len(world.rows()) == count
 
 
 @pytest.mark.parametrize("count", FLOWS)

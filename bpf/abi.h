@@ -21,6 +21,15 @@ struct connection_key {
 	__u8 zero[3];
 };
 
+struct connection_key6 {
+	__be64 client[2];
+	__be64 virtual[2];
+	__be16 client_port;
+	__be16 virtual_port;
+	__u8 protocol;
+	__u8 zero[3];
+};
+
 struct connection {
 	__u32 real;		/* index in `reals`, never a MAC: that may change */
 	__u32 last_seen_t;
@@ -105,6 +114,14 @@ struct event {
 	__u32 unused;		/* records are multiples of 8 bytes */
 };
 
+struct event6 {
+	struct connection_key6 key;
+	__u32 real;
+	__u32 last_seen_t;
+	__u32 state;
+	__u32 unused;
+};
+
 /* How a packet of a virtual leaves, and by which name it is counted. Packets of others are not counted at all. */
 #define OUTCOMES(_) \
 	_(tx_packets, XDP_TX) \
@@ -119,7 +136,8 @@ struct event {
 	_(drop_table_full, XDP_DROP) \
 	_(drop_too_big, XDP_DROP) \
 	_(drop_no_headroom, XDP_DROP) \
-	_(arp_no_lease, XDP_DROP)
+	_(arp_no_lease, XDP_DROP) \
+	_(nd_no_lease, XDP_DROP)
 
 struct counters {
 #define COUNTER(name, action) __u64 name;

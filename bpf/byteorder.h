@@ -9,5 +9,6 @@
 
 #define be16(x) ((__be16)__builtin_bswap16(x))
 #define be32(x) ((__be32)__builtin_bswap32(x))
+#define be64(x) ((__be64)__builtin_bswap64(x))
 #define host16(x) ((__u16)__builtin_bswap16(x))
 #define host32(x) ((__u32)__builtin_bswap32(x))

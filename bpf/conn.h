@@ -10,12 +10,48 @@
 
 /* A key is written as two words: the kernel hashes and compares it by four and eight bytes, and a load that spans
  * several smaller stores has to wait for all of them. */
-static __always_inline void write_key(struct connection_key *key, const struct packet *packet)
+static __always_inline void write_key(union key *key, const struct packet *packet)
 {
-	__u64 *words = (__u64 *)key;
+	__u64 last = (__u64)packet->protocol << 32 | packet->ports;
 
-	words[0] = (__u64)packet->virtual << 32 | packet->client;
-	words[1] = (__u64)packet->protocol << 32 | packet->ports;
+	if (is_ipv6(packet)) {
+		key->words[0] = packet->client6[0];
+		key->words[1] = packet->client6[1];
+		key->words[2] = packet->virtual6[0];
+		key->words[3] = packet->virtual6[1];
+		key->words[4] = last;
+	} else {
+		key->words[0] = (__u64)packet->virtual << 32 | packet->client;
+		key->words[1] = last;
+	}
+}
+
+/* The entry of a key, in its family's table. */
+static __always_inline struct connection *find_entry(const struct packet *packet, union key *key)
+{
+#if IPV6_SERVICES
+	if (is_ipv6(packet))
+		return connections6.lookup(&key->ipv6);
+#endif
+#if IPV4_SERVICES
+	if (!is_ipv6(packet))
+		return connections.lookup(&key->ipv4);
+#endif
+	return NULL;
+}
+
+/* `only_new`: not over an entry that is there. Nonzero: it was not entered. */
+static __always_inline int enter(const struct packet *packet, union key *key, struct connection *fresh, bool only_new)
+{
+#if IPV6_SERVICES
+	if (is_ipv6(packet))
+		return only_new ? connections6.insert(&key->ipv6, fresh) : connections6.update(&key->ipv6, fresh);
+#endif
+#if IPV4_SERVICES
+	if (!is_ipv6(packet))
+		return only_new ? connections.insert(&key->ipv4, fresh) : connections.update(&key->ipv4, fresh);
+#endif
+	return -1;
 }
 
 static __always_inline __u8 next_state(__u8 state, __u8 flags)
@@ -98,8 +134,9 @@ static __always_inline __u8 first_state(const struct packet *packet)
 
 /* Enter a connection, in place of the entry that was `found` and is none of its own. If two CPUs enter the first packets
  * of one connection at once, the entry of one stays, and the other's packet goes by it: *real is then changed. */
-static __always_inline enum outcome insert_connection(struct connection_key *key, const struct connection *found,
-						      const struct place *place, __u32 *real, __u8 state, __u32 now_t)
+static __always_inline enum outcome insert_connection(const struct packet *packet, union key *key,
+						      const struct connection *found, const struct place *place,
+						      __u32 *real, __u8 state, __u32 now_t)
 {
 	struct connection fresh = {
 		.real = *real,
@@ -109,11 +146,11 @@ static __always_inline enum outcome insert_connection(struct connection_key *key
 	};
 
 	if (found) {
-		if (connections.update(key, &fresh))
+		if (enter(packet, key, &fresh, false))
 			return OUTCOME_drop_table_full;
 		raise_epoch(place);
-	} else if (connections.insert(key, &fresh)) {
-		found = connections.lookup(key);
+	} else if (enter(packet, key, &fresh, true)) {
+		found = find_entry(packet, key);
 		if (!found)
 			return OUTCOME_drop_table_full;
 		*real = found->real;
@@ -135,17 +172,27 @@ static __always_inline __u64 wake_reader(void)
 }
 
 /* Tell user space, which tells the other directors. A full ring is counted, and repaired by the next refresh. */
-static __always_inline void tell_event(const struct connection_key *key, __u32 real, __u8 state, __u32 now_t)
+static __always_inline void tell_event(const struct packet *packet, const union key *key, __u32 real, __u8 state,
+				       __u32 now_t)
 {
-	struct event event = {
-		.key = *key,
-		.real = real,
-		.last_seen_t = now_t,
-		.state = state,
-	};
 	struct counters *mine;
+	int lost = 0;
 
-	if (events.ringbuf_output(&event, sizeof(event), wake_reader())) {
+#if IPV6_SERVICES
+	if (is_ipv6(packet)) {
+		struct event6 event = { .key = key->ipv6, .real = real, .last_seen_t = now_t, .state = state };
+
+		lost = events6.ringbuf_output(&event, sizeof(event), wake_reader());
+	}
+#endif
+#if IPV4_SERVICES
+	if (!is_ipv6(packet)) {
+		struct event event = { .key = key->ipv4, .real = real, .last_seen_t = now_t, .state = state };
+
+		lost = events.ringbuf_output(&event, sizeof(event), wake_reader());
+	}
+#endif
+	if (lost) {
 		mine = this_cpu();
 		if (mine)
 			mine->events_lost++;

@@ -8,15 +8,36 @@ struct ethernet {		/* with VLAN tags, `type` is the first one's */
 	__be16 type;
 };
 
+struct ipv6 {			/* RFC 8200 section 3 */
+	__be32 version;			/* its upper 4 bits; then traffic class and flow label */
+	__be16 payload_length;		/* all that follows, extension headers included */
+	__u8 next_header;
+	__u8 hop_limit;
+	__be64 source[2];
+	__be64 destination[2];
+};
+
+/* Whoever asks for its family asks a constant: there is a copy of everything that a packet goes through for each family
+ * that has virtuals, and none for the other. */
 struct packet {
 	struct ethernet *ethernet;
-	__be32 client;
-	__be32 virtual;
+	bool ipv6;
+	union {
+		struct {
+			__be32 client;
+			__be32 virtual;
+		};
+		struct {
+			__be64 client6[2];
+			__be64 virtual6[2];
+			__u32 number;	/* of the virtual address: service.h */
+		};
+	};
 	__u32 ports;		/* the client's and the virtual's, as they lie side by side on the wire */
 	__u8 protocol;
 	__u8 tcp_flags;
-	__u16 length;		/* IPv4's total length */
-	__u8 link;		/* bytes in front of IPv4's header: 14, and 4 for each tag */
+	__u16 length;		/* IPv4's total length, or the same of IPv6 */
+	__u8 link;		/* bytes in front of the IP header: 14, and 4 for each tag */
 	bool is_error;		/* ICMP's, about a packet of this connection */
 };
 
@@ -26,6 +47,11 @@ static __always_inline const struct iphdr *ip_of(const struct xdp_md *ctx, const
 	const struct iphdr *ip = (const void *)packet->ethernet + (packet->link & 31);
 
 	return (const void *)(ip + 1) > (const void *)(long)ctx->data_end ? NULL : ip;
+}
+
+static __always_inline bool is_ipv6(const struct packet *packet)
+{
+	return IPV6_SERVICES && (!IPV4_SERVICES || packet->ipv6);
 }
 
 #define TCP_FIN 0x01

@@ -8,6 +8,7 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/ip.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
@@ -19,6 +20,7 @@
 #include "stats.h"
 #include "service.h"
 #include "frame.h"
+#include "family.h"
 #include "lease.h"
 #include "cache.h"
 #include "conn.h"
@@ -26,40 +28,23 @@
 #include "vlan.h"
 #include "icmp.h"
 #include "parse.h"
+#include "ipv6.h"
+#include "icmpv6.h"
+#include "parse6.h"
 #include "arp.h"
+#include "nd.h"
 #include "sched.h"
 #include "answer.h"
 #include "tunnel.h"
 #include "forward.h"
 
-/* Which packet is it, and is it ours? Needs no map, and no clock. */
-static __always_inline enum outcome parse(struct packet *packet, void *at, const void *end)
-{
-	struct ethernet *ethernet = at;
-	__be16 type;
-
-	if ((void *)(ethernet + 1) > end)
-		return FOREIGN;
-	packet->ethernet = ethernet;
-	at = ethernet + 1;
-	type = skip_tags(ethernet->type, &at, end);
-	/* Else clang makes a copy of what follows for each number of tags, and the verifier walks through all of them. */
-	asm volatile("" : "+r"(at));
-	packet->link = at - (void *)ethernet;
-	if (type == be16(ETH_P_IP))
-		return parse_ipv4(packet, at, end);
-	if (type == be16(ETH_P_ARP))
-		return parse_arp(at, end);
-	return FOREIGN;
-}
-
 /* The long way: ask the connection table for the packet's real, note what the packet changes there, or find that it opens
  * a connection. */
-static __always_inline enum outcome track(struct packet *packet, struct connection_key *key,
-					  const struct place *place, __u64 now_ns, __u32 *index)
+static __always_inline enum outcome track(struct packet *packet, union key *key, const struct place *place,
+					  __u64 now_ns, __u32 *index)
 {
 	__u32 now_t = now_ns >> TICK_SHIFT;
-	int service = match_service(packet->virtual, packet->ports >> 16, packet->protocol);
+	int service = match_service(packet);
 	struct connection *found;
 	enum outcome outcome;
 	bool known, tell;
@@ -67,7 +52,7 @@ static __always_inline enum outcome track(struct packet *packet, struct connecti
 	if (service == NO_SERVICE)
 		return OUTCOME_passed;
 
-	found = connections.lookup(key);
+	found = find_entry(packet, key);
 	if (packet->is_error)
 		return relate(found, packet, now_ns, index);
 	known = found && goes_on(found, packet, now_t);
@@ -81,9 +66,9 @@ static __always_inline enum outcome track(struct packet *packet, struct connecti
 
 	tell = touch(found, packet, place, now_t);
 	*index = found->real;
-	remember(place, key, *index, found->state);
+	remember(place, packet, key, *index, found->state);
 	if (tell)
-		tell_event(key, *index, found->state, now_t);
+		tell_event(packet, key, *index, found->state, now_t);
 	return OURS;
 }
 
@@ -98,21 +83,21 @@ static __always_inline enum outcome admit(struct newcomer *newcomer, __u32 *inde
 	enum outcome outcome;
 	__u8 state;
 
-	outcome = schedule_connection(newcomer->service, packet->client, index);
+	outcome = schedule_connection(newcomer->service, hashed_client(packet), index);
 	if (outcome != OURS)
 		return outcome;
 	if (newcomer->replaces) {
 		place = find_place(packet, now_t);
-		found = connections.lookup(&newcomer->key);
+		found = find_entry(packet, &newcomer->key);
 	}
 	state = first_state(packet);
-	outcome = insert_connection(&newcomer->key, found, &place, index, state, now_t);
+	outcome = insert_connection(packet, &newcomer->key, found, &place, index, state, now_t);
 	if (outcome != OURS)
 		return outcome;
 	stats = real_stats.lookup(index);
 	if (stats)
 		stats->connections++;
-	tell_event(&newcomer->key, *index, state, now_t);
+	tell_event(packet, &newcomer->key, *index, state, now_t);
 	return OURS;
 }
 
@@ -120,7 +105,7 @@ static __always_inline enum outcome admit(struct newcomer *newcomer, __u32 *inde
 static __always_inline enum outcome find_real(struct packet *packet, __u64 now_ns, __u32 *index)
 {
 	struct place place = find_place(packet, now_ns >> TICK_SHIFT);
-	struct connection_key key;
+	union key key;
 
 	write_key(&key, packet);
 	if (recall(&place, packet, &key, index))
@@ -128,17 +113,48 @@ static __always_inline enum outcome find_real(struct packet *packet, __u64 now_n
 	return track(packet, &key, &place, now_ns, index);
 }
 
+/* A copy of all that leads to the packet's real, for each family that has virtuals: what asks for a packet's family is
+ * decided when it is compiled. */
+static __always_inline enum outcome receive(struct packet *packet, struct ethernet *ethernet, const void *end, __u32 *index)
+{
+	enum outcome outcome;
+	void *at = ethernet + 1;
+	__be16 type;
+
+	if (at > end)
+		return FOREIGN;
+	packet->ethernet = ethernet;
+	type = skip_tags(ethernet->type, &at, end);
+	/* Else clang makes a copy of what follows for each number of tags, and the verifier walks through all of them. */
+	asm volatile("" : "+r"(at));
+	packet->link = at - (void *)ethernet;
+	if (IPV4_SERVICES && type == be16(ETH_P_IP)) {
+		outcome = parse_ipv4(packet, at, end);
+		return outcome == OURS ? find_real(packet, read_clock(), index) : outcome;
+	}
+	if (IPV6_SERVICES && type == be16(ETH_P_IPV6)) {
+		packet->ipv6 = true;
+		outcome = parse_nd(packet, at, end);
+		if (outcome == OURS)
+			outcome = parse_ipv6(packet, at, end);
+		return outcome == OURS ? find_real(packet, read_clock(), index) : outcome;
+	}
+	if (IPV4_SERVICES && type == be16(ETH_P_ARP))
+		return parse_arp(at, end);
+	return FOREIGN;
+}
+
 int lb(struct xdp_md *ctx)
 {
 	struct packet packet = {};
 	struct newcomer *newcomer;
 	__u32 index = 0;
-	enum outcome outcome = parse(&packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
+	enum outcome outcome = receive(&packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, &index);
 
-	if (outcome == OURS)
-		outcome = find_real(&packet, read_clock(), &index);
-	else if (outcome == QUESTION)
+	if (outcome == QUESTION)
 		outcome = answer_arp(read_clock());
+	else if (outcome == SOLICITATION)
+		outcome = answer_nd(read_clock());
 	else if (outcome == FOR_KERNEL)
 		outcome = disown(read_clock());
 	if (outcome == NEWCOMER) {

@@ -4,8 +4,6 @@
  * PINS (whose name holds a hash of abi.h and of the sizes, since the kernel does not check what a pin's bytes mean).
  * The others belong to one loaded program and are filled before it is attached.
  */
-BPF_TABLE_PINNED("lru_hash", struct connection_key, struct connection, connections, CONNECTIONS_MAX,
-		 PINS "/connections");
 BPF_TABLE_PINNED("array", __u32, struct real, reals, REALS_MAX, PINS "/reals");
 BPF_TABLE_PINNED("array", __u32, struct way, ways, REALS_MAX, PINS "/ways");
 BPF_TABLE_PINNED("percpu_array", __u32, struct real_stats, real_stats, REALS_MAX, PINS "/real_stats");
@@ -16,7 +14,12 @@ BPF_TABLE_PINNED("array", __u32, struct lease, lease, 1, PINS "/lease");
 
 BPF_TABLE_PINNED("array", __u32, struct epoch, epochs, EPOCHS, PINS "/epochs");
 
-/* bcc has no macro for a pinned ring. `leaf` is there for its description only: a ring has no leaves. */
+/* Each family's connections. bcc has no macro for a pinned ring; `leaf` is there for its description only: a ring has no
+ * leaves. */
+#if IPV4_SERVICES
+BPF_TABLE_PINNED("lru_hash", struct connection_key, struct connection, connections, CONNECTIONS_MAX,
+		 PINS "/connections");
+
 struct events_table {
 	int key;
 	struct event leaf;
@@ -25,6 +28,21 @@ struct events_table {
 };
 __attribute__((section("maps/ringbuf:" PINS "/events")))
 struct events_table events = { .max_entries = EVENTS_BYTES };
+#endif
+
+#if IPV6_SERVICES
+BPF_TABLE_PINNED("lru_hash", struct connection_key6, struct connection, connections6, CONNECTIONS_MAX,
+		 PINS "/connections6");
+
+struct events6_table {
+	int key;
+	struct event6 leaf;
+	int (*ringbuf_output)(void *, u64, u64);
+	u32 max_entries;
+};
+__attribute__((section("maps/ringbuf:" PINS "/events6")))
+struct events6_table events6 = { .max_entries = EVENTS_BYTES };
+#endif
 
 struct clock {
 	__u64 jiffies;

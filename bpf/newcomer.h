@@ -7,14 +7,14 @@
  */
 struct newcomer {
 	struct packet packet;		/* but for the pointer into the frame */
-	struct connection_key key;
+	union key key;
 	__u64 now_ns;
 	__u32 service;
 	__u32 replaces;			/* an entry that ran out, or ended */
 };
 BPF_TABLE("percpu_array", __u32, struct newcomer, newcomers, 1);
 
-static __always_inline enum outcome set_aside(const struct packet *packet, const struct connection_key *key,
+static __always_inline enum outcome set_aside(const struct packet *packet, const union key *key,
 					      int service, bool replaces, __u64 now_ns)
 {
 	__u32 zero = 0;
@@ -24,7 +24,10 @@ static __always_inline enum outcome set_aside(const struct packet *packet, const
 		return OUTCOME_drop_no_real;
 	newcomer->packet = *packet;
 	newcomer->packet.ethernet = NULL;
-	newcomer->key = *key;
+	if (is_ipv6(packet))
+		newcomer->key.ipv6 = key->ipv6;
+	else
+		newcomer->key.ipv4 = key->ipv4;
 	newcomer->now_ns = now_ns;
 	newcomer->service = service;
 	newcomer->replaces = replaces;

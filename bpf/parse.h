@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
  * From a frame to a packet of a virtual. What is not a virtual's, or not sent to this host, is FOREIGN, and found out
- * as early as can be. IPv6 is foreign for now.
+ * as early as can be. IPv6: parse6.h
  */
 static __always_inline bool is_our_mac(const __u16 *mac)
 {

@@ -51,6 +51,7 @@ static __always_inline enum scheduler scheduler_of(int service)
 	case index: \
 		return SCHEDULER_##scheduler;
 	SERVICES(CASE)
+	SERVICES6(CASE)
 #undef CASE
 	default:
 		return SCHEDULER_none;

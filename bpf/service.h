@@ -5,6 +5,11 @@
  *
  *   VIRTUALS(_)    _(address, protocols)                          protocols: bits PROTOCOL_TCP, PROTOCOL_UDP
  *   SERVICES(_)    _(index, address, port, protocol, scheduler)   numbers in host order
+ *
+ * An IPv6 virtual address has a number, in this program only: above its protocols, which are the two lowest bits.
+ *
+ *   VIRTUALS6(_)   _(low, number)                                 number: an expression of the address's `high` half
+ *   SERVICES6(_)   _(index, number, port, protocol, scheduler)
  */
 #define PROTOCOL_TCP 1
 #define PROTOCOL_UDP 2
@@ -24,12 +29,31 @@ static __always_inline __u32 protocols_of(__be32 address)
 	}
 }
 
-static __always_inline bool is_served(__be32 address, __u8 protocol)
+/* The number of an IPv6 address; 0: it is nobody's virtual address. */
+static __always_inline __u32 number_of(const __be64 *address)
 {
-	__u32 protocols = protocols_of(address);
+	__be64 high = address[0];
 
+	switch (address[1]) {
+#define CASE(low, number) \
+	case be64(low): \
+		return number;
+	VIRTUALS6(CASE)
+#undef CASE
+	default:
+		return 0;
+	}
+}
+
+static __always_inline bool is_among(__u32 protocols, __u8 protocol)
+{
 	return (protocol == IPPROTO_TCP && protocols & PROTOCOL_TCP) ||
 	       (protocol == IPPROTO_UDP && protocols & PROTOCOL_UDP);
+}
+
+static __always_inline bool is_served(__be32 address, __u8 protocol)
+{
+	return is_among(protocols_of(address), protocol);
 }
 
 /* Is it to be looked at: is it served, or ICMP to a virtual address? */
@@ -53,14 +77,15 @@ static __always_inline int service_at(__be32 address, __be16 port, __u8 protocol
 	}
 }
 
-/* The service of exactly this port, else the one of every port, else NO_SERVICE. */
-static __always_inline int match_service(__be32 address, __be16 port, __u8 protocol)
+static __always_inline int service6_at(__u32 number, __be16 port, __u8 protocol)
 {
-	int service = service_at(address, port, protocol);
-
-#if ANY_PORT_SERVICES
-	if (service == NO_SERVICE)
-		service = service_at(address, 0, protocol);
-#endif
-	return service;
+	switch (SERVICE_KEY(number, port, protocol)) {
+#define CASE(index, number, port, protocol, scheduler) \
+	case SERVICE_KEY(number, be16(port), protocol): \
+		return index;
+	SERVICES6(CASE)
+#undef CASE
+	default:
+		return NO_SERVICE;
+	}
 }

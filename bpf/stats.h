@@ -6,6 +6,7 @@ enum outcome {
 	FOREIGN,	/* not a virtual's: passed, untouched, uncounted */
 	OURS,		/* not decided yet: goes on to the next step */
 	QUESTION,	/* not decided yet: ARP asks for a virtual address */
+	SOLICITATION,	/* not decided yet: neighbour discovery does */
 	FOR_KERNEL,	/* not decided yet: the kernel's, if we may speak for the virtual address */
 	NEWCOMER,	/* not decided yet: it opens a connection */
 #define NAME(name, action) OUTCOME_##name,

@@ -86,8 +86,8 @@ class Hooks(Protocol):
 class Table(Protocol):
     """What it asks of the data plane."""
 
-    def snapshot(self) -> Rows:
-        """All connections; called in a thread."""
+    def snapshot(self) -> tuple[Rows, ...]:
+        """All connections, an array for each family; called in a thread."""
 
     def install(self, rows: Rows) -> None:
         """Put a peer's connections into the table, `ha.rows.MAX_ROWS` at most; many in a thread."""

@@ -28,13 +28,13 @@ class Link:
     def __init__(
         self,
         channel: Channel,
-        snapshot: Callable[[], Rows],
+        snapshot: Callable[[], tuple[Rows, ...]],
         install: Callable[[Rows], None],
         clock: Callable[[], float],
         changed: Callable[[], None],
     ) -> None:
         self.peer = channel.peer
-        self.sync = Sync()
+        self.sync = Sync(channel.peer.understands)
         self._channel = channel
         self._snapshot, self._install = snapshot, install
         self._clock, self._changed = clock, changed
@@ -114,10 +114,10 @@ class Link:
 
     async def _make(self) -> None:
         try:
-            rows = await asyncio.to_thread(self._snapshot)
+            families = await asyncio.to_thread(self._snapshot)
         except Exception:
             log.exception("no snapshot of the connections could be made", peer=self.peer.node)
             self.sync.resync(self._clock())
         else:
-            self.sync.snapshot(rows)
+            self.sync.snapshot(families)
         self.wake()

@@ -21,6 +21,7 @@ from ha.counters import Counters
 from ha.link import Link
 from ha.port import cannot_listen
 from ha.session import NONCE_BYTES, Broken, Greeting, Session
+from ha.sync import UNDERSTANDS
 from ha.wire import Keys
 from lb.model import Cluster
 
@@ -187,7 +188,9 @@ class Links:
         peers: tuple[str, ...],
         initiator: bool,
     ) -> Channel | None:
-        me = Greeting(self._cluster.cluster.name, self._me.name, self._life, secrets.token_bytes(NONCE_BYTES))
+        me = Greeting(
+            self._cluster.cluster.name, self._me.name, self._life, secrets.token_bytes(NONCE_BYTES), UNDERSTANDS
+        )
         address = (writer.get_extra_info("peername") or ("",))[0]
         try:
             return await greet(reader, writer, Session(me, peers, self._keys, initiator=initiator))

@@ -11,16 +11,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from lb.connections import CONNECTION, Rows
+from lb.connections import CONNECTION, CONNECTION6, Rows
 
 MAX_ROWS: Final = 4096
-"""Rows of one message: about 80 KiB, a few milliseconds of work."""
+"""Rows of one message: about 80 KiB, of IPv6 224; a few milliseconds of work."""
 
 MAX_STATE: Final = 11
 """The highest number of `lb.tcp.State`."""
 PROTOCOLS: Final = (6, 17)
 
-_COLUMNS: Final = {name: CONNECTION[name].newbyteorder(">") for name in CONNECTION.names or ()}
+_COLUMNS: Final = {
+    kind: {name: kind[name].newbyteorder(">") for name in kind.names or ()} for kind in (CONNECTION, CONNECTION6)
+}
 
 
 class BadRows(ValueError):  # noqa: N818
@@ -31,17 +33,16 @@ def encode(rows: Rows) -> dict[str, bytes]:
     """The columns. Raises ValueError for more than MAX_ROWS."""
     if len(rows) > MAX_ROWS:
         raise ValueError(f"{len(rows)} rows; at most {MAX_ROWS} in one message")
-    return {name: rows[name].astype(kind).tobytes() for name, kind in _COLUMNS.items()}
+    return {name: rows[name].astype(kind.base).tobytes() for name, kind in _COLUMNS[rows.dtype].items()}
 
 
-def decode(columns: Any) -> Rows:
-    """The rows, as an array of its own. Raises BadRows for anything that `encode` would not have made."""
+def decode(columns: Any, kind: np.dtype[Any] = CONNECTION) -> Rows:
+    """The rows, as an array of its own. Raises BadRows for anything that `encode` would not have made of that kind."""
     if not isinstance(columns, dict):
         raise BadRows("not a map of columns")
-    count = _count(columns)
-    rows = np.empty(count, CONNECTION)
-    for name, kind in _COLUMNS.items():
-        rows[name] = np.frombuffer(columns[name], kind)
+    rows = np.empty(_count(columns, kind), kind)
+    for name, column in _COLUMNS[kind].items():
+        rows[name] = np.frombuffer(columns[name], column)
     if not np.isin(rows["protocol"], PROTOCOLS).all():
         raise BadRows(f"a protocol is none of {PROTOCOLS}")
     if (rows["state"] > MAX_STATE).any():
@@ -49,13 +50,13 @@ def decode(columns: Any) -> Rows:
     return rows
 
 
-def _count(columns: dict[Any, Any]) -> int:
+def _count(columns: dict[Any, Any], kind: np.dtype[Any]) -> int:
     counts = set()
-    for name, kind in _COLUMNS.items():
+    for name, item in _COLUMNS[kind].items():
         column = columns.get(name)
-        if not isinstance(column, bytes) or len(column) % kind.itemsize:
+        if not isinstance(column, bytes) or len(column) % item.itemsize:
             raise BadRows(f"column {name} is missing or not whole")
-        counts.add(len(column) // kind.itemsize)
+        counts.add(len(column) // item.itemsize)
     if len(counts) != 1 or (count := counts.pop()) > MAX_ROWS:
         raise BadRows(f"columns of {sorted(counts) or count} rows; accepted: equal ones, at most {MAX_ROWS}")
     return count

@@ -41,12 +41,13 @@ _NUMBER: Final = struct.Struct("!?Q")
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """Who speaks. life: as in its heartbeats."""
+    """Who speaks. life: as in its heartbeats. understands: more kinds of messages than the first version had."""
 
     cluster: str
     node: str
     life: int
     nonce: bytes
+    understands: tuple[str, ...] = ()
 
 
 class Broken(Exception):  # noqa: N818

@@ -7,6 +7,7 @@ Who leads no more sends what still happens, but never its whole table: that woul
 
     begin N           forget that you were in sync: a snapshot comes
     rows N COLUMNS    connections as of now (a row replaces what is known of that connection)
+    rows6 N COLUMNS   the same of IPv6; only to who said in its greeting that it understands them
     end N             that was all; from here on you are in sync
     same N            you have all I have
     ack N             everything up to N is installed
@@ -21,6 +22,7 @@ that happen while a snapshot is made go behind it, so an older row never replace
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Final
 
@@ -29,15 +31,21 @@ import numpy as np
 
 from ha import rows as codec
 from ha.session import Broken
-from lb.connections import Rows, empty
+from lb.connections import CONNECTION, CONNECTION6, Rows, empty
 
 WINDOW: Final = 32
 MAX_QUEUED: Final = 1 << 18
 PAUSE_S: Final = 1.0
 """Snapshots begin at least so far apart."""
 
+UNDERSTANDS: Final = ("rows6",)
+"""What our greeting says."""
+
 LAG_SHOWN_S: Final = 1.0
 """For how long the lag of what came last is shown while nothing new comes."""
+
+_NAMES: Final = {CONNECTION: "rows", CONNECTION6: "rows6"}
+_DTYPES: Final = {name: kind for kind, name in _NAMES.items()}
 
 
 class Stream(Enum):
@@ -55,11 +63,13 @@ class Sync:
     Sending: `lead`, `push`, `resync`; ask `snapshot_due` and answer it with `snapshot`; send every `next_message`.
     Receiving: `receive` gives rows to install, and `installed` or `failed` says how that went.
 
+    understands: what the peer's greeting says; it is not told of IPv6 connections if those are not in it.
     complete: we hold all that the peer has. delivered: the peer holds all that we have, as far as it said.
     moved: rows sent and received.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, understands: Iterable[str] = UNDERSTANDS) -> None:
+        self._kinds = {kind: name for kind, name in _NAMES.items() if name == "rows" or name in understands}
         self.complete = False
         self.farewell = False
         self.moved = 0
@@ -67,7 +77,7 @@ class Sync:
         self._leads = False
         self._stream = Stream.IDLE
         self._not_before_s = 0.0
-        self._snapshot = empty()
+        self._snapshot: deque[Rows] = deque()
         self._controls: deque[str] = deque()
         self._queue: deque[tuple[Rows, float]] = deque()
         self._queued = 0
@@ -97,7 +107,7 @@ class Sync:
 
     def push(self, rows: Rows, now_s: float) -> None:
         """Connections that changed. The array must not change any more."""
-        if self._stream not in (Stream.MAKING, Stream.LIVE) or not len(rows):
+        if self._stream not in (Stream.MAKING, Stream.LIVE) or not len(rows) or rows.dtype not in self._kinds:
             return  # nobody is told yet, or the snapshot that comes will have them
         self._queue.append((rows, now_s))
         self._queued += len(rows)
@@ -114,7 +124,7 @@ class Sync:
         self._stream = Stream.WANTED
         self._not_before_s = max(self._not_before_s, now_s)
         self._end_number = None
-        self._snapshot = empty()
+        self._snapshot.clear()
         self._controls.clear()
 
     @property
@@ -131,11 +141,11 @@ class Sync:
         self._not_before_s = now_s + PAUSE_S
         return True
 
-    def snapshot(self, rows: Rows) -> None:
+    def snapshot(self, families: Iterable[Rows]) -> None:
         """Everything we hold, as of some moment after `snapshot_due`."""
         if self._stream is Stream.MAKING:  # else a resync has come between, and another one is due
             self._stream = Stream.LIVE
-            self._snapshot = rows
+            self._snapshot = deque(rows for rows in families if len(rows) and rows.dtype in self._kinds)
             self._controls.append("begin")
 
     def goodbye(self) -> list[bytes]:
@@ -155,20 +165,22 @@ class Sync:
                 self._end_number = self._number + 1
             return self._numbered(now_s, control)
         if self._end_number is None:
-            part, self._snapshot = self._snapshot[: codec.MAX_ROWS], self._snapshot[codec.MAX_ROWS :]
-            if not len(self._snapshot):
-                self._snapshot = empty()
+            rows = self._snapshot.popleft() if self._snapshot else empty()
+            if len(rows) > codec.MAX_ROWS:
+                self._snapshot.appendleft(rows[codec.MAX_ROWS :])
+            if not self._snapshot:
                 self._controls.append("end")
-            return self._rows(part, now_s)
+            return self._rows(rows[: codec.MAX_ROWS], now_s)
         if self._queue:
             pushed_s = self._queue[0][1]
             return self._rows(self._gather(), pushed_s)
         return None
 
     def _gather(self) -> Rows:
-        """Increments from the head of the queue, as many as fit into one message."""
-        parts, room = [], codec.MAX_ROWS
-        while self._queue and room:
+        """Increments of one family from the head of the queue, as many as fit into one message."""
+        parts: list[Rows] = []
+        room = codec.MAX_ROWS
+        while self._queue and room and (not parts or self._queue[0][0].dtype == parts[0].dtype):
             rows, pushed_s = self._queue.popleft()
             parts.append(rows[:room])
             if len(rows) > room:
@@ -179,7 +191,7 @@ class Sync:
 
     def _rows(self, rows: Rows, since_s: float) -> bytes:
         self.moved += len(rows)
-        return self._numbered(since_s, "rows", codec.encode(rows))
+        return self._numbered(since_s, self._kinds[rows.dtype], codec.encode(rows))
 
     def _numbered(self, since_s: float, kind: str, *rest: object) -> bytes:
         self._number += 1
@@ -207,8 +219,8 @@ class Sync:
         try:
             kind, *rest = msgpack.unpackb(payload)
             match kind, rest:
-                case ("rows", [int(number), columns]):
-                    rows = codec.decode(columns)
+                case ("rows" | "rows6", [int(number), columns]):
+                    rows = codec.decode(columns, _DTYPES[kind])
                     self._received = number
                     self.moved += len(rows)
                     return rows

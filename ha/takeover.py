@@ -1,4 +1,5 @@
-"""Telling the segment who holds an address now: gratuitous ARP, several times over the first seconds.
+"""Telling the segment who holds an address now: gratuitous ARP, or an unsolicited neighbour advertisement of IPv6,
+several times over the first seconds.
 
 Neighbours and switches learn from one frame; the repeats are for those that were lost, and for the switch port
 that is still learning. Both forms are sent: the request of RFC 5227 section 3 updates whoever has an entry, and
@@ -10,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
 
 import structlog
 
+from ha import ndisc
 from lb.addresses import Address
 from lb.errors import NetworkError
 
@@ -30,7 +32,7 @@ _ARP_ETHERNET_IPV4 = bytes.fromhex("0001 0800 06 04")
 _REQUEST, _REPLY = 1, 2
 
 
-def arp_announcement(operation: int, mac: bytes, address: Address) -> bytes:
+def arp_announcement(operation: int, mac: bytes, address: IPv4Address) -> bytes:
     """A broadcast frame that says `address` is at `mac`; operation: 1 request, 2 reply.
 
     Sender and target protocol address are both the announced one, which is what makes it gratuitous; the
@@ -39,12 +41,12 @@ def arp_announcement(operation: int, mac: bytes, address: Address) -> bytes:
     return _broadcast(operation, mac, address, bytes(6) if operation == _REQUEST else mac, address)
 
 
-def arp_probe(mac: bytes, address: Address) -> bytes:
+def arp_probe(mac: bytes, address: IPv4Address) -> bytes:
     """A broadcast frame that asks who has `address`, without saying that we have any (RFC 5227 section 1.1)."""
     return _broadcast(_REQUEST, mac, IPv4Address(0), bytes(6), address)
 
 
-def _broadcast(operation: int, mac: bytes, sender: Address, target_mac: bytes, target: Address) -> bytes:
+def _broadcast(operation: int, mac: bytes, sender: IPv4Address, target_mac: bytes, target: IPv4Address) -> bytes:
     header = _BROADCAST + mac + _ETHERTYPE_ARP.to_bytes(2, "big")
     body = operation.to_bytes(2, "big") + mac + sender.packed + target_mac + target.packed
     return header + _ARP_ETHERNET_IPV4 + body
@@ -52,13 +54,9 @@ def _broadcast(operation: int, mac: bytes, sender: Address, target_mac: bytes, t
 
 def announcement_frames(mac: bytes, address: Address) -> tuple[bytes, ...]:
     """The frames of one round for one address."""
-    return FRAMES[address.version](mac, address)
-
-
-FRAMES: dict[int, Callable[[bytes, Address], tuple[bytes, ...]]] = {
-    4: lambda mac, address: tuple(arp_announcement(op, mac, address) for op in (_REQUEST, _REPLY)),
-}
-"""By IP version: how it is announced. IPv6 (unsolicited neighbour advertisement, RFC 4861 7.2.6) gets a row."""
+    if isinstance(address, IPv6Address):
+        return (ndisc.advertisement(mac, address),)
+    return tuple(arp_announcement(operation, mac, address) for operation in (_REQUEST, _REPLY))
 
 
 class Announcer:

@@ -162,14 +162,14 @@ class Director:
             log.error("a resource does not run, and nobody can take over", reason=str(error))
 
     def _on_events(self) -> bool:
-        rows = self._data.read_events()
-        if len(rows):
+        families = self._data.read_events()
+        for rows in families:
             self.failover.push(rows)
-        return len(rows) > 0
+        return len(families) > 0
 
     # ------------------------------------------------- failover's part of us
 
-    def snapshot(self) -> Rows:
+    def snapshot(self) -> tuple[Rows, ...]:
         """Every live connection."""
         return self._data.snapshot()
 

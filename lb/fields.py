@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Callable
 from decimal import Decimal
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +48,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2}\s*)+")
 _HEX_PATTERN = re.compile(r"(?:[0-9A-Fa-fXx]{2}\s*)+")
 _DIGEST = re.compile(r"[0-9A-Fa-f]{32}|[0-9A-Fa-f]{64}")
-_ADDRESS_PORT = re.compile(r"([^:]*)(?::([0-9]{1,5}))?")
+_ADDRESS_PORT = re.compile(r"(?:(?P<bare>[^:\[\]]*)|\[(?P<bracketed>[^\[\]]*)\])(?::(?P<port>[0-9]{1,5}))?")
 
 
 def parse_duration(value: object) -> float:
@@ -80,50 +80,53 @@ def _longer_than_nothing(seconds: float) -> float:
     return seconds
 
 
-def parse_address(value: object) -> IPv4Address:
-    """An IPv4 address from its text. Raises ValueError, which says what the text is instead."""
-    if isinstance(value, IPv4Address):
+def parse_address(value: object) -> addresses.Address:
+    """An IPv4 or IPv6 address from its text. Raises ValueError, which says what the text is instead."""
+    if isinstance(value, (IPv4Address, IPv6Address)):
         return value
     if not isinstance(value, str):
         raise ValueError(f'{show(value)} is not an address; write text, like "192.168.1.101"')
     try:
-        return IPv4Address(value)
-    except AddressValueError:
+        address = ip_address(value)
+    except ValueError:
         raise ValueError(_not_an_address(value)) from None
+    if address.version == 6 and address.scope_id is not None:
+        raise ValueError(f'{show(value)} has an interface; write an address that needs none, like "2001:db8::1"')
+    if address.version == 6 and address.ipv4_mapped:
+        raise ValueError(f"{show(value)} is an IPv4 address within IPv6; write {show(str(address.ipv4_mapped))}")
+    return address
 
 
 def _not_an_address(text: str) -> str:
     bare, _, suffix = text.partition("/")
-    if suffix and _is_ipv4(bare):
+    if suffix and _is_address(bare):
         return f"{show(text)} has a prefix length; write the address alone: {show(bare)}"
-    bare, _, suffix = text.partition(":")
-    if suffix and _is_ipv4(bare):
-        return f"{show(text)} has a port; write the address alone: {show(bare)}"
-    try:
-        IPv6Address(re.sub(r"^\[(.*)\](:[0-9]+)?$", r"\1", text))
-    except AddressValueError:
-        return f'{show(text)} is not an IPv4 address (like "192.168.1.101"); host names are not looked up'
-    return f"{show(text)}: IPv6 is not available yet; write an IPv4 address"
+    match = _ADDRESS_PORT.fullmatch(text)
+    bare = (match["bare"] or match["bracketed"]) if match else ""
+    if _is_address(bare):
+        what = "has a port" if match and match["port"] else "has brackets, which only a port needs"
+        return f"{show(text)} {what}; write the address alone: {show(bare)}"
+    return f'{show(text)} is not an IP address (like "192.168.1.101" or "2001:db8::101"); host names are not looked up'
 
 
-def _is_ipv4(text: str) -> bool:
+def _is_address(text: str) -> bool:
     try:
-        IPv4Address(text)
-    except AddressValueError:
+        ip_address(text)
+    except ValueError:
         return False
     return True
 
 
-def parse_address_port(value: object) -> tuple[IPv4Address, int | None]:
-    """`"address"` or `"address:port"`. Raises ValueError."""
+def parse_address_port(value: object) -> tuple[addresses.Address, int | None]:
+    """`"address"`, `"address:port"` or, of IPv6, `"[address]:port"`. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError(f'{show(value)} is not "address" or "address:port"; write text, like "127.0.0.1:80"')
     match = _ADDRESS_PORT.fullmatch(value)
-    if match is None or match[2] is None:
+    if match is None or match["port"] is None:
         return parse_address(value), None
-    if not 1 <= int(match[2]) <= 65535:
-        raise ValueError(f"{show(value)}: {match[2]} is not a port; accepted: 1 to 65535")
-    return parse_address(match[1]), int(match[2])
+    if not 1 <= int(match["port"]) <= 65535:
+        raise ValueError(f"{show(value)}: {match['port']} is not a port; accepted: 1 to 65535")
+    return parse_address(match["bare"] or match["bracketed"]), int(match["port"])
 
 
 def within(low: int, high: int) -> AfterValidator:

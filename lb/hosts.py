@@ -8,21 +8,23 @@ from ipaddress import IPv4Address
 from lb.addresses import Address
 from lb.model import Cluster, Endpoint, Real, Virtual
 from lb.positions import Finding, Path
-from lb.service import LOCAL
+from lb.service import LOCAL, LOCAL6
 from lb.wording import show, show_path
 
 BROADCAST = IPv4Address("255.255.255.255")
 
 
 def names(cluster: Cluster) -> Iterator[Finding]:
-    """Nodes and reals share one name space, both are hosts; a real may serve several virtuals under its one name."""
-    hosts: dict[str, tuple[object, Path]] = {}
+    """Nodes and reals share one name space, both are hosts; a real may serve several virtuals under its one name, and
+    have an address of each family."""
+    hosts: dict[int, dict[str, tuple[object, Path]]] = {4: {}, 6: {}}
     for n, node in enumerate(cluster.nodes):
         place: Path = ("node", n, "name")
-        yield from _claim(hosts, node.name, place, place)
+        yield from _claim(hosts[4], node.name, place, place)
+        hosts[6].setdefault(node.name.lower(), (place, place))
     for parent, real in _reals(cluster):
         if real.name is not None:
-            yield from _claim(hosts, real.name, real.address, (*parent, "name"))
+            yield from _claim(hosts[real.address.version], real.name, real.address, (*parent, "name"))
     services: dict[str, tuple[object, Path]] = {}
     for v, virtual in enumerate(cluster.virtuals):
         place = ("virtual", v, "name")
@@ -72,7 +74,7 @@ def unicast(cluster: Cluster) -> Iterator[Finding]:
     hosts += ((("ha", "ping", n), address) for n, address in enumerate(cluster.ha.ping))
     hosts += ((("virtual", v, "address"), virtual.address) for v, virtual in enumerate(cluster.virtuals))
     hosts += (((*parent, "address"), real.address) for parent, real in _reals(cluster))
-    hosts += ((place, end.address) for place, _, end in _fallbacks(cluster) if end.address != LOCAL)
+    hosts += ((place, end.address) for place, _, end in _fallbacks(cluster) if not _is_self(end))
     for place, address in hosts:
         if kind := _not_unicast(address):
             about_self = "loopback" in kind and ("real" in place or "fallback" in place)
@@ -82,7 +84,7 @@ def unicast(cluster: Cluster) -> Iterator[Finding]:
 
 def _not_unicast(address: Address) -> str:
     """What kind of address it is instead; empty for an ordinary one."""
-    if int(address) >> 24 == 0:
+    if address.is_unspecified or (address.version == 4 and int(address) >> 24 == 0):
         return "an unspecified address"
     if address.is_loopback:
         return "a loopback address"
@@ -90,6 +92,8 @@ def _not_unicast(address: Address) -> str:
         return "a multicast address"
     if address == BROADCAST:
         return "the broadcast address"
+    if address.version == 6 and address.is_link_local:
+        return "a link-local address, which means nothing without an interface"
     return "a reserved address" if address.is_reserved else ""
 
 
@@ -100,7 +104,7 @@ def fallback(cluster: Cluster) -> Iterator[Finding]:
         parent = place[:-1]
         if end.port is not None and end.port != virtual.port:
             own = f"{virtual.port}" if virtual.port else "every port"
-            who = "127.0.0.1 is this director itself: it" if end.address == LOCAL else "the fallback"
+            who = f"{end.address} is this director itself: it" if _is_self(end) else "the fallback"
             yield Finding(
                 (place, (*parent, "port"), (*parent, "forward")),
                 f"port {end.port} cannot be reached with forward {show(virtual.forward)}: {who} is asked on the "
@@ -115,12 +119,41 @@ def fallback(cluster: Cluster) -> Iterator[Finding]:
             message = f'{end.address} is the virtual address itself; name another host, or "127.0.0.1"'
             yield Finding((place, (*parent, "address")), message)
         for r, real in enumerate(virtual.reals):
-            if real.address == end.address != LOCAL:
+            if real.address == end.address and not _is_self(end):
                 yield Finding(
                     (place, (*parent, "real", r, "address")),
                     f"{end.address} is real[{r}] of this virtual, and is down whenever the fallback is used; "
                     'name another host, or "127.0.0.1"',
                 )
+
+
+def families(cluster: Cluster) -> Iterator[Finding]:
+    """With direct routing a real answers from the virtual address itself, so both are of one family."""
+    for parent, real in _reals(cluster):
+        virtual = cluster.virtuals[int(parent[1])]
+        yield from _of_family(virtual, real.address, virtual.forward_of(real), parent[:2], (*parent, "address"))
+    for place, virtual, end in _fallbacks(cluster):
+        if not _is_self(end):
+            yield from _of_family(virtual, end.address, virtual.forward, place[:2], place)
+
+
+def _of_family(virtual: Virtual, address: Address, forward: str, parent: Path, place: Path) -> Iterator[Finding]:
+    places = (place, (*parent, "address"), (*parent, "forward"))
+    version = virtual.address.version
+    if forward == "ipip" and 6 in (address.version, version):
+        yield Finding(places, "forward 'ipip' is not available yet with IPv6 (available: gate)")
+    elif address.version != version:
+        yield Finding(
+            places,
+            f"{address} is IPv{address.version}, its virtual address {virtual.address} IPv{version}; with forward "
+            f"'gate' a host answers from that address: write the host's IPv{version} address, and a second "
+            "[[virtual]] for the other family",
+        )
+
+
+def _is_self(end: Endpoint) -> bool:
+    """Does it mean the director itself?"""
+    return end.address in (LOCAL, LOCAL6)
 
 
 def _reals(cluster: Cluster) -> Iterator[tuple[Path, Real]]:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from lb import fields
+from lb.addresses import with_port
 from lb.asking import Check as Check
 from lb.asking import Question as Question
 from lb.fields import Address, Duration, Frozen, Interface, Name, Port, Span, Weight
@@ -33,7 +34,7 @@ class Endpoint(Frozen):
     port: Port | None = None
 
     def __str__(self) -> str:
-        return f"{self.address}:{self.port}" if self.port else str(self.address)
+        return with_port(self.address, self.port) if self.port else str(self.address)
 
 
 def _parse_endpoint(value: object) -> Endpoint:

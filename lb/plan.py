@@ -13,7 +13,7 @@ from lb.addresses import Address, with_port
 from lb.errors import UsageError
 from lb.health import Health
 from lb.model import Cluster, Real, Virtual
-from lb.service import LOCAL, PROTOCOL_NUMBERS, Destination, Hop, Service, ServiceKey
+from lb.service import LOCAL, LOCAL6, PROTOCOL_NUMBERS, Destination, Hop, Service, ServiceKey
 from lb.weights import Standing, standing
 
 Target = tuple[ServiceKey, Address]
@@ -108,7 +108,7 @@ def _fallback(virtual: Virtual, hop_of: HopOf) -> Destination | None:
         return None
     address = virtual.fallback.address
     if address.is_loopback:
-        return Destination(LOCAL, 1)
+        return Destination(LOCAL if virtual.address.version == 4 else LOCAL6, 1)
     hop = hop_of(address, virtual.forward)
     return Destination(address, 1, hop.mac, forward=virtual.forward, way=hop.way)
 

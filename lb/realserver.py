@@ -1,5 +1,8 @@
 """Preparing a real server: it must accept the virtual address and never answer ARP for it.
 
+Of IPv6 the address on `lo` is all: a kernel answers neighbour discovery for addresses of the interface that was asked
+only (RFC 4861; unless it is told to be a proxy), and takes packets on whichever interface they come.
+
 The address goes on `lo`, where no switch sees it. arp_ignore 1 answers ARP only for addresses of the interface that
 was asked, arp_announce 2 never tells the virtual address as a sender's, and strict rp_filter, which drops what comes
 in by another way than the answer goes out, is lifted. The settings come first: an address without them could be
@@ -14,11 +17,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 
 from lb import namespaces
-from lb.addresses import Address
+from lb.addresses import Address, by_family
 from lb.errors import UsageError
 from lb.model import Cluster, Virtual
 from lb.netif import add_address, addresses, link, link_names, remove_address, set_up, sysctl, tunnel
@@ -59,7 +62,7 @@ def served(cluster: Cluster, local: Iterable[Address]) -> tuple[Virtual, ...]:
     found = tuple(virtual for virtual in cluster.virtuals if own.intersection(virtual.hosts))
     if not found:
         reals = dict.fromkeys(str(host) for virtual in cluster.virtuals for host in virtual.hosts)
-        mine = ", ".join(str(address) for address in sorted(own) if not address.is_loopback)
+        mine = ", ".join(str(a) for a in sorted(own, key=by_family) if not a.is_loopback and not a.is_link_local)
         raise UsageError(
             f"this host ({mine or 'without an address'}) is no real of {cluster.path}; "
             f"its reals are {', '.join(reals) or 'none'}"
@@ -84,9 +87,11 @@ def needs(cluster: Cluster) -> Needs:
     here = addresses()
     virtuals = served(cluster, (address.ip for _, address in here))
     reals = {host for virtual in virtuals for host in virtual.hosts}
-    interfaces = tuple(dict.fromkeys(name for name, address in here if address.ip in reals))
-    sysctls = {f"{_CONF}/{scope}/arp_ignore": "1" for scope in ("all", *interfaces)}
-    sysctls |= {f"{_CONF}/{scope}/arp_announce": "2" for scope in ("all", *interfaces)}
+    old = {real for real in reals if real.version == 4}
+    interfaces = tuple(dict.fromkeys(name for name, address in here if address.ip in old))
+    scopes = ("all", *interfaces) if interfaces else ()
+    sysctls = {f"{_CONF}/{scope}/arp_ignore": "1" for scope in scopes}
+    sysctls |= {f"{_CONF}/{scope}/arp_announce": "2" for scope in scopes}
     links = (tunnel.NAME,) * is_tunnelled(virtuals, {address.ip for _, address in here})
     for interface in (*interfaces, *(name for name in links if name in link_names())):
         sysctls |= _loose_reverse_path(interface)
@@ -114,7 +119,7 @@ def status(cluster: Cluster) -> tuple[Item, ...]:
     return (
         *(Item(name, wanted, sysctl.read(name)) for name, wanted in needed.sysctls.items()),
         *(Item(name, "up", _state(name)) for name in needed.links),
-        *(Item(f"{vip}/32 on lo", "there", "there" if vip in on_lo else "missing") for vip in needed.addresses),
+        *(Item(f"{_host(vip)} on lo", "there", "there" if vip in on_lo else "missing") for vip in needed.addresses),
     )
 
 
@@ -122,6 +127,10 @@ def _state(name: str) -> str:
     if name not in link_names():
         return "missing"
     return "up" if link(name).up else "down"
+
+
+def _host(address: Address) -> str:
+    return f"{address}/{address.max_prefixlen}"
 
 
 def _addresses_on_lo() -> set[Address]:
@@ -142,7 +151,7 @@ def up(cluster: Cluster) -> list[str]:
     on_lo = _addresses_on_lo()
     missing = [vip for vip in needed.addresses if vip not in on_lo]
     record = _load()
-    obsolete = [vip for vip in record.addresses if IPv4Address(vip) not in needed.addresses]
+    obsolete = [vip for vip in map(ip_address, record.addresses) if vip not in needed.addresses]
     for name in settings:
         record.sysctls.setdefault(name, before[name])
     record.addresses = list(dict.fromkeys((*record.addresses, *map(str, missing))))
@@ -156,8 +165,8 @@ def up(cluster: Cluster) -> list[str]:
     for name in down_links:
         set_up(name)
     for old in obsolete:
-        remove_address("lo", IPv4Address(old))
-        record.addresses.remove(old)
+        remove_address("lo", old)
+        record.addresses.remove(str(old))
     unused = [name for name in record.links if name not in needed.links]
     for name in unused:
         _set_down(name)
@@ -165,9 +174,9 @@ def up(cluster: Cluster) -> list[str]:
     _save(record)
     return [
         *(f"{name}: {before[name]} → {wanted}" for name, wanted in settings.items()),
-        *(f"{vip}/32 added to lo" for vip in missing),
+        *(f"{_host(vip)} added to lo" for vip in missing),
         *(f"{name} set up" for name in down_links),
-        *(f"{old}/32 removed from lo" for old in obsolete),
+        *(f"{_host(old)} removed from lo" for old in obsolete),
         *(f"{name} set down" for name in unused),
     ]
 
@@ -185,15 +194,16 @@ def down() -> list[str]:
     record = _load()
     for name in record.links:
         _set_down(name)
-    for vip in record.addresses:
-        remove_address("lo", IPv4Address(vip))
+    on_lo = [ip_address(vip) for vip in record.addresses]
+    for vip in on_lo:
+        remove_address("lo", vip)
     there = {name: value for name, value in record.sysctls.items() if sysctl.exists(name)}
     for name, value in there.items():
         sysctl.write(name, value)
     record_path(namespaces.current()).unlink(missing_ok=True)
     return [
         *(f"{name} set down" for name in record.links),
-        *(f"{vip}/32 removed from lo" for vip in record.addresses),
+        *(f"{_host(vip)} removed from lo" for vip in on_lo),
         *(f"{name}: restored to {value}" for name, value in there.items()),
     ]
 

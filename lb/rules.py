@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import regex
 
 from lb import hosts, questions
-from lb.addresses import Address
+from lb.addresses import Address, with_port
 from lb.catalog import SCHEDULERS, available
 from lb.model import Cluster, format_duration
 from lb.positions import Finding, Path
@@ -47,7 +47,7 @@ def _virtuals(cluster: Cluster) -> Iterator[Finding]:
         if first != v:
             yield Finding(
                 tuple(("virtual", n, part) for n in (v, first) for part in ("address", "port", "protocol")),
-                f"{virtual.protocol} {virtual.address}:{virtual.port} is already virtual[{first}]; "
+                f"{virtual.protocol} {with_port(virtual.address, virtual.port)} is already virtual[{first}]; "
                 "put all its reals there",
             )
         reals: dict[Address, int] = {}
@@ -107,6 +107,8 @@ def _ping(cluster: Cluster) -> Iterator[Finding]:
         if seen.setdefault(address, n) != n:
             message = f"{address} is already ping[{seen[address]}] and would count twice; remove one"
             yield Finding((place, ("ha", "ping", seen[address])), message)
+        if address.version != 4:
+            yield Finding((place,), f"{address}: pinging IPv6 is not available yet; name a witness by its IPv4 address")
         if address in virtuals:
             yield Finding(
                 (place, virtuals[address]),
@@ -184,6 +186,7 @@ RULES: tuple[Rule, ...] = (
     _nodes,
     hosts.names,
     hosts.addresses,
+    hosts.families,
     _virtuals,
     hosts.unicast,
     hosts.fallback,

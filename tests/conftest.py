@@ -10,7 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("ours", deadline=None)  # how long an example takes depends on who else works here
+_SLOW = (hypothesis.HealthCheck.too_slow,)
+hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=_SLOW)  # it depends on who else works
 hypothesis.settings.load_profile("ours")
 
 NEED_ROOT = ("packet", "netns", "probes")

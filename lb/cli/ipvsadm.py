@@ -4,12 +4,15 @@ their columns. Pure: documents in, text out."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from lb.connections import Rows
+import numpy as np
+
+from lb.addresses import by_family, with_port
+from lb.connections import CONNECTION6, Rows
 from lb.datapath.view import HeldDestination, HeldService
-from lb.service import PROTOCOL_NAMES
+from lb.service import LOCAL, LOCAL6, PROTOCOL_NAMES
 from lb.tcp import State
 
 Document = list[dict[str, Any]]
@@ -20,7 +23,11 @@ _RATES = {"conns": "connections", "packets": "packets", "bytes": "bytes"}
 
 def services(held: Sequence[HeldService]) -> Document:
     """The services in ipvsadm's order: protocol, address, port."""
-    return [_service(service) for service in sorted(held, key=lambda s: (s.key.protocol, s.key.address, s.key.port))]
+    return [_service(service) for service in sorted(held, key=_place)]
+
+
+def _place(service: HeldService) -> tuple[int, int, int, int]:
+    return service.key.protocol, *by_family(service.key.address), service.key.port
 
 
 def _service(service: HeldService) -> dict[str, Any]:
@@ -114,7 +121,7 @@ _FORWARDS = {"gate": "Route", "local": "Local", "ipip": "Tunnel", "masq": "Masq"
 
 
 def _name(service: dict[str, Any]) -> str:
-    return f"{service['protocol'].upper():<4} {service['address']}:{service['port']}"
+    return f"{service['protocol'].upper():<4} {with_port(service['address'], service['port'])}"
 
 
 def _totals(service: dict[str, Any]) -> tuple[int, int, int]:
@@ -132,7 +139,7 @@ def _lines(
     for service in document:
         lines.append(service_line(service))
         for real in service["reals"]:
-            remote = f"{real['address']}:{real['port']}"
+            remote = with_port(real["address"], real["port"])
             lines.append(f"  -> {remote:<28}{real_columns(real)}")
     return "\n".join(lines)
 
@@ -150,18 +157,24 @@ def big(number: int) -> str:
 def connections(rows: Rows, timeout_s: Callable[[int, int], int]) -> list[dict[str, Any]]:
     """One dictionary a connection. timeout_s: (protocol, state) → seconds until an idle one is forgotten."""
     documents = []
+    address, local = (_address6, LOCAL6) if rows.dtype == CONNECTION6 else (IPv4Address, LOCAL)
     for client, virtual, real, client_port, virtual_port, protocol, state, idle_s in rows.tolist():
         documents.append(
             {
                 "protocol": PROTOCOL_NAMES.get(protocol, str(protocol)),
                 "expires_s": max(0, timeout_s(protocol, state) - idle_s),
                 "state": State(state).name,
-                "client": f"{IPv4Address(client)}:{client_port}",
-                "virtual": f"{IPv4Address(virtual)}:{virtual_port}",
-                "real": f"{IPv4Address(real) if real else '127.0.0.1'}:{virtual_port}",
+                "client": with_port(address(client), client_port),
+                "virtual": with_port(address(virtual), virtual_port),
+                "real": with_port(address(real) if np.any(real) else local, virtual_port),
             }
         )
     return documents
+
+
+def _address6(words: Sequence[int]) -> IPv6Address:
+    high, low = map(int, words)
+    return IPv6Address(high << 64 | low)
 
 
 def format_connections(documents: Iterable[dict[str, Any]]) -> str:

@@ -90,8 +90,9 @@ def _trial(cluster: Cluster) -> str:
     web = next((virtual for virtual in cluster.virtuals if virtual.protocol == "tcp"), None)
     if web is None:
         return f"ping -c 1 {next(iter(cluster.addresses), cluster.nodes[0].address)}"
+    host = f"[{web.address}]" if web.address.version == 6 else str(web.address)
     port = f":{web.port}" if web.port not in (0, 80, 443) else ""
-    return f"curl -k https://{web.address}{port}/" if web.port == 443 else f"curl http://{web.address}{port}/"
+    return f"curl -k https://{host}{port}/" if web.port == 443 else f"curl http://{host}{port}/"
 
 
 @lab.command()

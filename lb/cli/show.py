@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lb import rundir
+from lb.addresses import with_port
 from lb.api import call
 from lb.cli import ipvsadm
 from lb.cli.options import node_option
@@ -108,10 +110,10 @@ def _virtual_head(virtual: dict[str, Any]) -> str:
     fallback = ""
     if virtual["fallback"]:
         active = "[red]active[/]" if virtual["fallback_active"] else "idle"
-        fallback = f"  fallback {virtual['fallback']} ({active})"
+        fallback = f"  fallback {escape(virtual['fallback'])} ({active})"
     overruled = "  [red]fewer than min_up are well: all get traffic[/]" if virtual["overruled"] else ""
     return (
-        f"[bold]{virtual['name']}[/]  {virtual['protocol']} {virtual['address']}:{virtual['port']}"
+        f"[bold]{virtual['name']}[/]  {virtual['protocol']} {escape(with_port(virtual['address'], virtual['port']))}"
         f"  {virtual['scheduler']}{fallback}{overruled}"
     )
 
@@ -182,7 +184,8 @@ def list_(node: str | None, connections: bool, stats: bool, rate: bool, as_json:
 
     view = View.open(find_pinned(node))
     if connections:
-        rows = ipvsadm.connections(view.snapshot(), view.timeout_s)
+        families = [ipvsadm.connections(rows, view.timeout_s) for rows in view.snapshot()]
+        rows = list(chain.from_iterable(families))
         print_json(rows) if as_json else click.echo(ipvsadm.format_connections(rows))
         return
     held = view.held()

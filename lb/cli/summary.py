@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lb.addresses import with_port
 from lb.model import Check, Cluster, Node, Question, Real, Virtual, format_duration
-from lb.service import LOCAL
+from lb.service import LOCAL, LOCAL6
 
 
 def summary(cluster: Cluster) -> Iterator[str]:
@@ -53,10 +54,9 @@ def _failover(cluster: Cluster) -> Iterator[str]:
 
 
 def _virtual(virtual: Virtual) -> Iterator[str]:
-    port = virtual.port or "every port"
+    where = with_port(virtual.address, virtual.port or "every port")
     yield (
-        f"virtual {virtual.name}: {virtual.protocol} {virtual.address}:{port}, "
-        f"scheduler {virtual.scheduler}, forward {virtual.forward}"
+        f"virtual {virtual.name}: {virtual.protocol} {where}, scheduler {virtual.scheduler}, forward {virtual.forward}"
     )
     yield f"  check     {check_in_words(virtual)}"
     yield f"  fallback  {_fallback(virtual)}"
@@ -137,7 +137,7 @@ def _times(count: int, what: str) -> str:
 def _fallback(virtual: Virtual) -> str:
     if virtual.fallback is None:
         return "none: while no real is up, new connections are dropped"
-    itself = " (the active director itself)" if virtual.fallback.address == LOCAL else ""
+    itself = " (the active director itself)" if virtual.fallback.address in (LOCAL, LOCAL6) else ""
     return f"{virtual.fallback}{itself}"
 
 

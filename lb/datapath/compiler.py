@@ -19,9 +19,11 @@ from typing import Any
 from lb.datapath.headers import make_tree
 
 FUNCTION = "lb"
-SHARED = ("connections", "reals", "ways", "real_stats", "services", "counters", "answered", "lease", "epochs", "events")
+SHARED = ("reals", "ways", "real_stats", "services", "counters", "answered", "lease", "epochs")
 OWN = ("schedules", "slots")
-"""The maps of bpf/maps.h: pinned ones, and those that only this program has."""
+TABLES, RINGS = ("connections", "connections6"), ("events", "events6")
+"""The maps of bpf/maps.h: pinned ones, those that only this program has, and the pinned ones of each family, which a
+program has that balances it."""
 
 
 def layout_of(kind: type[Any]) -> Any:
@@ -44,9 +46,18 @@ def compile_and_load(text: str) -> tuple[list[int], dict[str, Any]]:
 
         module = BPF(text=text, cflags=list(flags))
         program = module.load_func(FUNCTION, BPF.XDP)
-    tables = {name: module.get_table(name) for name in (*SHARED, *OWN)}
+    families = [name for name in (*TABLES, *RINGS) if _has(module, name)]
+    tables = {name: module.get_table(name) for name in (*SHARED, *OWN, *families)}
     layouts = {name: {"key": layout_of(t.Key), "value": layout_of(_one(t.Leaf))} for name, t in tables.items()}
     return [program.fd, *(tables[name].map_fd for name in OWN)], layouts
+
+
+def _has(module: Any, name: str) -> bool:
+    try:
+        module.get_table(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _one(kind: Any) -> Any:

@@ -15,8 +15,9 @@ import numpy as np
 from lb import abi
 from lb.abi import RealFlag, ServiceFlag
 from lb.bpf import Map
-from lb.connections import Rows
+from lb.connections import CONNECTION6, Rows
 from lb.datapath import rows as real_rows
+from lb.datapath.compiler import TABLES
 from lb.datapath.rows import Placement
 from lb.datapath.view import Array, View
 from lb.service import PROTOCOL_NUMBERS, Service
@@ -123,27 +124,21 @@ class Lasting(View):
         sane &= is_udp | (rows["protocol"] == PROTOCOL_NUMBERS["tcp"])
         idle_t = abi.ticks_of(rows["idle_s"])
         rows, idle_t = (column[sane & (idle_t <= self._timeouts_t[rows["state"]])] for column in (rows, idle_t))
+        table = self.maps.get(TABLES[rows.dtype == CONNECTION6])
+        if table is None:
+            return 0, len(rows)
         with self._lock:
             reals = real_rows.find(self._reals, rows)
             known = reals >= 0
-            keys, values = self._entries_of(rows[known], reals[known], now_t - idle_t[known], now_t)
-            ours, found = self.maps["connections"].lookup_each(keys)
+            keys, values = _entries_of(table, rows[known], reals[known], now_t - idle_t[known], now_t)
+            ours, found = table.lookup_each(keys)
             older = values["last_seen_t"].astype(np.int64) + _NEWER_T < ours["last_seen_t"]
             taken = ~(found & older)
-            self.maps["connections"].update(keys[taken], values[taken])
+            table.update(keys[taken], values[taken])
             other = np.logical_or.reduce([values[name] != ours[name] for name in ("real", "state", "last_seen_t")])
             if (taken & found & other).any():
                 self.raise_epochs()
         return int(taken.sum()), int(len(known) - known.sum())
-
-    def _entries_of(self, rows: Rows, reals: Array, last_seen_t: Array, now_t: int) -> tuple[Array, Array]:
-        opened = self.maps["connections"]
-        keys, values = np.zeros(len(rows), opened.key), np.zeros(len(rows), opened.value)
-        for name in ("client", "virtual", "client_port", "virtual_port", "protocol"):
-            keys[name] = rows[name]
-        values["real"], values["state"] = reals, rows["state"]
-        values["last_seen_t"], values["synced_t"] = np.maximum(last_seen_t, 0), now_t
-        return keys, values
 
     def raise_epochs(self) -> None:
         """Let every packet that comes from now on ask the connection table. Costs no more than the next tick does.
@@ -162,13 +157,14 @@ class Lasting(View):
         the old one, and its client sends its first packet again.
         A row is freed when it was retired and without connections in two sweeps, so that no packet is on its way there.
         """
-        size = len(self._reals)
+        size, now_t = len(self._reals), self.now_t()
         connections, total, expired = np.zeros(size, np.int64), 0, 0
-        for keys, values, live in self.entries(self.now_t()):
-            gone = keys[~live]
-            connections += np.bincount(values["real"][live], minlength=size)[:size]
-            total, expired = total + len(keys) - len(gone), expired + len(gone)
-            self.maps["connections"].delete(gone)
+        for table in self.tables():
+            for keys, values, live in self.entries(table, now_t):
+                gone = keys[~live]
+                connections += np.bincount(values["real"][live], minlength=size)[:size]
+                total, expired = total + len(keys) - len(gone), expired + len(gone)
+                table.delete(gone)
         with self._lock:
             idle = (self._reals["flags"] & RealFlag.RETIRED != 0) & (connections == 0)
             free = np.flatnonzero(idle & self._idle)
@@ -178,3 +174,12 @@ class Lasting(View):
             idle[free] = False
             self._idle = idle
         return Sweep(total, expired, len(free))
+
+
+def _entries_of(table: Map, rows: Rows, reals: Array, last_seen_t: Array, now_t: int) -> tuple[Array, Array]:
+    keys, values = np.zeros(len(rows), table.key), np.zeros(len(rows), table.value)
+    for name in ("client", "virtual", "client_port", "virtual_port", "protocol"):
+        keys[name] = rows[name]
+    values["real"], values["state"] = reals, rows["state"]
+    values["last_seen_t"], values["synced_t"] = np.maximum(last_seen_t, 0), now_t
+    return keys, values

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import structlog
 
 from lb import abi, bpf
 from lb.addresses import Address
-from lb.connections import Rows, empty
+from lb.connections import Rows
 from lb.datapath import pins, source
 from lb.datapath.attach import Attachment, interface_index, interface_mac
+from lb.datapath.compiler import RINGS, TABLES
 from lb.datapath.lasting import Lasting, Sweep
 from lb.datapath.load import load
 from lb.datapath.program import Program
@@ -52,7 +55,9 @@ class DataPath:
         self._tunnels = False
         self._program: Program | None = None
         self._lasting: Lasting | None = None
-        self._ring: Ring | None = None
+        self._rings: dict[str, Ring] = {}
+        self._layouts: dict[str, Any] = {}
+        self._events = select.epoll()
 
     @classmethod
     async def open(cls, node: str, interface: str, settings: Connections, attach: str) -> DataPath:
@@ -126,6 +131,7 @@ class DataPath:
         program = self._compile(configuration)
         try:
             lasting = self._lasting or self._take_over(program)
+            self._open_families(program, lasting)
             placements = lasting.add_reals(services)
             if self._program is None:
                 self._migrate(lasting)
@@ -139,7 +145,7 @@ class DataPath:
         lasting.set_timeouts(dict(configuration.timeouts_s))
         lasting.retire_reals(placements)
         lasting.write_services(services, fallbacks)
-        self._write_document(program)
+        self._write_document()
         if old:
             old.close()
         log.info("packet program swapped in", services=len(services), seconds=round(time.monotonic() - started, 2))
@@ -156,12 +162,29 @@ class DataPath:
             raise
 
     def _take_over(self, program: Program) -> Lasting:
-        """The lasting maps as the first program opened them; those after it share them by their pins."""
-        fds = {name: bpf.open_pinned(self._directory / name) for name in (*LASTING, "epochs", "events")}
-        wire = source.wire_fields()
-        self._ring = Ring(fds.pop("events"), abi.dtype(program.layouts["events"]["value"], wire))
-        self._lasting = Lasting(typed_maps(program.layouts, wire, fds), abi.timeouts_s(self.settings))
+        """The lasting maps as the first program opened them; those after it share them by their pins.
+
+        Connections of a family that has no virtuals any more are forgotten.
+        """
+        for name in (*TABLES, *RINGS):
+            if name not in program.layouts:
+                (self._directory / name).unlink(missing_ok=True)
+        self._lasting = Lasting(self._open_pinned(program, (*LASTING, "epochs")), abi.timeouts_s(self.settings))
         return self._lasting
+
+    def _open_families(self, program: Program, lasting: Lasting) -> None:
+        """The maps of a family as the first program that balances it opened them. They stay as long as this process."""
+        self._layouts |= program.layouts
+        fresh = {name for name in program.layouts if name not in lasting.maps and name not in self._rings}
+        lasting.maps |= self._open_pinned(program, fresh & set(TABLES))
+        for name in sorted(fresh & set(RINGS)):
+            kind = abi.dtype(program.layouts[name]["value"], source.wire_fields())
+            self._rings[name] = Ring(bpf.open_pinned(self._directory / name), kind)
+            self._events.register(self._rings[name].fd, select.EPOLLIN)
+
+    def _open_pinned(self, program: Program, names: Iterable[str]) -> dict[str, bpf.Map]:
+        fds = {name: bpf.open_pinned(self._directory / name) for name in names}
+        return typed_maps(program.layouts, source.wire_fields(), fds)
 
     def _migrate(self, lasting: Lasting) -> None:
         """Take the connections along from maps of another schema: another version's, or of another size.
@@ -173,19 +196,20 @@ class DataPath:
             return
         try:
             with contextlib.closing(View.at(earlier)) as view:
-                installed, unknown = lasting.install(view.snapshot())
+                done = [lasting.install(rows) for rows in view.snapshot()]
+                installed, unknown = (sum(counts) for counts in zip((0, 0), *done, strict=True))
         except (OSError, LookupError, TypeError, ValueError) as error:
             log.warning("connections in maps of another shape are lost", directory=str(earlier), error=str(error))
         else:
             log.info("connections taken over from maps of another shape", installed=installed, unknown=unknown)
 
-    def _write_document(self, program: Program) -> None:
+    def _write_document(self) -> None:
         document = {
             "node": self._node,
             "interface": self._interface,
             "mode": self._attachment.mode,
             "timeouts_s": [[int(state), seconds] for state, seconds in abi.timeouts_s(self.settings).items()],
-            "layouts": program.layouts,
+            "layouts": self._layouts,
             "wire": sorted(source.wire_fields()),
         }
         pins.write_document(self._directory, document)
@@ -194,10 +218,12 @@ class DataPath:
     def close(self, detach: bool) -> None:
         """Let go. detach: take program, connections and counters out of the kernel; else they work on and wait."""
         self._attachment.close(detach)
-        for part in (self._program, self._lasting, self._ring):
+        for part in (self._program, self._lasting, *self._rings.values()):
             if part is not None:
                 part.close()
-        self._program = self._lasting = self._ring = None
+        self._events.close()
+        self._program = self._lasting = None
+        self._rings = {}
         if detach:
             pins.remove_node(self._node)
 
@@ -217,21 +243,21 @@ class DataPath:
 
     @property
     def event_fd(self) -> int:
-        """Of the ring, for a `Listener`; the same from the first `apply` to `close`. Raises DataPathError before."""
-        if self._ring is None:
-            raise _NOTHING_LOADED
-        return self._ring.fd
+        """Readable while events wait, for a `Listener`; the same until `close`."""
+        return self._events.fileno()
 
     @property
     def events_lost(self) -> int:
         """Events that found the ring full, since the maps were made."""
         return self.counters()["events_lost"]
 
-    def read_events(self) -> Rows:
-        """The connections that opened, changed state or were refreshed, oldest first; each is told once."""
-        if self._ring is None:
-            return empty()
-        return self._maps().rows_of(self._ring.read())
+    def read_events(self) -> tuple[Rows, ...]:
+        """The connections that opened, changed state or were refreshed, oldest first; each is told once.
+
+        One array for each family of which there are any.
+        """
+        waiting = [ring.read() for ring in self._rings.values()]
+        return tuple(self._maps().rows_of(events) for events in waiting if len(events))
 
     def renew_lease(self, seconds: float) -> None:
         """Let the kernel answer for the virtual addresses so long from now on; 0 ends it at once."""
@@ -245,7 +271,7 @@ class DataPath:
         """See `View.held`."""
         return self._maps().held()
 
-    def snapshot(self) -> Rows:
+    def snapshot(self) -> tuple[Rows, ...]:
         """See `View.snapshot`."""
         return self._maps().snapshot()
 

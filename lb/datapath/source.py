@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from lb import abi, tcp
+from lb.addresses import Address
 from lb.schedule import SCHEDULERS
 from lb.service import ServiceKey
 from lb.tcp import State
@@ -24,7 +25,7 @@ _INCLUDE = re.compile(r'#include "(\w+\.h)"')
 _WIRE_FIELD = re.compile(r"^\t__be(?:16|32|64) (\w+)[;[]", re.MULTILINE)
 _PROTOCOL_BITS = {6: 1, 17: 2}
 
-SEED_BYTES = 32
+SEED_BYTES = 56
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ class Configuration:
     cache_set_bits: int
     cpus: int
     tunnels: bool = False
+
+    @property
+    def families(self) -> frozenset[int]:
+        """The IP versions of its virtuals, {4} if it has none. There is nothing of others in the program."""
+        return frozenset(key.address.version for key, _ in self.services) or frozenset({4})
 
 
 def program_text(configuration: Configuration, pins: Path, seed: bytes) -> str:
@@ -99,6 +105,8 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
         halfword = int.from_bytes(configuration.mac[2 * position : 2 * position + 2], "little")
         yield f"#define INTERFACE_MAC_{position} {halfword:#06x}"
     yield from _states(configuration)
+    for version in (4, 6):
+        yield f"#define IPV{version}_SERVICES {int(version in configuration.families)}"
     yield from _services(configuration.services)
 
 
@@ -120,20 +128,35 @@ def _cache(configuration: Configuration, seed: bytes) -> Iterator[str]:
 
 
 def _services(services: Sequence[tuple[ServiceKey, str]]) -> Iterator[str]:
-    virtuals: dict[int, int] = {}
-    for key, _ in services:
-        virtuals[int(key.address)] = virtuals.get(int(key.address), 0) | _PROTOCOL_BITS[key.protocol]
     used = {scheduler for _, scheduler in services}
-    yield _table("VIRTUALS", ((f"{address:#x}u", bits) for address, bits in virtuals.items()))
-    yield _table(
-        "SERVICES",
-        (
-            (index, f"{int(key.address):#x}u", key.port, key.protocol, scheduler)
-            for index, (key, scheduler) in enumerate(services)
-        ),
-    )
+    protocols: dict[Address, int] = {}
+    for key, _ in services:
+        protocols[key.address] = protocols.get(key.address, 0) | _PROTOCOL_BITS[key.protocol]
+    virtuals = {address: bits for address, bits in protocols.items() if address.version == 4}
+    numbers = {address: n << 2 | bits for n, (address, bits) in enumerate(protocols.items()) if address not in virtuals}
+    yield _table("VIRTUALS", ((f"{int(address):#x}u", bits) for address, bits in virtuals.items()))
+    yield _table("VIRTUALS6", _by_low_half(numbers))
+    names = {address: f"{int(address):#x}u" for address in virtuals} | {a: f"{n}u" for a, n in numbers.items()}
+    for name, known in (("SERVICES", virtuals), ("SERVICES6", numbers)):
+        yield _table(
+            name,
+            (
+                (index, names[key.address], key.port, key.protocol, scheduler)
+                for index, (key, scheduler) in enumerate(services)
+                if key.address in known
+            ),
+        )
     yield _table("SCHEDULERS_USED", ((name,) for name in SCHEDULERS if name in used))
     yield f"#define ANY_PORT_SERVICES {int(any(key.port == 0 for key, _ in services))}"
+
+
+def _by_low_half(numbers: dict[Address, int]) -> Iterator[tuple[str, str]]:
+    """Each low half of an address once, and which number its address has by the high half: a C expression."""
+    choices: dict[int, str] = {}
+    for address, number in numbers.items():
+        high, low = abi.words(address)
+        choices[low] = f"high == be64({high:#x}ull) ? {number}u : {choices.get(low, '0')}"
+    return ((f"{low:#x}ull", choice) for low, choice in choices.items())
 
 
 def _table(name: str, rows: Iterable[tuple[object, ...]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,9 @@ from lb import abi, bpf, tcp
 from lb.abi import RealFlag, ServiceFlag
 from lb.addresses import Address
 from lb.bpf import Map
-from lb.connections import Rows, empty
+from lb.connections import Rows
 from lb.datapath import pins
+from lb.datapath.compiler import TABLES
 from lb.datapath.rows import key_of
 from lb.errors import NotRunningError
 from lb.service import ServiceKey
@@ -24,8 +26,9 @@ from lb.tcp import State
 
 Array = npt.NDArray[Any]
 
-LASTING = ("connections", "reals", "ways", "real_stats", "services", "counters", "answered", "lease")
-"""The pinned maps that are there to be read. Pinned too: the ring of events and the epochs, for the one who writes."""
+LASTING = ("reals", "ways", "real_stats", "services", "counters", "answered", "lease")
+"""The pinned maps that are there to be read, beside the connection tables (`lb.datapath.compiler.TABLES`) of those
+families that are balanced. Pinned too: the rings of events and the epochs, for the one who writes."""
 
 find_pinned = pins.find_node
 
@@ -96,7 +99,8 @@ class View:
     def at(cls, directory: Path) -> View:
         """What is pinned in one directory of maps, whatever version wrote it."""
         document = pins.read_document(directory)
-        fds = {name: bpf.open_pinned(directory / name) for name in LASTING}
+        tables = [name for name in TABLES if name in document["layouts"]]
+        fds = {name: bpf.open_pinned(directory / name) for name in (*LASTING, *tables)}
         maps = typed_maps(document["layouts"], frozenset(document["wire"]), fds)
         return cls(maps, {State(state): seconds for state, seconds in document["timeouts_s"]})
 
@@ -165,13 +169,14 @@ class View:
             )
         return tuple(services)
 
-    def snapshot(self) -> Rows:
-        """Every connection that has not run out."""
+    def snapshot(self) -> tuple[Rows, ...]:
+        """Every connection that has not run out, one array a family."""
         reals, now_t = self.maps["reals"].read(), self.now_t()
-        rows = [
-            abi.connection_rows(keys[live], values[live], reals, now_t) for keys, values, live in self.entries(now_t)
+        families = [
+            [abi.connection_rows(keys[live], values[live], reals, now_t) for keys, values, live in entries]
+            for entries in (self.entries(table, now_t) for table in self.tables())
         ]
-        return np.concatenate(rows) if rows else empty()
+        return tuple(np.concatenate(rows) for rows in families if rows)
 
     def counters(self) -> dict[str, int]:
         """Packets of the virtuals by how they left, since the maps were made; rx_packets is the sum of all those."""
@@ -192,16 +197,21 @@ class View:
         """Connections by real, read in batches and without an object for each."""
         size = self.maps["reals"].info.max_entries
         active, inactive, expired = np.zeros(size, np.int64), np.zeros(size, np.int64), 0
-        for _, values, live in self.entries(self.now_t()):
+        now_t = self.now_t()
+        for _, values, live in chain.from_iterable(self.entries(table, now_t) for table in self.tables()):
             expired += int(len(live) - live.sum())
             reals, is_active = values["real"], self._active[values["state"]]
             active += np.bincount(reals[live & is_active], minlength=size)[:size]
             inactive += np.bincount(reals[live & ~is_active], minlength=size)[:size]
         return Count(active, inactive, expired)
 
-    def entries(self, now_t: int) -> Iterator[tuple[Array, Array, Array]]:
-        """The connection table in batches: keys, values, and which have not run out."""
-        for keys, values in self.maps["connections"].batches():
+    def tables(self) -> tuple[Map, ...]:
+        """The connection tables, one a family."""
+        return tuple(self.maps[name] for name in TABLES if name in self.maps)
+
+    def entries(self, table: Map, now_t: int) -> Iterator[tuple[Array, Array, Array]]:
+        """A connection table in batches: keys, values, and which have not run out."""
+        for keys, values in table.batches():
             yield keys, values, abi.age_t(values["last_seen_t"], now_t) <= self._timeouts_t[values["state"]]
 
     @staticmethod

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lb import plan, rundir
-from lb.addresses import Address, Interface, Network
+from lb.addresses import Address, Interface, Network, by_family
 from lb.doctor.drivers import NATIVE, driver_of, takes_tags_off, vlans_on
 from lb.doctor.listeners import listens
 from lb.doctor.verdict import Verdict, fail, ok, warn
 from lb.errors import ConfigError, NetworkError
 from lb.model import Cluster, Node
-from lb.netif import Link, Route, addresses, link, route
+from lb.netif import FAMILIES, Link, Route, addresses, link, route
 from lb.obstacles import obstacles
 from lb.wording import show_path
 
@@ -135,7 +135,7 @@ def judge_tags(interface: str, vlans: Sequence[str], taken_off: bool) -> Verdict
 def look_at_segment(site: Site) -> Iterator[Verdict]:
     """Are the reals where a rewritten MAC address reaches them?"""
     networks = [address.network for name, address in addresses() if name == site.interface]
-    gates = sorted(plan.reached_by(site.cluster, "gate"))
+    gates = sorted(plan.reached_by(site.cluster, "gate"), key=by_family)
     yield from judge_segment(site.interface, networks, gates, site.cluster.addresses)
 
 
@@ -156,7 +156,7 @@ def judge_segment(
     routed = [address for address in virtuals if not any(address in network for network in networks)]
     if routed:
         yield warn(
-            f"virtual {', '.join(map(str, routed))} not in {known}: nobody asks for it by ARP",
+            f"virtual {', '.join(map(str, routed))} not in {known}: no neighbour asks for it",
             f"have the router send it to {interface}'s segment",
         )
 
@@ -201,7 +201,7 @@ def judge_virtuals(
         elif not running:
             yield warn(
                 f"virtual {address} is on {name} although no director runs here",
-                f"ip addr del {address}/32 dev {name}, if 'lbctl up' is not about to take it back",
+                f"ip addr del {address}/{address.max_prefixlen} dev {name}, if 'lbctl up' is not about to take it back",
             )
     if not held:
         yield ok("none of them is on this host yet")
@@ -218,7 +218,7 @@ def look_at_fallbacks(site: Site) -> Iterator[Verdict]:
             else:
                 yield warn(
                     f"{virtual.name}: nobody listens on {virtual.protocol} port {virtual.port} of {virtual.address}",
-                    f"start the sorry server here, listening on 0.0.0.0:{virtual.port}",
+                    f"start the sorry server here, listening on port {virtual.port} of every address",
                 )
 
 
@@ -229,7 +229,7 @@ def look_at_ha_port(site: Site) -> Iterator[Verdict]:
         yield ok(f"port {port} is used by {site.node.name}, which runs")
         return
     for kind, word in ((socket.SOCK_DGRAM, "UDP"), (socket.SOCK_STREAM, "TCP")):
-        with socket.socket(socket.AF_INET, kind) as attempt:
+        with socket.socket(FAMILIES[site.node.address.version], kind) as attempt:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
             try:
                 attempt.bind((str(site.node.address), port))

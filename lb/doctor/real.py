@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lb import realserver
+from lb.addresses import with_port
 from lb.doctor.listeners import listens
 from lb.doctor.verdict import Verdict, fail, ok, warn
 from lb.model import Cluster
@@ -43,11 +44,11 @@ def look_at_service(cluster: Cluster) -> Iterator[Verdict]:
     for virtual in realserver.served(cluster, own_addresses()):
         if not virtual.port:
             continue
-        where = f"{virtual.protocol} {virtual.address}:{virtual.port}"
+        where = f"{virtual.protocol} {with_port(virtual.address, virtual.port)}"
         if listens(virtual.protocol, virtual.address, virtual.port):
             yield ok(f"{virtual.name}: somebody listens on {where}")
         else:
             yield warn(
                 f"{virtual.name}: nobody listens on {where}: checks may pass, clients would be refused",
-                f"have the service listen on 0.0.0.0:{virtual.port} or on {virtual.address}:{virtual.port}",
+                f"have the service listen on port {virtual.port} of every address, or of {virtual.address}",
             )

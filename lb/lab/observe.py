@@ -124,7 +124,7 @@ class Traffic:
     seen: Seen
 
     def __init__(self, virtual: Address | str, seconds: float = 6.0) -> None:
-        self._virtual = str(virtual)
+        self._virtual = f"[{virtual}]" if ":" in str(virtual) else str(virtual)
         self._seconds = seconds
 
     def __enter__(self) -> Traffic:

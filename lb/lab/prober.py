@@ -34,8 +34,9 @@ class Result:
 async def fetch(host: str, port: int, path: str) -> str:
     """The first line of the body at a URL. Raises OSError or ValueError."""
     reader, writer = await asyncio.open_connection(host, port)
+    name = f"[{host}]" if ":" in host else host
     try:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
         head, found, body = (await reader.read()).partition(b"\r\n\r\n")
         if not found:
             raise ValueError(f"cut short after {len(head)} bytes")

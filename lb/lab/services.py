@@ -76,7 +76,8 @@ def start(lab: Lab, host: Host, names: Collection[str]) -> Process | None:
 
 def _start_udp_echo(host: Host, disk: Path, env: Mapping[str, str]) -> None:
     with contextlib.ExitStack() as stack:
-        bound = [stack.enter_context(udp_echo.bind(port)).fileno() for port in host.udp_ports]
+        sockets = [stack.enter_context(made) for port in host.udp_ports for made in udp_echo.bind(port)]
+        bound = [made.fileno() for made in sockets]
         command = [sys.executable, udp_echo.__file__, host.name, *map(str, bound)]
         _spawn(command, disk / "udp-echo.log", env, bound)
 

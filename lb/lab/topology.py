@@ -5,13 +5,16 @@
 The first segment holds every address that has to be on it, in as few networks as is sensible; each host reaches all of
 them directly. The client also has the addresses of `[ha] ping` that no other host has. Reals that get their packets in
 a tunnel, and whose addresses are not in those networks, are behind a router, in networks of their own.
+
+Reals of one name are one host. Directors and the client have an address in each network of IPv6, too, unless the file
+gives them one.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Network
+from collections.abc import Callable, Collection, Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
@@ -19,12 +22,13 @@ import regex
 from pydantic import BaseModel, ConfigDict
 
 from lb import plan
-from lb.addresses import Address, Network
+from lb.addresses import Address, Network, by_family
 from lb.errors import LabError
 from lb.model import Cluster, Question, Virtual
 
 NARROWEST_PREFIX = 24
 WIDEST_PREFIX = 8
+IPV6_PREFIX = 64
 DEFAULT_PORT = 80
 """What is served for a virtual of every port (0)."""
 HTTPS_PORT = 443
@@ -69,7 +73,8 @@ class Cable(_Value):
     @property
     def mac(self) -> bytes:
         """Made of its first address, so that it is the same after a reboot and can be read in a trace."""
-        return bytes((2, 0)) + self.addresses[0].packed
+        first = self.addresses[0]
+        return bytes((2, 0 if first.version == 4 else 6)) + first.packed[-4:]
 
 
 class Route(_Value):
@@ -157,38 +162,50 @@ def build(cluster: Cluster, example: Example, client_name: str = "client") -> To
     behind = tunnels - {address for address in tunnels if any(address in network for network in networks)}
     pings = tuple(address for address in cluster.ha.ping if address not in {*cluster.addresses, *names, *nodes})
     used = {*near, *names}
-    own = _free_address(cluster.nodes[0].address, used, "client")
-    router = _router(cluster, {*used, own}, behind, taken) if behind else None
+    own = _take_free(cluster.nodes[0].address, used, "client")
+    wide = [network for network in networks if network.version == 6]
+    router = _router(cluster, used, behind, taken) if behind else None
     outward = tuple(Route(network=network, gateway=router.addresses[0]) for network in _far(behind)) if router else ()
 
-    def real(address: Address, name: str) -> Host:
-        cable = Cable(interface=cluster.cluster.interface, addresses=(address,), segment=int(address in behind))
+    def real(name: str, addresses: tuple[Address, ...]) -> Host:
+        address = addresses[0]
+        cable = Cable(interface=cluster.cluster.interface, addresses=addresses, segment=int(address in behind))
         return Host(
             name=name,
             kind="real",
             cables=(cable,),
             routes=_default(router, address) if router and address in behind else outward,
             tunnel=address in tunnels,
-            **_serving(name, [v for v in cluster.virtuals if address in v.hosts], example, address),
+            **_serving(name, [v for v in cluster.virtuals if set(addresses) & set(v.hosts)], example, addresses),
         )
 
-    directors = (
+    directors = tuple(
         Host(
             name=node.name,
             kind="director",
-            cables=(Cable(interface=cluster.interface_of(node), addresses=(node.address,)),),
+            cables=(
+                Cable(
+                    interface=cluster.interface_of(node),
+                    addresses=(node.address, *_in_each(wide, node.address, used, node.name)),
+                ),
+            ),
             routes=outward,
-            **_serving(node.name, _sorry_virtuals(cluster), example, None),
+            **_serving(node.name, _sorry_virtuals(cluster), example),
         )
         for node in cluster.nodes
     )
     client = Host(
         name=_unique(client_name, taken),
         kind="client",
-        cables=(Cable(interface=cluster.cluster.interface, addresses=(own, *pings)),),
+        cables=(
+            Cable(interface=cluster.cluster.interface, addresses=(own, *_in_each(wide, own, used, "client"), *pings)),
+        ),
         routes=outward,
     )
-    reals = (real(address, name) for address, name in names.items())
+    reals = (
+        real(name, tuple(address for address, its in names.items() if its == name))
+        for name in dict.fromkeys(names.values())
+    )
     return Topology(
         cluster=cluster.cluster.name,
         switch=f"lbctl-{_unique(f'switch-{cluster.cluster.name}', taken)}",
@@ -204,8 +221,8 @@ def _far(behind: Iterable[Address]) -> tuple[IPv4Network, ...]:
 
 def _router(cluster: Cluster, used: set[Address], behind: frozenset[Address], taken: set[str]) -> Host:
     """Between the two segments, with the first free address from above in each network."""
-    near = _free_address(cluster.nodes[0].address, used, "router")
-    far = tuple(_free_address(network.network_address, used, "router") for network in _far(behind))
+    near = _take_free(cluster.nodes[0].address, used, "router")
+    far = tuple(_take_free(network.network_address, used, "router") for network in _far(behind))
     cables = Cable(interface="eth0", addresses=(near,)), Cable(interface="eth1", addresses=far, segment=1)
     return Host(name=_unique("router", taken), kind="router", cables=cables)
 
@@ -242,17 +259,21 @@ def _real_names(cluster: Cluster, taken: set[str]) -> dict[Address, str]:
 
 
 def covering(addresses: Iterable[Address]) -> tuple[Network, ...]:
-    """The smallest networks, from /24 to /8, that hold all these: one for each first byte that occurs.
+    """The smallest networks, from /24 to /8, that hold all these: one for each first byte that occurs. Of IPv6 /64.
 
     In its network an address is a host's, neither the network's own number nor its broadcast (except for a /8's).
     """
-    groups: dict[int, list[Address]] = {}
-    for address in sorted(addresses):
-        groups.setdefault(address.packed[0], []).append(address)
-    return tuple(_around(group[0], group[-1]) for group in groups.values())
+    every = sorted(addresses, key=by_family)
+    groups: dict[int, list[IPv4Address]] = {}
+    for address in every:
+        if address.version == 4:
+            groups.setdefault(address.packed[0], []).append(address)
+    old = (_around(group[0], group[-1]) for group in groups.values())
+    wide = (IPv6Network((address, IPV6_PREFIX), strict=False) for address in every if address.version == 6)
+    return *old, *dict.fromkeys(wide)
 
 
-def _around(low: Address, high: Address) -> Network:
+def _around(low: IPv4Address, high: IPv4Address) -> IPv4Network:
     network = IPv4Network((low, NARROWEST_PREFIX), strict=False)
     while network.prefixlen > WIDEST_PREFIX:
         if high in network and network.network_address != low and network.broadcast_address != high:
@@ -261,14 +282,24 @@ def _around(low: Address, high: Address) -> Network:
     return network
 
 
-def _free_address(near: Address, used: set[Address], whose: str) -> Address:
-    """The highest address that nobody has in the /24 of this one, which its network includes."""
-    block = IPv4Network((near, NARROWEST_PREFIX), strict=False)
-    free = (address for address in reversed(list(block.hosts())) if address not in used)
-    address = next(free, None)
+def _take_free(near: Address, used: set[Address], whose: str) -> Address:
+    """The highest address that nobody has in the /24 of this one, which its network includes; of IPv6 in the last 254
+    of a /64. It is used then."""
+    if near.version == 4:
+        block: Network = IPv4Network((near, NARROWEST_PREFIX), strict=False)
+    else:
+        block = IPv6Network((int(IPv6Network((near, IPV6_PREFIX), strict=False).broadcast_address) & ~0xFF, 120))
+    candidates = (block[place] for place in range(254, 0, -1))
+    address = next((address for address in candidates if address not in used), None)
     if address is None:
         raise LabError(f"no address of {block} is left for the lab's {whose}; leave one out of the file")
+    used.add(address)
     return address
+
+
+def _in_each(networks: Iterable[Network], own: Address, used: set[Address], whose: str) -> tuple[Address, ...]:
+    """An address in each of these in which a host has none by itself."""
+    return tuple(_take_free(network.network_address, used, whose) for network in networks if own not in network)
 
 
 def _sorry_virtuals(cluster: Cluster) -> list[Virtual]:
@@ -276,13 +307,15 @@ def _sorry_virtuals(cluster: Cluster) -> list[Virtual]:
     return [v for v in cluster.virtuals if v.fallback and v.fallback.address.is_loopback]
 
 
-def _serving(name: str, virtuals: Sequence[Virtual], example: Example, address: Address | None) -> dict[str, object]:
-    """A host's `servers` and `udp_ports`. address: at which it answers the checks of these virtuals, too."""
+def _serving(
+    name: str, virtuals: Sequence[Virtual], example: Example, addresses: Collection[Address] = ()
+) -> dict[str, object]:
+    """A host's `servers` and `udp_ports`. addresses: at which it answers the checks of these virtuals, too."""
     tls: dict[int, bool] = {}
     asked: dict[int, list[Question]] = {}
     udp = {virtual.port or DEFAULT_PORT for virtual in virtuals if virtual.protocol == "udp"}
     for virtual in virtuals:
-        for question in _questions_at(virtual, address) if address else ():
+        for question in _questions_at(virtual, addresses) if addresses else ():
             port = virtual.port_of(question) or DEFAULT_PORT
             if not question.kind.transports:
                 continue
@@ -302,9 +335,9 @@ def _serving(name: str, virtuals: Sequence[Virtual], example: Example, address: 
     }
 
 
-def _questions_at(virtual: Virtual, address: Address) -> tuple[Question, ...]:
-    """What the host of that address is asked."""
-    real = next((real for real in virtual.reals if real.address == address), None)
+def _questions_at(virtual: Virtual, addresses: Collection[Address]) -> tuple[Question, ...]:
+    """What the host of these addresses is asked."""
+    real = next((real for real in virtual.reals if real.address in addresses), None)
     return (virtual.check_of(real) if real else virtual.check).questions
 
 

@@ -13,24 +13,31 @@ import socket
 import sys
 
 IP_PKTINFO = 8
-_INFO_BYTES = 12  # struct in_pktinfo: interface index, local address, destination address
+_INFO_BYTES = 20  # the longer one of in_pktinfo (interface, local address, destination) and in6_pktinfo
 
 
-def bind(port: int) -> socket.socket:
-    """A socket as this program wants it, on every address of the host."""
-    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    bound.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-    bound.bind(("", port))
-    return bound
+def bind(port: int) -> list[socket.socket]:
+    """Sockets as this program wants them, on every address of the host: one a family."""
+    old = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    old.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+    old.bind(("", port))
+    if not socket.has_ipv6:
+        return [old]
+    new = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    new.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    new.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    new.bind(("", port))
+    return [old, new]
 
 
 def answer(asked: socket.socket, name: bytes) -> None:
     """Receive one datagram and answer it."""
     _, ancillary, _, sender = asked.recvmsg(65536, socket.CMSG_SPACE(_INFO_BYTES))
-    info = next(data for level, kind, data in ancillary if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO))
-    source = bytes(4) + info[4:8] + bytes(4)  # any interface, the local address
+    ((level, kind, info),) = ancillary
+    # any interface, the local address
+    source = info[:16] + bytes(4) if level == socket.IPPROTO_IPV6 else bytes(4) + info[4:8] + bytes(4)
     with contextlib.suppress(OSError):  # nobody can be reached there: as good as lost on the way
-        asked.sendmsg([name], [(socket.IPPROTO_IP, IP_PKTINFO, source)], 0, sender)
+        asked.sendmsg([name], [(level, kind, source)], 0, sender)
 
 
 def main() -> None:

@@ -59,7 +59,8 @@ def _file(server: Server, number: int) -> str:
 
 def configuration(host: Host, disk: Path) -> str:
     """nginx.conf of a host. Pure."""
-    servers = "".join(_server(server, disk) for server in host.servers)
+    ipv6 = any(address.version == 6 for address in host.addresses)
+    servers = "".join(_server(server, disk, ipv6) for server in host.servers)
     temporary = "".join(
         f"    {kind}_temp_path {_quoted(str(disk / 'tmp'))};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -85,17 +86,19 @@ http {{
 """
 
 
-def _server(server: Server, disk: Path) -> str:
+def _server(server: Server, disk: Path, ipv6: bool) -> str:
     pages = {page.path: (page, _file(server, number)) for number, page in enumerate(server.pages)}
     index = Page(path="/", status=200, body="")
     locations = "".join(_location(page, file) for page, file in ({"/": (index, "index")} | pages).values())
     certificate = disk / "certificate.pem"
     tls = f"        ssl_certificate {_quoted(str(certificate))};\n" if server.tls else ""
     tls += f"        ssl_certificate_key {_quoted(str(certificate))};\n" if server.tls else ""
+    options = f"{' ssl' if server.tls else ''} default_server backlog=4096"
+    listen = f"        listen {server.port}{options};\n"
+    listen += f"        listen [::]:{server.port}{options};\n" if ipv6 else ""
     return f"""\
     server {{
-        listen {server.port}{" ssl" if server.tls else ""} default_server backlog=4096;
-{tls}{locations}        location / {{ }}
+{listen}{tls}{locations}        location / {{ }}
         location /upload/ {{ dav_methods PUT; create_full_put_path on; client_max_body_size 0; }}
     }}
 """

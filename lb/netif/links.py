@@ -1,4 +1,4 @@
-"""Links and IPv4 addresses: read, add, remove, switch on and off."""
+"""Links and addresses: read, add, remove, switch on and off."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import errno
 import os
 import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import ip_interface
+from typing import Any
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_GETADDR, RTM_GETLINK, RTM_NEWADDR, RTM_NEWLINK
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOWER_UP, IFF_UP, ifinfmsg
 
 from lb.addresses import Address, Interface
 from lb.errors import NetworkError
 from lb.netif.rtnl import Message, Rtnl
+
+FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+"""By IP version."""
+
+_FOREVER = 0xFFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,34 +90,42 @@ def set_up(name: str, up: bool = True) -> None:
 def interface_of(message: Message) -> Interface:
     """The address that an RTM_NEWADDR message is about."""
     local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    return IPv4Interface(f"{local}/{message['prefixlen']}")
+    return ip_interface(f"{local}/{message['prefixlen']}")
 
 
 def addresses() -> list[tuple[str, Interface]]:
-    """Every IPv4 address here with the name of its interface."""
+    """Every address here with the name of its interface, IPv4's first."""
     names = dict(socket.if_nameindex())
     with Rtnl() as rtnl:
-        answer = rtnl.call(ifaddrmsg, RTM_GETADDR, NLM_F_DUMP, {"family": socket.AF_INET})
+        answer = [
+            message
+            for family in FAMILIES.values()
+            for message in rtnl.call(ifaddrmsg, RTM_GETADDR, NLM_F_DUMP, {"family": family})
+        ]
     return [(names[m["index"]], interface_of(m)) for m in answer if m["index"] in names]
 
 
 def own_addresses() -> set[Address]:
-    """Every IPv4 address of this host."""
+    """Every address of this host."""
     return {address.ip for _, address in addresses()}
 
 
 def addresses_on(name: str) -> list[Interface]:
-    """The IPv4 addresses of one interface."""
+    """The addresses of one interface."""
     return [address for holder, address in addresses() if holder == name]
 
 
-def add_address(name: str, address: Address, prefix: int = 32) -> None:
-    """Give an interface an address; nothing happens if it has it already. Raises NetworkError."""
+def add_address(name: str, address: Address, prefix: int | None = None) -> None:
+    """Give an interface an address; nothing happens if it has it already. Raises NetworkError.
+
+    prefix: its length; None: that of one host. An IPv6 address is there at once, without waiting whether somebody else
+    has it. That of one host is never taken as the source of what this host begins to say (deprecated, RFC 4862).
+    """
     index = link(name).index
     _change(RTM_NEWADDR, index, address, prefix, harmless=errno.EEXIST, failure=f"add to {name}")
 
 
-def remove_address(name: str, address: Address, prefix: int = 32) -> None:
+def remove_address(name: str, address: Address, prefix: int | None = None) -> None:
     """Take an address from an interface; nothing happens if either is not there. Raises NetworkError."""
     try:
         index = link(name).index
@@ -120,10 +134,15 @@ def remove_address(name: str, address: Address, prefix: int = 32) -> None:
     _change(RTM_DELADDR, index, address, prefix, harmless=errno.EADDRNOTAVAIL, failure=f"remove from {name}")
 
 
-def _change(number: int, index: int, address: Address, prefix: int, harmless: int, failure: str) -> None:
+def _change(number: int, index: int, address: Address, length: int | None, harmless: int, failure: str) -> None:
     flags = NLM_F_CREATE | NLM_F_EXCL if number == RTM_NEWADDR else 0
-    fields = {"family": socket.AF_INET, "index": index, "prefixlen": prefix}
-    attrs = {"IFA_LOCAL": str(address), "IFA_ADDRESS": str(address)}
+    prefix = address.max_prefixlen if length is None else length
+    fields = {"family": FAMILIES[address.version], "index": index, "prefixlen": prefix}
+    attrs: dict[str, Any] = {"IFA_LOCAL": str(address), "IFA_ADDRESS": str(address)}
+    if address.version == 6:
+        attrs["IFA_FLAGS"] = IFA_F_NODAD
+        if length is None:
+            attrs["IFA_CACHEINFO"] = {"ifa_preferred": 0, "ifa_valid": _FOREVER}
     try:
         with Rtnl() as rtnl:
             rtnl.call(ifaddrmsg, number, flags, fields, attrs)

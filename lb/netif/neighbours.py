@@ -1,8 +1,8 @@
 """The MACs of some addresses on one link, kept resolved and followed by netlink events.
 
-XDP cannot queue a packet while ARP asks, so every real must be resolved before it gets one. The kernel does
-the asking: NTF_USE tells its neighbour table that an entry is about to be used, which sends the ARP request
-for an unknown or failed entry and starts the verification of a stale one.
+XDP cannot queue a packet while ARP (or, of IPv6, neighbour discovery) asks, so every real must be resolved before it
+gets one. The kernel does the asking: NTF_USE tells its neighbour table that an entry is about to be used, which sends
+the request for an unknown or failed entry and starts the verification of a stale one.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import socket
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address
+from ipaddress import ip_address
+from itertools import chain
 
 import structlog
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_DUMP
@@ -29,7 +29,7 @@ from pyroute2.netlink.rtnl.ndmsg import (
 )
 
 from lb.addresses import Address
-from lb.netif.links import link, mac_bytes
+from lb.netif.links import FAMILIES, link, mac_bytes
 from lb.netif.rtnl import Listener, Message, Rtnl, encode
 
 log = structlog.get_logger(__name__)
@@ -83,14 +83,14 @@ class Neighbours:
     def _read_table(self) -> None:
         """Compare with the kernel's whole table: at the beginning, and after events were lost."""
         with Rtnl() as rtnl:
-            table = rtnl.call(ndmsg, RTM_GETNEIGH, NLM_F_DUMP, {"family": socket.AF_INET})
-        for entry in table:
+            tables = [rtnl.call(ndmsg, RTM_GETNEIGH, NLM_F_DUMP, {"family": family}) for family in FAMILIES.values()]
+        for entry in chain.from_iterable(tables):
             self._on_event(entry)
 
     def _on_event(self, message: Message) -> None:
-        if message.get("ifindex") != self._index or message.get("family") != socket.AF_INET:
+        if message.get("ifindex") != self._index or message.get("family") not in FAMILIES.values():
             return
-        address = IPv4Address(message.get_attr("NDA_DST"))
+        address = ip_address(message.get_attr("NDA_DST"))
         if address not in self._macs:
             return
         gone = message["header"]["type"] == RTM_DELNEIGH
@@ -126,7 +126,7 @@ class Neighbours:
                 ndmsg,
                 RTM_NEWNEIGH,
                 NLM_F_CREATE,
-                {"family": socket.AF_INET, "ifindex": self._index, "flags": NTF_USE},
+                {"family": FAMILIES[address.version], "ifindex": self._index, "flags": NTF_USE},
                 {"NDA_DST": str(address)},
             )
         )
@@ -137,7 +137,7 @@ class Neighbours:
             return
         self._refused = code
         mend = (
-            "the kernel's neighbour table is full: raise net.ipv4.neigh.default.gc_thresh3"
+            "the kernel's neighbour table is full: raise net.ipv4.neigh.default.gc_thresh3 (of IPv6: net.ipv6)"
             if code == errno.ENOBUFS
             else "trying again every second"
         )

@@ -11,6 +11,7 @@ from pyroute2.netlink.rtnl import (
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTMGRP_IPV4_IFADDR,
+    RTMGRP_IPV6_IFADDR,
     RTMGRP_LINK,
 )
 
@@ -40,7 +41,7 @@ class InterfaceWatch:
 
     async def start(self) -> Link:
         """Begin to watch and return the interface as it is. Raises NetworkError if there is none."""
-        self._listener = Listener(RTMGRP_LINK | RTMGRP_IPV4_IFADDR, self._on_event, self._read_all)
+        self._listener = Listener(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR, self._on_event, self._read_all)
         try:
             self._link: Link | None = link(self._interface)
         except NetworkError:

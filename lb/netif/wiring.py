@@ -17,7 +17,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from lb.addresses import Address, Network
 from lb.errors import NetworkError
-from lb.netif.links import link, set_up
+from lb.netif.links import FAMILIES, link, set_up
 from lb.netif.rtnl import Rtnl
 
 _SIOCETHTOOL = 0x8946
@@ -64,11 +64,11 @@ def delete(name: str) -> None:
 def add_route(name: str, network: Network, gateway: Address | None = None) -> None:
     """Reach a network over a link that is up, directly or by a router on it. Raises NetworkError."""
     fields = {
-        "family": socket.AF_INET,
+        "family": FAMILIES[network.version],
         "dst_len": network.prefixlen,
         "table": _TABLE_MAIN,
         "proto": _PROTOCOL_STATIC,
-        "scope": _SCOPE_UNIVERSE if gateway else _SCOPE_LINK,
+        "scope": _SCOPE_UNIVERSE if gateway or network.version == 6 else _SCOPE_LINK,
         "type": _UNICAST,
     }
     attrs: dict[str, Any] = {"RTA_DST": str(network.network_address), "RTA_OIF": link(name).index}

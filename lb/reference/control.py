@@ -6,12 +6,11 @@ Whatever it does: a connection keeps its real, and a real its row, as long as th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from lb import abi
 from lb.addresses import Address
-from lb.reference.maps import Configuration, Connection, ConnectionKey, Maps, Real, RealKey, Schedule
+from lb.reference.maps import IPV6, Configuration, Connection, ConnectionKey, Maps, Real, RealKey, Schedule, address_of
 from lb.reference.service import TCP
 from lb.schedule import table_of
 from lb.service import PROTOCOL_NUMBERS, Destination, Service, ServiceKey
@@ -35,6 +34,7 @@ class Told(NamedTuple):
 
 def apply(maps: Maps, configuration: Configuration) -> None:
     """Make the maps hold these services. Another program starts all turns anew; who has left is retired."""
+    maps.families |= configuration.families
     maps.tunnels = maps.tunnels or any(service.tunnels for service in configuration.services)
     if (compiled := (configuration.compiled, maps.tunnels)) != maps.compiled:
         maps.compiled = compiled
@@ -52,9 +52,14 @@ def apply(maps: Maps, configuration: Configuration) -> None:
 
 
 def restart(maps: Maps, configuration: Configuration) -> None:
-    """Another process takes over: it loads a program of its own, and has seen no sweep."""
+    """Another process takes over: it loads a program of its own, and has seen no sweep.
+
+    It knows no connections of a family that has no virtuals any more.
+    """
     maps.compiled = None
     maps.tunnels = any(real.destination.tunnelled for real in maps.reals.values())
+    maps.families = configuration.families
+    maps.connections = {key: entry for key, entry in maps.connections.items() if _family(key) in maps.families}
     for real in maps.reals.values():
         real.idle_sweeps = 0
     apply(maps, configuration)
@@ -129,6 +134,10 @@ def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_
     return installed, unknown
 
 
+def _family(key: ConnectionKey) -> int:
+    return 6 if key.virtual & IPV6 else 4
+
+
 def _is_sane(protocol: int, state: int) -> bool:
     if protocol == TCP:
         return State.NONE < state < State.UDP
@@ -137,8 +146,10 @@ def _is_sane(protocol: int, state: int) -> bool:
 
 def _find(maps: Maps, key: ConnectionKey, address: Address) -> RealKey | None:
     """The real of the service of exactly this port, else of the one of every port."""
+    if _family(key) not in maps.families:
+        return None
     for port in (key.virtual_port, 0):
-        real = RealKey(ServiceKey(IPv4Address(key.virtual), port, key.protocol), address)
+        real = RealKey(ServiceKey(address_of(key.virtual), port, key.protocol), address)
         if real in maps.reals:
             return real
     return None

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from lb.reference.maps import ConnectionKey
 
 ETHERNET_BYTES = 14
+IPV6_BYTES = 40
 TCP_ACK = 0x10
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """Of a virtual. length: IPv4's total length; tcp_flags: 0 for a datagram.
+    """Of a virtual. length: IPv4's total length, or the same of IPv6; tcp_flags: 0 for a datagram.
 
     is_error: it is ICMP's, about a packet of this connection.
     """

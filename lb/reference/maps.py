@@ -9,12 +9,26 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from lb import abi
 from lb.addresses import Address
 from lb.service import Destination, Service, ServiceKey
 from lb.tcp import TIMEOUTS_S, State
+
+IPV6 = 1 << 128
+"""Set in the numbers of IPv6 addresses, so that no two addresses have the same."""
+
+
+def numbered(address: Address) -> int:
+    """An address as a number."""
+    return int(address) | (IPV6 if address.version == 6 else 0)
+
+
+def address_of(number: int) -> Address:
+    """The inverse of `numbered`."""
+    return IPv6Address(number ^ IPV6) if number & IPV6 else IPv4Address(number)
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,8 @@ class Configuration:
     @cached_property
     def index(self) -> dict[tuple[int, int, int], int]:
         """The place of each service, by address, port and protocol as numbers."""
-        return {(int(s.key.address), s.key.port, s.key.protocol): place for place, s in enumerate(self.services)}
+        keys = ((numbered(s.key.address), s.key.port, s.key.protocol) for s in self.services)
+        return {key: place for place, key in enumerate(keys)}
 
     @cached_property
     def served(self) -> frozenset[tuple[int, int]]:
@@ -44,6 +59,11 @@ class Configuration:
     def virtuals(self) -> frozenset[int]:
         """Their addresses."""
         return frozenset(address for address, _ in self.served)
+
+    @property
+    def families(self) -> set[int]:
+        """The IP versions of its virtuals; 4 if there are none."""
+        return {service.key.address.version for service in self.services} or {4}
 
     @cached_property
     def timeouts_t(self) -> dict[State, int]:
@@ -72,7 +92,7 @@ class Real:
 
 
 class ConnectionKey(NamedTuple):
-    """Addresses as numbers."""
+    """Addresses as `numbered`."""
 
     client: int
     virtual: int
@@ -122,9 +142,11 @@ class Maps:
     """Everything that lasts from one packet to the next.
 
     answered: the tick of the last ICMP error, and how many were sent in it. tunnels: does the program know any?
+    families: the IP versions that have a table of connections.
     """
 
     compiled: object = None
+    families: set[int] = field(default_factory=set)
     connections: dict[ConnectionKey, Connection] = field(default_factory=dict)
     reals: dict[RealKey, Real] = field(default_factory=dict)
     schedules: list[Schedule] = field(default_factory=list)

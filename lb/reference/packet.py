@@ -10,11 +10,15 @@ from lb.reference.frame import Packet
 from lb.reference.icmp import relate
 from lb.reference.lease import disown, refer
 from lb.reference.maps import Configuration, Maps
+from lb.reference.nd import answer_nd, is_nd, parse_nd
 from lb.reference.parse import ETHERTYPE_IPV4, parse_ipv4
-from lb.reference.sched import schedule_connection
+from lb.reference.parse6 import ETHERTYPE_IPV6, parse_ipv6
+from lb.reference.sched import hashed_client, schedule_connection
 from lb.reference.service import match_service
 from lb.reference.stats import Outcome, Undecided
 from lb.reference.vlan import skip_tags
+
+_PARSERS = {ETHERTYPE_IPV4: parse_ipv4, ETHERTYPE_IPV6: parse_ipv6}
 
 
 def receive(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int) -> tuple[Outcome, bytes]:
@@ -32,9 +36,12 @@ def _decide(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int)
     ethertype, data = skip_tags(frame)
     if ethertype == ETHERTYPE_ARP and parse_arp(configuration, maps, data):
         return answer_arp(maps, now_ns), frame
-    if ethertype != ETHERTYPE_IPV4:
+    if ethertype == ETHERTYPE_IPV6 and is_nd(data):
+        asks = parse_nd(configuration, maps, frame[6:12], data)
+        return answer_nd(maps, now_ns) if asks else Outcome.FOREIGN, frame
+    if ethertype not in _PARSERS:
         return Outcome.FOREIGN, frame
-    packet = parse_ipv4(configuration, frame[:6], data)
+    packet = _PARSERS[ethertype](configuration, frame[:6], data)
     if packet is Undecided.FOR_KERNEL:
         return disown(maps, now_ns), frame
     if isinstance(packet, Outcome):
@@ -59,7 +66,7 @@ def _balance(
     if connection:
         tell = touch(connection, packet, now_t)
     elif may_open(packet):
-        chosen = schedule_connection(maps, configuration, service, key.client)
+        chosen = schedule_connection(maps, configuration, service, hashed_client(key.client))
         if chosen is None:
             return Outcome.NO_REAL, frame
         connection, tell = insert_connection(maps, packet, chosen, now_t), True

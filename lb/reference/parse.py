@@ -1,6 +1,6 @@
 """From a frame to a packet of a virtual (bpf/parse.h). Pure.
 
-What is not a virtual's, or not sent to this host, is FOREIGN. IPv6 is foreign for now.
+What is not a virtual's, or not sent to this host, is FOREIGN. IPv6: lb.reference.parse6.
 """
 
 from __future__ import annotations
@@ -35,9 +35,14 @@ def parse_ipv4(configuration: Configuration, destination: bytes, ip: bytes) -> P
     data = ip[header:length]
     if protocol == ICMP:
         return parse_icmp(configuration, virtual, data, length)
+    return parse_transport(number(ip, 12, 4), virtual, protocol, data, length)
+
+
+def parse_transport(client: int, virtual: int, protocol: int, data: bytes, length: int) -> Packet | Outcome:
+    """The packet, from what the IP header says and from the bytes behind it."""
     if not (_is_segment(data) if protocol == TCP else _is_datagram(data)):
         return Outcome.MALFORMED
-    key = ConnectionKey(number(ip, 12, 4), virtual, number(data, 0, 2), number(data, 2, 2), protocol)
+    key = ConnectionKey(client, virtual, number(data, 0, 2), number(data, 2, 2), protocol)
     return Packet(key, data[13] if protocol == TCP else 0, length)
 
 

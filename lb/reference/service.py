@@ -6,7 +6,7 @@ from lb.reference.maps import Configuration
 from lb.service import PROTOCOL_NUMBERS
 
 TCP = PROTOCOL_NUMBERS["tcp"]
-ICMP = 1
+ICMP, ICMPV6 = 1, 58
 
 
 def is_ours(configuration: Configuration, address: int, protocol: int) -> bool:

@@ -36,6 +36,7 @@ class Outcome(Enum):
     DROP_TOO_BIG = "drop_too_big"
     NO_HEADROOM = "drop_no_headroom"
     ARP_NO_LEASE = "arp_no_lease"
+    ND_NO_LEASE = "nd_no_lease"
 
     @property
     def verdict(self) -> Verdict:

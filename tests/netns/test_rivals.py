@@ -68,7 +68,7 @@ def test_a_rival_is_told_of_until_it_has_gone(segment: tuple[str, str], monkeypa
             rival = Rivals("eth0", theirs, nothing, nothing)
         ip("-n", there, "address", "add", f"{VIP}/32", "dev", "eth0")
         for frame in announcement_frames(theirs, VIP):
-            rival._socket.send(frame)
+            rival._sockets[4].send(frame)
         for _ in range(3):
             assert await told.get() == (VIP, theirs)
             assert claims

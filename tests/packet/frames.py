@@ -6,6 +6,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from lb.reference.maps import IPV6
+from tests.packet import frames6
+from tests.packet.frames6 import ICMPV6, Extension
+
 TCP, UDP, ICMP = 6, 17, 1
 CLIENT_MAC = bytes.fromhex("020000000002")
 IP_AT = 14
@@ -14,7 +18,7 @@ PAYLOAD = bytes(range(1, 65))
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Addresses and ports as numbers. destination: the MAC it is sent to."""
+    """Addresses (as `lb.reference.maps` numbers them) and ports. destination: the MAC it is sent to."""
 
     destination: bytes
     client: int
@@ -27,7 +31,8 @@ class Ends:
 @dataclass(frozen=True, slots=True)
 class Shape:
     """The rest of a packet. ip_words: of IP options; tcp_words: of TCP's; fragment: the field of RFC 791 with flags;
-    payload, padding: bytes within the packet, and after it."""
+    payload, padding: bytes within the packet, and after it.
+    extensions: of IPv6."""
 
     flags: int = 0x02
     ip_words: int = 0
@@ -35,6 +40,7 @@ class Shape:
     fragment: int = 0
     payload: int = 7
     padding: int = 0
+    extensions: tuple[Extension, ...] = ()
 
 
 PLAIN = Shape()
@@ -51,6 +57,8 @@ def packet(ends: Ends, shape: Shape = PLAIN) -> bytes:
         inner = ports + struct.pack("!HH", 8 + len(payload), 0)
     else:
         inner = ports + bytes(4)
+    if ends.virtual & IPV6:
+        return _in_ipv6(ends, shape, inner + payload)
     header = 20 + 4 * shape.ip_words
     ip = struct.pack(
         "!BBHHHBBHII",
@@ -61,16 +69,31 @@ def packet(ends: Ends, shape: Shape = PLAIN) -> bytes:
     return ethernet + ip + b"\x01" * 4 * shape.ip_words + inner + payload + bytes(shape.padding)
 
 
+def _in_ipv6(ends: Ends, shape: Shape, data: bytes) -> bytes:
+    ip = frames6.packet(ends.client, ends.virtual, ends.protocol, data, shape.extensions)
+    return ends.destination + CLIENT_MAC + frames6.ETHERTYPE + ip + bytes(shape.padding)
+
+
 def question(ends: Ends, operation: int = 1, padding: int = 18) -> bytes:
-    """An ARP request (or answer) for the virtual address."""
+    """An ARP request (or answer) for the virtual address, or the same of neighbour discovery."""
+    if ends.virtual & IPV6:
+        return frames6.nd(ends.client, ends.virtual, CLIENT_MAC, operation) + bytes(padding)
     ethernet = (b"\xff" * 6 if operation == 1 else ends.destination) + CLIENT_MAC + b"\x08\x06"
     arp = struct.pack("!HHBBH6sI6sI", 1, 0x0800, 6, 4, operation, CLIENT_MAC, ends.client, bytes(6), ends.virtual)
     return ethernet + arp + bytes(padding)
 
 
 def claim(sender: Ends, asked: Ends, mac: bytes, operation: int) -> bytes:
-    """ARP, from `mac`, which says that the sender's virtual address is there, and asks for another's."""
-    arp = struct.pack("!HHBBH6sI6sI", 1, 0x0800, 6, 4, operation, mac, sender.virtual, bytes(6), asked.virtual)
+    """ARP, from `mac`, which says that the sender's virtual address is there, and asks for another's.
+
+    Of IPv6: neighbour discovery, which says the one or asks for the other.
+    """
+    if sender.virtual & IPV6:
+        asks = operation == 1 and asked.virtual & IPV6
+        return frames6.nd(sender.virtual, asked.virtual if asks else sender.virtual, mac, operation)
+    arp = struct.pack(
+        "!HHBBH6sI6sI", 1, 0x0800, 6, 4, operation, mac, sender.virtual, bytes(6), asked.virtual & 0xFFFF_FFFF
+    )
     return b"\xff" * 6 + mac + b"\x08\x06" + arp + bytes(18)
 
 
@@ -92,12 +115,15 @@ def error(ends: Ends, shape: Shape, kind: int, code: int, router: int, quoted: i
         client_port=ends.virtual_port,
         virtual_port=ends.client_port,
     )
-    about = packet(turned, shape)[IP_AT:][: 20 + 4 * shape.ip_words + quoted]
+    header = 40 if ends.virtual & IPV6 else 20 + 4 * shape.ip_words
+    about = packet(turned, shape)[IP_AT:][: header + quoted]
     return icmp(replace(ends, client=router), struct.pack("!BBHI", kind, code, 0, 1400) + about)
 
 
 def icmp(ends: Ends, data: bytes, shape: Shape = PLAIN) -> bytes:
     """ICMP to the virtual address, in a packet of that shape, whose own payload is left out."""
+    if ends.virtual & IPV6:
+        return _in_ipv6(replace(ends, protocol=ICMPV6), shape, data)
     empty = packet(replace(ends, protocol=ICMP), replace(shape, payload=0, padding=0))[
         : IP_AT + 20 + 4 * shape.ip_words
     ]
@@ -106,10 +132,9 @@ def icmp(ends: Ends, data: bytes, shape: Shape = PLAIN) -> bytes:
 
 
 def in_ipv6(ends: Ends, shape: Shape = PLAIN) -> bytes:
-    """The same segment between addresses that end in those of `ends`."""
-    inner = packet(ends, shape)[IP_AT + 20 + 4 * shape.ip_words :]
-    ip = struct.pack("!IHBB12xI12xI", 6 << 28, len(inner), ends.protocol, 64, ends.client, ends.virtual)
-    return ends.destination + CLIENT_MAC + b"\x86\xdd" + ip + inner
+    """The same segment between IPv6 addresses that end in those of `ends`."""
+    client, virtual = (number & 0xFFFF_FFFF | IPV6 for number in (ends.client, ends.virtual))
+    return packet(replace(ends, client=client, virtual=virtual), shape)
 
 
 def edited(frame: bytes, edits: tuple[tuple[int, int], ...]) -> bytes:
@@ -127,6 +152,9 @@ def cuts(frame: bytes) -> Iterator[bytes]:
 
 def lengths(frame: bytes) -> Iterator[bytes]:
     """Each field that says how long something is, with every value that might just do."""
+    if frame[12:14] == b"\x86\xdd":
+        yield from _lengths6(frame)
+        return
     room = len(frame) - IP_AT
     for nibble in range(16):
         yield edited(frame, ((IP_AT, 0x40 | nibble),))
@@ -138,6 +166,22 @@ def lengths(frame: bytes) -> Iterator[bytes]:
         yield edited(frame, ((inner + 4, high), (inner + 5, low)))
     for value in range(16):
         yield edited(frame, ((inner + 12, value << 4),))
+
+
+def _lengths6(frame: bytes) -> Iterator[bytes]:
+    inner = IP_AT + 40
+    for nibble in range(16):
+        yield edited(frame, ((IP_AT, nibble << 4),))
+    for value in (*range(len(frame) - inner + 3), 0x7FFF, 0x8000, 0xFFFF):
+        high, low = divmod(value, 256)
+        yield edited(frame, ((IP_AT + 4, high), (IP_AT + 5, low)))
+        yield edited(frame, ((inner + 4, high), (inner + 5, low)))
+    for value in (*range(16), 255):
+        yield edited(frame, ((inner + 1, value),))
+        yield edited(frame, ((inner + 12, value << 4 & 0xFF),))
+    for value in (0, 6, 17, 43, 44, 50, 51, 58, 59, 60, 135):
+        yield edited(frame, ((IP_AT + 6, value),))
+        yield edited(frame, ((inner, value),))
 
 
 def flips(frame: bytes, mask: int) -> Iterator[bytes]:

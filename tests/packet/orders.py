@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
 
 from lb.reference.control import Told
-from lb.reference.maps import ConnectionKey
-from lb.service import Destination, Service
+from lb.reference.maps import IPV6, ConnectionKey
+from lb.service import LOCAL6, Destination, Service, ServiceKey
 from lb.tcp import State
 from tests.packet import frames
 from tests.packet.pair import Pair
 from tests.packet.steps import DIRECTORS, Life, Step, Target
+from tests.packet.world import real, real6
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Set:
 
     def run(self, pair: Pair) -> None:
         """Applies it."""
-        _edit(pair, self.service, lambda service: _with(service, self.real))
+        _edit(pair, self.service, lambda service: _with(service, of_family(service.key, self.real)))
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,12 @@ class Fallback:
 
     def run(self, pair: Pair) -> None:
         """Applies it."""
-        _edit(pair, self.service, lambda service: replace(service, fallback=self.real))
+        real = self.real
+        _edit(
+            pair,
+            self.service,
+            lambda service: replace(service, fallback=None if real is None else of_family(service.key, real)),
+        )
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,7 @@ class Install:
             reals = services[report.target.service % len(services)].destinations if services else ()
             known = {place: real.address for place, real in enumerate(reals)}
             key = ConnectionKey(ends.client, ends.virtual, ends.client_port, ends.virtual_port, ends.protocol)
-            address = known.get(report.real, IPv4Address("192.0.2.101"))
+            address = known.get(report.real, real6(1).address if ends.virtual & IPV6 else real(1).address)
             fitting = State.ESTABLISHED if ends.protocol == frames.TCP else State.UDP
             told[key] = Told(key, address, fitting if report.state is None else report.state, report.idle_s)
         pair.install(tuple(told.values()))
@@ -211,6 +216,16 @@ class Through:
         for step in self.steps:
             step.run(pair)
         Life(self.target, self.then).run(pair)
+
+
+def of_family(key: ServiceKey, destination: Destination) -> Destination:
+    """The same host, by its address of the service's family."""
+    if key.address.version == 4:
+        return destination
+    if destination.local:
+        return replace(destination, address=LOCAL6)
+    address = real6((int(destination.address) & 0xFF) - 100).address
+    return replace(destination, address=address, forward="gate", way=None)
 
 
 def _with(service: Service, real: Destination) -> Service:

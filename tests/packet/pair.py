@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections import Counter
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,15 @@ import numpy as np
 from lb import abi, bpf
 from lb.abi import RealFlag
 from lb.addresses import Address
-from lb.connections import CONNECTION, Rows
+from lb.connections import CONNECTION, CONNECTION6, Rows
 from lb.datapath import DataPath, rows
 from lb.model import Connections
 from lb.reference import control
 from lb.reference.control import Told
-from lb.reference.maps import Configuration, ConnectionKey, Event, Maps, Real, RealKey
+from lb.reference.maps import IPV6, Configuration, ConnectionKey, Event, Maps, Real, RealKey, numbered
 from lb.reference.packet import receive
 from lb.reference.stats import Outcome
-from lb.service import LOCAL, Destination, Service
+from lb.service import LOCAL, LOCAL6, Destination, Service
 from lb.tcp import State
 from tests.packet.clock import START_NS, Clock
 from tests.packet.world import INTERFACE, OUR_MAC, World, set_mac
@@ -89,7 +90,7 @@ class Pair:
         connections, opened, leased = len(self.maps.connections), self._opened(), self.maps.lease.until_ns
         outcome, out = receive(self.configuration, self.maps, frame, self.clock.program_ns)
         verdict, actual = self.world.send(frame)
-        told = self.world.data.read_events().tolist()
+        told = plain(self.world.events())
         counted = self._count() - self._counters
         expected = [self._row(event) for event in self.maps.drain_events()]
         if (verdict, actual, told) != (outcome.verdict, out, expected) or counted != self.maps.counters:
@@ -154,7 +155,9 @@ class Pair:
 
     def install(self, told: tuple[Told, ...]) -> None:
         """Connections of another director."""
-        found = self.world.data.install(_rows(told))
+        of4, of6 = (tuple(one for one in told if bool(one.key.virtual & IPV6) == is_ipv6) for is_ipv6 in (False, True))
+        counts = self.world.data.install(_rows(of4, CONNECTION)), self.world.data.install(_rows(of6, CONNECTION6))
+        found = tuple(map(sum, zip(*counts, strict=True)))
         expected = control.install(self.maps, self.configuration, told, self.clock.now_ns)
         if found != expected:
             self._disagree("install", expected, found)
@@ -213,9 +216,9 @@ class Pair:
             for index, total in zip(names, totals, strict=True)
         }
         connections = {}
-        for keys, values in self.world.maps["connections"].batches():
+        for keys, values in chain.from_iterable(table.batches() for table in self.world.data._maps().tables()):
             entries = zip(
-                zip(*(keys[name].tolist() for name in ConnectionKey._fields), strict=True),
+                zip(*(map(_number, keys[name].tolist()) for name in ConnectionKey._fields), strict=True),
                 *(values[name].tolist() for name in ("real", "state", "last_seen_t", "synced_t")),
                 strict=True,
             )
@@ -254,12 +257,13 @@ class Pair:
     def _opened(self) -> int:
         return sum(real.connections for real in self.maps.reals.values())
 
-    def _row(self, event: Event) -> tuple[int, ...]:
+    def _row(self, event: Event) -> tuple[Any, ...]:
         """As `read_events` has it."""
         client, virtual, client_port, virtual_port, protocol = event.key
         age_t = max(0, abi.tick(self.clock.now_ns) - event.last_seen_t)
         idle_s = (age_t << abi.TICK_SHIFT) // 10**9
-        return client, virtual, _real(event.real), client_port, virtual_port, protocol, int(event.state), idle_s
+        ends = (_words(client), _words(virtual), _real(event.real))
+        return *ends, client_port, virtual_port, protocol, int(event.state), idle_s
 
 
 def _way(destination: Destination) -> tuple[int, int] | None:
@@ -291,15 +295,34 @@ def _flags(real: Real) -> int:
     return int(flags)
 
 
-def _real(address: Address) -> int:
-    return 0 if address == LOCAL else int(address)
+def plain(rows: Rows) -> list[tuple[Any, ...]]:
+    """Rows as Python's own values."""
+    columns = (rows[name].tolist() for name in rows.dtype.names or ())
+    return list(zip(*columns, strict=True))
 
 
-def _rows(told: tuple[Told, ...]) -> Rows:
-    made = np.zeros(len(told), CONNECTION)
+def _words(number: int) -> int | list[int]:
+    """An address of the reference as rows have it."""
+    if not number & IPV6:
+        return number
+    return [number >> 64 & 0xFFFF_FFFF_FFFF_FFFF, number & 0xFFFF_FFFF_FFFF_FFFF]
+
+
+def _number(words: int | list[int]) -> int:
+    """And back."""
+    return words if isinstance(words, int) else IPV6 | words[0] << 64 | words[1]
+
+
+def _real(address: Address) -> int | list[int]:
+    local = {LOCAL: 0, LOCAL6: IPV6}
+    return _words(local.get(address, numbered(address)))
+
+
+def _rows(told: tuple[Told, ...], kind: np.dtype[Any]) -> Rows:
+    made = np.zeros(len(told), kind)
     for row, (key, address, state, idle_s) in zip(made, told, strict=True):
         for name, value in zip(ConnectionKey._fields, key, strict=True):
-            row[name] = value
+            row[name] = _words(value)
         row["real"], row["state"], row["idle_s"] = _real(address), state, idle_s
     return made
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from lb import abi
+from lb.reference.maps import IPV6, numbered
 from lb.service import Service, ServiceKey
 from tests.packet import frames
 from tests.packet.frames import PLAIN, Ends, Shape
@@ -19,12 +20,16 @@ from tests.packet.pair import Pair
 from tests.packet.world import TCP_KEY
 
 CLIENTS = tuple(int(IPv4Address(a)) for a in ("10.0.0.1", "10.0.0.2", "192.0.2.200", "0.0.0.0", "255.255.255.255"))
+CLIENTS6 = tuple(
+    numbered(IPv6Address(a)) for a in ("2001:db8:c::1", "2001:db8:c::2", "2001:db8:c:1::1", "::", "ff02::1")
+)
 CLIENT_PORTS = (1000, 1001, 80, 0, 65535)
 ODD_PORTS = (0, 53, 80, 81, 443, 65535)
 STRANGERS = tuple(int(IPv4Address(a)) for a in ("192.0.2.9", "192.0.3.10", "127.0.0.1"))
+STRANGERS6 = tuple(numbered(IPv6Address(a)) for a in ("2001:db8::9", "2001:db8:1::11", "::192.0.2.10"))
 MACS = (None, bytes.fromhex("020000000003"), bytes.fromhex("ffffffffffff"), bytes.fromhex("020000000000"))
 """Whom a frame is sent to, or who claims an address; None: us."""
-ROUTERS = (*CLIENTS[:3], STRANGERS[0])
+ROUTERS, ROUTERS6 = (*CLIENTS[:3], STRANGERS[0]), (*CLIENTS6[:3], STRANGERS6[0])
 TAGS = ((), (0x8100,), (0x88A8,), (0x88A8, 0x8100), (0x8100, 0x8100), (0x8100, 0x88A8, 0x8100), (0x9100,))
 """EtherTypes, the first one outermost."""
 _RIVAL = bytes.fromhex("020000000bad")
@@ -62,10 +67,11 @@ class Target:
     def ends(self, pair: Pair) -> Ends:
         """In the present configuration."""
         key = pick(pair.configuration.services, self.service)
+        clients, strangers = (CLIENTS, STRANGERS) if key.address.version == 4 else (CLIENTS6, STRANGERS6)
         return Ends(
             destination=MACS[self.mac] or pair.configuration.mac,
-            client=CLIENTS[self.client],
-            virtual=int(key.address) if self.stranger is None else STRANGERS[self.stranger],
+            client=clients[self.client],
+            virtual=numbered(key.address) if self.stranger is None else strangers[self.stranger],
             client_port=CLIENT_PORTS[self.client_port],
             virtual_port=key.port if self.port is None else ODD_PORTS[self.port],
             protocol=key.protocol if self.protocol is None else self.protocol,
@@ -110,8 +116,9 @@ class Error(Send):
 
     def whole(self, pair: Pair) -> bytes:
         """Before anything happens to it."""
-        router = ROUTERS[self.router]
-        return frames.error(self.target.ends(pair), self.shape, self.kind, self.code, router, self.quoted)
+        ends = self.target.ends(pair)
+        router = (ROUTERS6 if ends.virtual & IPV6 else ROUTERS)[self.router]
+        return frames.error(ends, self.shape, self.kind, self.code, router, self.quoted)
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,8 @@ class Crowd:
         """Sends one packet each."""
         ends = self.target.ends(pair)
         for number in range(self.clients):
-            other = replace(ends, client=(ends.client + number * self.stride) % 2**32)
+            low = (ends.client + number * self.stride) % 2**32
+            other = replace(ends, client=ends.client >> 32 << 32 | low)
             pair.send(frames.packet(other, Shape(flags=self.flags)))
 
 
@@ -214,7 +222,7 @@ class Variations:
 
 @dataclass(frozen=True)
 class Ask:
-    """ARP's question for an address."""
+    """ARP's question for an address, or neighbour discovery's."""
 
     target: Target
     operation: int = 1
@@ -247,7 +255,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class OverIpv6:
-    """A packet in what is foreign so far."""
+    """A packet between IPv6 addresses that end like those of IPv4."""
 
     target: Target
 
@@ -258,15 +266,14 @@ class OverIpv6:
 
 @dataclass(frozen=True)
 class Noise:
-    """Any bytes behind our MAC and an EtherType of IPv4 or ARP."""
+    """Any bytes behind our MAC and an EtherType."""
 
     data: bytes
-    arp: bool = False
+    ethertype: int = 0x0800
 
     def run(self, pair: Pair) -> None:
         """Sends it."""
-        ethertype = b"\x08\x06" if self.arp else b"\x08\x00"
-        pair.send(pair.configuration.mac + frames.CLIENT_MAC + ethertype + self.data)
+        pair.send(pair.configuration.mac + frames.CLIENT_MAC + self.ethertype.to_bytes(2, "big") + self.data)
 
 
 # -------------------------------------------------------------------- time

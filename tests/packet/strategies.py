@@ -10,16 +10,20 @@ from hypothesis import strategies as st
 
 from lb import abi
 from lb.schedule import SCHEDULERS
-from lb.service import Destination, Service, ServiceKey, Way
+from lb.service import LOCAL6, Destination, Service, ServiceKey, Way
 from lb.tcp import TIMEOUTS_S
 from tests.packet import orders as told
 from tests.packet import steps
 from tests.packet.frames import ICMP, TCP, UDP, Shape
+from tests.packet.frames6 import DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMPV6, ROUTING
 from tests.packet.pair import MAC
-from tests.packet.world import VIRTUAL, local, mac_of, real
+from tests.packet.world import VIRTUAL, VIRTUAL6, local, mac_of, real, real6
 
 STORY_PARTS = 8
 """A story is so many lists of steps: Hypothesis keeps a single one short."""
+
+TWIN6 = VIRTUAL6 + (1 << 80)
+"""Differs from the first IPv6 virtual address in its high half only."""
 
 Choice = st.SearchStrategy[steps.Step]
 
@@ -57,12 +61,19 @@ destinations = st.one_of(reals, reals, reals, reals, reals, tunnelled, tunnelled
 fallbacks = st.one_of(st.none(), st.builds(local), st.builds(_real, st.integers(5, 9), st.just(1), macs, st.none()))
 keys = st.builds(
     ServiceKey,
-    st.sampled_from((VIRTUAL, VIRTUAL, VIRTUAL + 1, VIRTUAL + 256)),
+    st.sampled_from((VIRTUAL, VIRTUAL, VIRTUAL + 1, VIRTUAL + 256, VIRTUAL6, VIRTUAL6, VIRTUAL6 + 1, TWIN6)),
     st.sampled_from((80, 443, 53, 0, 65_535)),
     st.sampled_from((TCP, TCP, UDP)),
 )
+
+
+def _service(key: ServiceKey, scheduler: str, reals: tuple[Destination, ...], spare: Destination | None) -> Service:
+    destinations = tuple(told.of_family(key, real) for real in reals)
+    return Service(key, scheduler, destinations, spare and told.of_family(key, spare))
+
+
 services = st.builds(
-    Service,
+    _service,
     keys,
     st.sampled_from(tuple(SCHEDULERS)),
     st.lists(destinations, max_size=6, unique_by=lambda real: real.address).map(tuple),
@@ -78,7 +89,7 @@ LIVES = ((2, 16, 24, 17, 16), (2, 16, 20, 2), (2, 16, 17, 2, 16), (2, 2, 16), (1
 bytes_ = st.integers(0, 255)
 some_flags = st.sampled_from((0x02, 0x02, 0x10, 0x10, 0x18, 0x11, 0x04, 0x14, 0x12, 0x06, 0x01, 0x00, 0xC2))
 flags = st.one_of(some_flags, some_flags, bytes_)
-numbers = st.sampled_from((0, 0, 0, 1, 1, 2, 3, 4, 5, 6))
+numbers = st.sampled_from((0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9))
 """Of services, reals, connections: mostly the same few."""
 targets = st.builds(
     steps.Target,
@@ -92,12 +103,18 @@ elsewhere = st.builds(
     steps.Target,
     service=st.integers(0, 6),
     stranger=st.one_of(st.none(), st.none(), st.integers(0, len(steps.STRANGERS) - 1)),
-    protocol=st.sampled_from((None, TCP, UDP, UDP, ICMP, 132)),
+    protocol=st.sampled_from((None, TCP, UDP, UDP, ICMP, ICMPV6, 132)),
     mac=st.sampled_from((0, 0, 0, *range(1, len(steps.MACS)))),
 )
 shapes = st.builds(Shape, flags=flags)
+extensions = st.tuples(
+    st.sampled_from((HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS, DESTINATION_OPTIONS)),
+    st.sampled_from((0, 0, 1, 2, 5)),
+    st.sampled_from((0, 0, 0, 0, 1, 2, 6, 8)),
+)
 odd_shapes = st.builds(
     Shape,
+    extensions=st.one_of(st.just([]), st.lists(extensions, max_size=3), st.lists(extensions, max_size=8)).map(tuple),
     flags=flags,
     ip_words=st.integers(0, 10),
     tcp_words=st.integers(0, 10),
@@ -110,7 +127,7 @@ cuts = st.one_of(st.just(0), st.integers(0, 60))
 tags = st.one_of(st.just(0), st.integers(0, len(steps.TAGS) - 1))
 odd_packets = st.builds(steps.Send, targets, odd_shapes, edits, cuts, tags)
 no_edits = st.just(())
-kinds = st.one_of(st.sampled_from((3, 3, 4, 11, 12, 0, 5, 8, 13)), bytes_)
+kinds = st.one_of(st.sampled_from((3, 3, 4, 11, 12, 0, 5, 8, 13, 1, 2)), bytes_)
 codes, routers, quoted = st.sampled_from((4, 0, 1, 3)), st.integers(0, len(steps.ROUTERS) - 1), st.integers(4, 40)
 errors = st.builds(
     steps.Error, usual, shapes, no_edits, st.just(0), tags, st.just(3), codes, routers, st.sampled_from((8, 20, 40))
@@ -155,7 +172,7 @@ sent = st.one_of(
         edits,
     ),
     st.builds(steps.OverIpv6, usual),
-    st.builds(steps.Noise, st.binary(max_size=60), st.booleans()),
+    st.builds(steps.Noise, st.binary(max_size=60), st.sampled_from((0x0800, 0x0806, 0x86DD))),
 )
 
 # -------------------------------------------------------------------- time and user space
@@ -230,11 +247,14 @@ stories = st.tuples(
 
 START = (
     Service(ServiceKey(VIRTUAL, 80, TCP), "rr", (real(1), real(2), _tunnelled(3, 80, 1, "own"))),
+    Service(ServiceKey(VIRTUAL6, 80, TCP), "rr", (real6(1), real6(2))),
     Service(ServiceKey(VIRTUAL, 53, UDP), "wrr", (real(1, 3), real(2), real(3, 2))),
     Service(ServiceKey(VIRTUAL, 443, TCP), "sh", (real(1), real(2, 2), real(3)), local()),
     Service(ServiceKey(VIRTUAL + 1, 0, TCP), "mh", (real(1), _tunnelled(5, 80, 1, "own"), real(6, 2))),
     Service(ServiceKey(VIRTUAL + 1, 80, TCP), "wrr", (real(1), local())),
     Service(ServiceKey(VIRTUAL + 256, 0, UDP), "mh", (), real(9)),
+    Service(ServiceKey(VIRTUAL6, 53, UDP), "mh", (real6(1), real6(5), real6(6, 2)), Destination(LOCAL6, 1)),
+    Service(ServiceKey(TWIN6, 0, TCP), "sh", (real6(1), real6(2, 2), real6(3))),
     Service(ServiceKey(VIRTUAL + 256, 65_535, UDP), "rr", ()),
 )
 """What every story starts with."""

@@ -94,8 +94,8 @@ def test_with_and_without(pair: Pair, steps: list[Step]) -> None:
     for step in steps:
         quick, plain = (carry_out(world, step) for world in pair)
         assert quick == plain, step
-    quick_rows, plain_rows = (np.sort(world.data.snapshot()) for world in pair)
+    quick_rows, plain_rows = (np.sort(world.rows()) for world in pair)
     assert told(quick_rows) == told(plain_rows)
     assert np.abs(quick_rows["idle_s"].astype(int) - plain_rows["idle_s"]).max(initial=0) <= 3
     assert totals(pair[0]) == totals(pair[1])
-    assert told(pair[0].data.read_events()) == told(pair[1].data.read_events())
+    assert told(pair[0].events()) == told(pair[1].events())

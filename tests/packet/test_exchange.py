@@ -52,43 +52,43 @@ def test_every_change_of_state_is_told_once(world: World) -> None:
     world.apply_reals(real(1))
     for flags in ("S", "S", "A", "PA", "A", "FA", "A", "R", "R"):
         world.send(tcp(flags))
-    events = world.data.read_events()
+    events = world.events()
     assert events["state"].tolist() == [State.SYN_RECV, State.ESTABLISHED, State.FIN_WAIT, State.CLOSE]
     expected = np.concatenate([row(state=state) for state in events["state"]])
     assert events.tolist() == expected.tolist()
-    assert len(world.data.read_events()) == 0
+    assert len(world.events()) == 0
 
 
 def test_a_datagrams_connection_is_told_once(world: World) -> None:
     world.apply_reals(real(1))
     for _ in range(3):
         world.send(udp())
-    assert world.data.read_events().tolist() == row(protocol=17, state=State.UDP, virtual_port=53).tolist()
+    assert world.events().tolist() == row(protocol=17, state=State.UDP, virtual_port=53).tolist()
 
 
 def test_a_connection_that_goes_on_is_told_again_each_minute(world: World) -> None:
     world.apply_reals(real(1))
     world.send(tcp("S"))
     world.send(tcp("A"))
-    world.data.read_events()
+    world.events()
     refresh_t = abi.ticks(abi.SYNC_REFRESH_S)
     for age_t, told in ((refresh_t - 2, 0), (refresh_t, 1)):
         world.edit(synced_t=View.now_t() - age_t, last_seen_t=View.now_t() - 3)
         world.send(tcp("A"))
         world.send(tcp("A"))
-        assert len(world.data.read_events()) == told
+        assert len(world.events()) == told
 
 
 def test_a_local_connection_is_told_as_real_0(world: World) -> None:
     world.apply_reals(fallback=local())
     assert world.send(tcp("S")) == passed(tcp("S"))
-    assert world.data.read_events()["real"].tolist() == [0]
-    assert world.data.snapshot()["real"].tolist() == [0]
+    assert world.events()["real"].tolist() == [0]
+    assert world.rows()["real"].tolist() == [0]
 
 
 def test_events_that_find_the_ring_full_are_counted(world: World) -> None:
     """The reader's position is set back, as if it had not read for long: room for two more events is left."""
-    ring = world.data._ring
+    ring = world.data._rings["events"]
     assert ring is not None
     position = int(ring._producer[0])
     ring._consumer[0] = np.uint64((position - abi.EVENTS_BYTES + 2 * SIZE + 8) % 2**64)
@@ -98,15 +98,15 @@ def test_events_that_find_the_ring_full_are_counted(world: World) -> None:
                 world.send(tcp("S", port))
     finally:
         ring._consumer[0] = position
-    assert world.data.read_events()["client_port"].tolist() == [0, 1]
+    assert world.events()["client_port"].tolist() == [0, 1]
     assert world.data.events_lost >= 3
     world.send(tcp("S", 6))
-    assert world.data.read_events()["client_port"].tolist() == [6]
+    assert world.events()["client_port"].tolist() == [6]
 
 
 def test_the_ring_goes_round(world: World) -> None:
     """Records lie across the end of the ring as anywhere else."""
-    ring = world.data._ring
+    ring = world.data._rings["events"]
     assert ring is not None
     until = int(ring._producer[0]) + abi.EVENTS_BYTES + 3 * SIZE
     states = [State.SYN_RECV, State.ESTABLISHED, State.FIN_WAIT, State.CLOSE]
@@ -115,7 +115,7 @@ def test_the_ring_goes_round(world: World) -> None:
         for _ in range(500):
             for frame in frames:
                 world.send(frame)
-        events = world.data.read_events()
+        events = world.events()
         assert len(events) == 2000
         assert (events["state"].reshape(-1, 4) == states).all()
         assert (events["client_port"] == 1000).all()
@@ -127,7 +127,7 @@ def test_a_snapshot_says_what_packets_said(world: World) -> None:
     world.send(udp(2))
     world.send(tcp("S", 3))
     world.age(10)
-    rows = np.sort(world.data.snapshot(), order="client_port")
+    rows = np.sort(world.rows(), order="client_port")
     assert rows["state"].tolist() == [State.ESTABLISHED, State.UDP, State.SYN_RECV]
     assert rows["protocol"].tolist() == [6, 17, 6]
     assert rows["virtual_port"].tolist() == [80, 53, 80]
@@ -138,16 +138,16 @@ def test_a_snapshot_says_what_packets_said(world: World) -> None:
 def test_what_ran_out_is_not_in_a_snapshot(world: World) -> None:
     world.send(tcp("S"))
     world.age(abi.ticks(60) + 1)
-    assert len(world.data.snapshot()) == 0
+    assert len(world.rows()) == 0
 
 
 def test_a_snapshot_installed_is_the_same_snapshot(world: World) -> None:
     homes = {port: world.real_of(tcp("S", port)) for port in range(1000, 1050)}
     world.age(5)
-    before = np.sort(world.data.snapshot())
+    before = np.sort(world.rows())
     world.forget()
     assert world.data.install(before) == (50, 0)
-    after = np.sort(world.data.snapshot())
+    after = np.sort(world.rows())
     assert np.abs(before["idle_s"].astype(int) - after["idle_s"]).max() <= 2
     before["idle_s"] = after["idle_s"]
     assert after.tolist() == before.tolist()
@@ -220,7 +220,7 @@ def test_who_saw_the_connection_later_is_right(world: World, ours_s: int, theirs
     installed, unknown = world.data.install(row(to=real(2).address, state=State.FIN_WAIT, idle_s=theirs_s))
     assert (installed, unknown) == ((1, 0) if winner == "theirs" else (0, 0))
     expected = real(2) if winner == "theirs" else real(1)
-    assert world.data.snapshot()["real"].tolist() == [int(expected.address)]
+    assert world.rows()["real"].tolist() == [int(expected.address)]
 
 
 def test_what_another_clock_told_a_moment_ago_is_not_told_again(world: World) -> None:
@@ -228,17 +228,17 @@ def test_what_another_clock_told_a_moment_ago_is_not_told_again(world: World) ->
     world.apply_reals(real(1))
     world.send(tcp("S"))
     world.send(tcp("A"))
-    world.data.read_events()
+    world.events()
     world.edit(last_seen_t=View.now_t() + 2, synced_t=View.now_t() + 2)
     assert world.send(tcp("A")) == gated(tcp("A"), mac_of(1))
-    assert len(world.data.read_events()) == 0
+    assert len(world.events()) == 0
 
 
 def test_installed_connections_are_not_told_back(world: World) -> None:
     world.apply_reals(real(1))
     world.data.install(row())
     world.send(tcp("A"))
-    assert len(world.data.read_events()) == 0
+    assert len(world.events()) == 0
 
 
 def test_tens_of_thousands(world: World) -> None:
@@ -249,7 +249,7 @@ def test_tens_of_thousands(world: World) -> None:
     rows["client_port"] = np.arange(count) // 7 + 1024
     rows["real"][::2] = int(real(2).address)
     assert world.data.install(rows) == (count, 0)
-    snapshot = world.data.snapshot()
+    snapshot = world.rows()
     assert snapshot["idle_s"].max() <= 5
     snapshot["idle_s"] = 0
     assert np.sort(snapshot).tolist() == np.sort(rows).tolist()

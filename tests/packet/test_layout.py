@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 
 from lb.datapath import source
-from tests.packet.world import World
+from lb.service import Service
+from tests.packet.world import NODE, TCP6_KEY, TCP_KEY, World
 
 GOLDEN = """\
 connections.key 16
@@ -24,6 +27,13 @@ connections.value 16
   synced_t <u4 at 8
   state |u1 at 12
   zero |u1*3 at 13
+connections6.key 40
+  client >u8*2 at 0
+  virtual >u8*2 at 16
+  client_port >u2 at 32
+  virtual_port >u2 at 34
+  protocol |u1 at 36
+  zero |u1*3 at 37
 reals.value 48
   mac |u1*6 at 0
   weight <u2 at 6
@@ -48,7 +58,7 @@ services.value 32
   flags |u1 at 19
   scheduler |u1*8 at 20
   zero <u4 at 28
-counters.value 112
+counters.value 120
   tx_packets <u8 at 0
   passed <u8 at 8
   referred <u8 at 16
@@ -62,7 +72,8 @@ counters.value 112
   drop_too_big <u8 at 80
   drop_no_headroom <u8 at 88
   arp_no_lease <u8 at 96
-  events_lost <u8 at 104
+  nd_no_lease <u8 at 104
+  events_lost <u8 at 112
 answered.value 8
   tick <u4 at 0
   count <u4 at 4
@@ -75,13 +86,19 @@ epochs.value 4
   number <u4 at 0
 """
 
-EVENT = """\
+EVENTS = """\
 event 32
   key |V16 at 0
   real <u4 at 16
   last_seen_t <u4 at 20
   state <u4 at 24
   unused <u4 at 28
+event6 56
+  key |V40 at 0
+  real <u4 at 40
+  last_seen_t <u4 at 44
+  state <u4 at 48
+  unused <u4 at 52
 """
 
 
@@ -94,15 +111,29 @@ def printed(name: str, kind: np.dtype[Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_maps(loaded: World) -> None:
-    kinds = {"connections.key": loaded.maps["connections"].key}
-    kinds |= {f"{name}.value": opened.value for name, opened in loaded.maps.items()}
+@pytest.fixture(scope="module")
+def both() -> Iterator[World]:
+    """A program of both families."""
+    world = World.open(f"{NODE}.both")
+    try:
+        world.apply(Service(TCP_KEY, "rr", ()), Service(TCP6_KEY, "rr", ()))
+        yield world
+    finally:
+        world.close()
+
+
+def test_maps(both: World) -> None:
+    maps = both.maps
+    kinds = {"connections.key": maps["connections"].key, "connections.value": maps["connections"].value}
+    kinds |= {"connections6.key": maps["connections6"].key}
+    kinds |= {f"{name}.value": opened.value for name, opened in maps.items() if not name.startswith("connections")}
+    assert maps["connections6"].value == maps["connections"].value
     assert "".join(printed(name, kind) for name, kind in kinds.items()) == GOLDEN
 
 
-def test_events(loaded: World) -> None:
-    assert loaded.data._ring is not None
-    assert printed("event", loaded.data._ring.record) == EVENT
+def test_events(both: World) -> None:
+    rings = both.data._rings
+    assert printed("event", rings["events"].record) + printed("event6", rings["events6"].record) == EVENTS
 
 
 def test_no_name_is_both_in_wire_and_in_host_order() -> None:

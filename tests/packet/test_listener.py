@@ -26,7 +26,7 @@ def test_every_event_is_read_soon_and_then_there_is_quiet(world: World) -> None:
     heard: list[int] = []
 
     def read() -> bool:
-        events = world.data.read_events()
+        events = world.events()
         heard.extend(events["client_port"].tolist())
         return len(events) > 0
 
@@ -51,7 +51,7 @@ def test_every_event_is_read_soon_and_then_there_is_quiet(world: World) -> None:
         send(frames[299:])
         await asyncio.sleep(0)
         assert len(heard) == 299
-        assert len(world.data.read_events()) == 1
+        assert len(world.events()) == 1
 
     asyncio.run(go())
     assert heard == list(range(1, 300))

@@ -39,7 +39,10 @@ BREAKS = {
         "__builtin_memcpy(ethernet->destination, held->directors,",
         "__builtin_memcpy(ethernet->source, held->directors,",
     ),
-    "the ports that an error quotes": ("packet->ports = (__u32)ports[0] << 16 | ports[1];", ""),
+    "the ports that an error quotes": (
+        "packet->ports = (__u32)ports[0] << 16 | ports[1];\n\tpacket->tcp_flags = TCP_ACK;\t/* like",
+        "packet->tcp_flags = TCP_ACK;\t/* like",
+    ),
     "an error's connection": ("if (packet->is_error)", "if (0)"),
     "a tag": ("*at += sizeof(*tag);", ""),
     "a counter": ("mine->name++;", ""),

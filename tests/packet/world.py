@@ -10,17 +10,20 @@ import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from pyroute2 import IPRoute
 from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
 from lb import bpf
-from lb.connections import Rows
+from lb.connections import Rows, empty
 from lb.datapath import DataPath, pins
 from lb.datapath.view import View
 from lb.model import Connections
@@ -32,8 +35,12 @@ OUR_MAC = "02:00:00:00:00:01"
 CLIENT_MAC = "02:00:00:00:00:02"
 CLIENT = "10.0.0.1"
 VIRTUAL = IPv4Address("192.0.2.10")
+CLIENT6 = "2001:db8:c::1"
+VIRTUAL6 = IPv6Address("2001:db8::10")
 TCP_KEY = ServiceKey(VIRTUAL, 80, 6)
 UDP_KEY = ServiceKey(VIRTUAL, 53, 17)
+TCP6_KEY = ServiceKey(VIRTUAL6, 80, 6)
+UDP6_KEY = ServiceKey(VIRTUAL6, 53, 17)
 SETTINGS = Connections(max=65_536)
 CPUS = sorted(os.sched_getaffinity(0))
 
@@ -106,6 +113,11 @@ def tunnelled(number: int, mtu: int = 1500, source: str = "192.0.2.1", weight: i
     return Destination(address, weight, mac_of(number), forward="ipip", way=way)
 
 
+def real6(number: int, weight: int = 1, resolved: bool = True, share: int | None = None) -> Destination:
+    """The same host at 2001:db8::(100 + number), 100 being decimal."""
+    return replace(real(number, weight, resolved, share), address=IPv6Address("2001:db8::") + 100 + number)
+
+
 def tcp(flags: str = "S", port: int = 1000, client: str = CLIENT, virtual: object = VIRTUAL, dport: int = 80) -> bytes:
     """A segment from a client."""
     frame = Ether(dst=OUR_MAC, src=CLIENT_MAC) / IP(src=client, dst=str(virtual)) / TCP(sport=port, dport=dport)
@@ -117,6 +129,23 @@ def udp(port: int = 1000, client: str = CLIENT, virtual: object = VIRTUAL, dport
     """A datagram from a client."""
     ends = IP(src=client, dst=str(virtual)) / UDP(sport=port, dport=dport)
     return bytes(Ether(dst=OUR_MAC, src=CLIENT_MAC) / ends / b"payload")
+
+
+def tcp6(
+    flags: str = "S", port: int = 1000, client: str = CLIENT6, virtual: object = VIRTUAL6, dport: int = 80
+) -> bytes:
+    """A segment from an IPv6 client."""
+    return in_ipv6(TCP(sport=port, dport=dport, flags=flags) / b"payload", client, virtual)
+
+
+def udp6(port: int = 1000, client: str = CLIENT6, virtual: object = VIRTUAL6, dport: int = 53) -> bytes:
+    """A datagram from an IPv6 client."""
+    return in_ipv6(UDP(sport=port, dport=dport) / b"payload", client, virtual)
+
+
+def in_ipv6(inner: Packet | bytes, client: str = CLIENT6, virtual: object = VIRTUAL6, **fields: Any) -> bytes:
+    """A frame with an IPv6 packet for us. fields: of its header."""
+    return bytes(Ether(dst=OUR_MAC, src=CLIENT_MAC) / IPv6(src=client, dst=str(virtual), **fields) / inner)
 
 
 def gated(frame: bytes, mac: bytes) -> tuple[int, bytes]:
@@ -192,8 +221,9 @@ class World:
 
     def forget(self) -> None:
         """No connection, no event, no lease, no retired real, nobody answered."""
-        for keys, _ in self.maps["connections"].batches():
-            self.maps["connections"].delete(keys.copy())
+        for table in self.data._maps().tables():
+            for keys, _ in table.batches():
+                table.delete(keys.copy())
         self.data._maps().raise_epochs()
         for _ in range(2):
             self.data.sweep()
@@ -210,7 +240,7 @@ class World:
 
     def entries(self) -> list[tuple[Any, Any]]:
         """Key and value of each connection, as the kernel holds them."""
-        batches = self.maps["connections"].batches()
+        batches = chain.from_iterable(table.batches() for table in self.data._maps().tables())
         return [pair for keys, values in batches for pair in zip(keys.copy(), values.copy(), strict=True)]
 
     def entry(self) -> Any:
@@ -238,9 +268,17 @@ class World:
         """As if so much time had gone by since every connection's last packet."""
         self.edit(last_seen_t=View.now_t() - ticks)
 
+    def events(self) -> Rows:
+        """What waits in the rings, all of one family."""
+        return only_family(self.data.read_events())
+
+    def rows(self) -> Rows:
+        """All connections, which are of one family."""
+        return only_family(self.data.snapshot())
+
     def states(self) -> list[int]:
         """Of all connections, by client port."""
-        rows: Rows = self.data.snapshot()
+        rows = self.rows()
         states: list[int] = np.sort(rows, order="client_port")["state"].tolist()
         return states
 
@@ -248,6 +286,13 @@ class World:
         """Leave nothing."""
         self.data.close(detach=True)
         pins.remove_node(self.node)
+
+
+def only_family(families: tuple[Rows, ...]) -> Rows:
+    """The rows, if they are all of one family."""
+    rows, *others = [rows for rows in families if len(rows)] or [empty()]
+    assert not others
+    return rows
 
 
 def local() -> Destination:

@@ -98,9 +98,9 @@ class Recorder:
         """As of `Hooks`."""
         self.roles.append(role)
 
-    def snapshot(self) -> Rows:
+    def snapshot(self) -> tuple[Rows, ...]:
         """As of `Table`."""
-        return self.table
+        return (self.table,)
 
     def install(self, rows: Rows) -> None:
         """As of `Table`."""

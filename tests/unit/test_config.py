@@ -166,7 +166,7 @@ port = 80
         ('name = "lb1"', "name = 1", '4: node[0].name: 1 is not text; write it in quotes: "1"'),
         ("[ha]\n", "[ha]\nkeepalive = 'fast'\n", "10: ha.keepalive"),
         ("port = 80\n", "port = 'http'\n", "17: virtual[0].port: 'http' is not a whole number"),
-        ('address = "192.168.1.105"', "address = 'web'", "16: virtual[0].address: 'web' is not an IPv4 address"),
+        ('address = "192.168.1.105"', "address = 'web'", "16: virtual[0].address: 'web' is not an IP address"),
     ],
 )
 def test_a_broken_value_is_not_reported_again_by_the_rules(old: str, new: str, expected: str) -> None:

@@ -15,15 +15,15 @@ from ha import rows as codec
 from ha.session import Broken
 from ha.sync import MAX_QUEUED, PAUSE_S, WINDOW, Sync
 from lb import tcp
-from lb.connections import CONNECTION, Rows
+from lb.connections import CONNECTION, CONNECTION6, Rows
 
 
-def some_rows(count: int, seed: int = 0) -> Rows:
+def some_rows(count: int, seed: int = 0, kind: np.dtype[Any] = CONNECTION) -> Rows:
     """Valid rows, different from each other."""
     random = np.random.default_rng(seed)
-    rows = np.empty(count, CONNECTION)
-    for name in CONNECTION.names or ():
-        rows[name] = random.integers(0, 1 << 8 * CONNECTION[name].itemsize, count)
+    rows = np.empty(count, kind)
+    for name in kind.names or ():
+        rows[name] = random.integers(0, 1 << 8 * kind[name].base.itemsize, rows[name].shape, kind[name].base)
     rows["protocol"] = random.choice(codec.PROTOCOLS, count)
     rows["state"] = random.integers(0, codec.MAX_STATE + 1, count)
     return rows
@@ -32,8 +32,8 @@ def some_rows(count: int, seed: int = 0) -> Rows:
 class Peer:
     """A `Sync` with the table that it fills."""
 
-    def __init__(self) -> None:
-        self.sync = Sync()
+    def __init__(self, *understands: str) -> None:
+        self.sync = Sync(understands)
         self.table: list[Rows] = []
 
     def take(self, payload: bytes, now_s: float) -> None:
@@ -65,9 +65,45 @@ def in_sync(rows: Rows) -> tuple[Peer, Peer]:
     active, standby = Peer(), Peer()
     active.sync.lead()
     assert active.sync.snapshot_due(0.0)
-    active.sync.snapshot(rows)
+    active.sync.snapshot([rows])
     exchange(active, standby)
     return active, standby
+
+
+def of_kind(peer: Peer, kind: np.dtype[Any]) -> Rows:
+    """What it has of one family."""
+    return np.concatenate([np.empty(0, kind), *(rows for rows in peer.table if rows.dtype == kind)])
+
+
+def test_both_families_in_a_snapshot_and_after_it() -> None:
+    """In order within each: a row replaces what is known of its connection."""
+    many = codec.MAX_ROWS + 5
+    first, first6 = some_rows(many), some_rows(many, kind=CONNECTION6)
+    later, later6 = some_rows(7, 1), some_rows(7, 2, CONNECTION6)
+    active, standby = Peer("rows6"), Peer()
+    active.sync.lead()
+    assert active.sync.snapshot_due(0.0)
+    for number in range(7):
+        active.sync.push(later[number : number + 1], 0.0)
+        active.sync.push(later6[number : number + 1], 0.0)
+    active.sync.snapshot((first, first6))
+    exchange(active, standby)
+    assert active.sync.delivered
+    assert standby.sync.complete
+    assert (of_kind(standby, CONNECTION) == np.concatenate([first, later])).all()
+    assert (of_kind(standby, CONNECTION6) == np.concatenate([first6, later6])).all()
+
+
+def test_a_peer_of_the_first_version_is_told_of_ipv4_alone() -> None:
+    """It would not acknowledge what it does not know, and the stream would stand still."""
+    active, standby = Peer(), Peer()
+    active.sync.lead()
+    assert active.sync.snapshot_due(0.0)
+    active.sync.snapshot((some_rows(9), some_rows(9, kind=CONNECTION6)))
+    active.sync.push(some_rows(3, kind=CONNECTION6), 0.0)
+    exchange(active, standby)
+    assert active.sync.delivered
+    assert [rows.dtype for rows in standby.table] == [CONNECTION]
 
 
 def test_the_states_are_those_of_the_table() -> None:
@@ -146,7 +182,7 @@ def test_increments_during_a_snapshot_go_behind_it() -> None:
     active.sync.push(early, 0.0)  # the snapshot will have it
     assert active.sync.snapshot_due(0.0)
     active.sync.push(late, 0.0)
-    active.sync.snapshot(snapshot)
+    active.sync.snapshot([snapshot])
     exchange(active, standby)
     assert (standby.rows == np.concatenate([snapshot, late])).all()
 
@@ -155,7 +191,7 @@ def test_in_sync_only_after_the_end() -> None:
     active, standby = Peer(), Peer()
     active.sync.lead()
     assert active.sync.snapshot_due(0.0)
-    active.sync.snapshot(some_rows(2 * codec.MAX_ROWS))
+    active.sync.snapshot([some_rows(2 * codec.MAX_ROWS)])
     while (payload := active.sync.next_message(0.0)) is not None:
         assert not standby.sync.complete
         standby.take(payload, 0.0)
@@ -191,7 +227,7 @@ def test_two_actives_tell_each_other_everything() -> None:
     for peer, rows in ((one, some_rows(5, 1)), (other, some_rows(7, 2))):
         peer.sync.lead()
         assert peer.sync.snapshot_due(0.0)
-        peer.sync.snapshot(rows)
+        peer.sync.snapshot([rows])
     exchange(one, other)
     assert (len(one.rows), len(other.rows)) == (7, 5)
 
@@ -211,7 +247,7 @@ def test_a_peer_that_does_not_answer_costs_bounded_memory_and_then_gets_everythi
         standby.take(payload, 200.0)
     exchange(active, standby, 200.0)
     assert active.sync.snapshot_due(200.0)
-    active.sync.snapshot(some_rows(9))
+    active.sync.snapshot([some_rows(9)])
     exchange(active, standby, 200.0)
     assert active.sync.delivered
     assert len(standby.rows) == 1 + WINDOW * codec.MAX_ROWS + 9

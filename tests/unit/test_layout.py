@@ -30,7 +30,7 @@ LAYERS = (
         *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.questions", "lb.advice"),
         *("lb.schedule", "lb.health", "lb.weights", "lb.plan", "lb.lab.topology", "lb.abi", "lb.reference"),
         *("ha.state", "ha.role", "ha.wire", "ha.heartbeat", "ha.counters", "ha.member", "ha.duties", "ha.ways"),
-        *("ha.rows", "ha.session", "ha.sync", "ha.status"),
+        *("ha.rows", "ha.session", "ha.sync", "ha.status", "ha.ndisc"),
     ),
     # Edges: each talks to one part of the outside world. What has no row here is an edge.
     ("lb", "ha", "bpf"),

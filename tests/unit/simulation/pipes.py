@@ -63,7 +63,7 @@ class Pipe:
             me.later(max(timer_s - now_s, 0.001), lambda: self.flush(me))
 
     def _made(self, me: Process) -> None:
-        self.sync(me).snapshot(me.machine.kernel.snapshot(self.world.now_s))
+        self.sync(me).snapshot([me.machine.kernel.snapshot(self.world.now_s)])
         self.flush(me)
 
     def _move(self, to: _End, source: _End) -> None:
