@@ -10,12 +10,13 @@ import contextlib
 import os
 import random
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.testrun import TestRun, flows
+from bench.testrun import TestRun, flows, frame6
+from lb.addresses import Address
 from lb.model import Connections
 from lb.service import Destination, Service, ServiceKey
 from tests.packet.world import OUR_MAC, World, network_namespace
@@ -49,8 +50,8 @@ pytestmark = pytest.mark.benchmark(timer=CLOCK, group="packet")
 
 
 @contextlib.contextmanager
-def ten_by_ten(cache: bool = True) -> Iterator[World]:
-    """Ten virtuals with ten reals each; on the last core, where timer interrupts and friends are fewest."""
+def ten_by_ten(cache: bool = True, families: tuple[int, ...] = (4,)) -> Iterator[World]:
+    """Ten virtuals of each family, ten reals each; on the last core, where timer interrupts and friends are fewest."""
     cores = os.sched_getaffinity(0)
     with network_namespace():
         world = World.open(f"test-bench-{os.getpid()}", Connections())
@@ -58,13 +59,20 @@ def ten_by_ten(cache: bool = True) -> Iterator[World]:
             world.data._cache_set_bits = 0
         try:
             os.sched_setaffinity(0, {max(cores)})
-            reals = tuple(Destination(IPv4Address("192.0.2.100") + n, 1, bytes((2, 0, 0, 0, 1, n))) for n in range(10))
-            keys = (ServiceKey(IPv4Address("192.0.2.1") + n, 80, (TCP, UDP)[n % 2 and n > 4]) for n in range(10))
-            world.apply(*(Service(key, "rr", reals) for key in keys))
+            world.apply(*(service for version in families for service in _services(_NETWORK[version])))
             yield world
         finally:
             os.sched_setaffinity(0, cores)
             world.close()
+
+
+_NETWORK: dict[int, Address] = {4: IPv4Address("192.0.2.0"), 6: IPv6Address("2001:db8::")}
+
+
+def _services(network: Address) -> Iterator[Service]:
+    reals = tuple(Destination(network + 100 + n, 1, bytes((2, 0, 0, 0, 1, n))) for n in range(10))
+    keys = (ServiceKey(network + 1 + n, 80, (TCP, UDP)[n % 2 and n > 4]) for n in range(10))
+    return (Service(key, "rr", reals) for key in keys)
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +93,37 @@ def run(benchmark: BenchmarkFixture, test_run: TestRun, program_fd: int) -> None
         test_run.close()
 
 
-def open_connections(world: World, count: int, protocol: int, virtual: IPv4Address) -> None:
+def open_connections(world: World, count: int, protocol: int, virtual: Address) -> None:
     """In another order than they are used in, so that they do not lie in memory as they are looked up."""
     world.forget()
-    frames = flows(count, protocol, int(virtual), 80, SYN, MACS)
+    frames = _flows(count, protocol, virtual, SYN)
     random.Random(count).shuffle(frames)
     opening = TestRun(frames)
     opening.gross_ns(world.data.program_fd, max(2, count))
     opening.close()
     world.events()
     assert len(world.rows()) == count
+
+
+def _flows(count: int, protocol: int, virtual: Address, flags: int) -> list[bytes]:
+    if virtual.version == 4:
+        return flows(count, protocol, int(virtual), 80, flags, MACS)
+    return flows(count, protocol, int(virtual), 80, flags, MACS, int(IPv6Address("2001:db8:c::1")), frame6)
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Iterator[World]:
+    """With as many virtuals of IPv6."""
+    with ten_by_ten(families=(4, 6)) as world:
+        yield world
+
+
+@pytest.mark.parametrize("count", FLOWS)
+@pytest.mark.parametrize("version", [6, 4])
+def test_known_tcp_in_a_mixed_cluster(benchmark: BenchmarkFixture, mixed: World, version: int, count: int) -> None:
+    virtual = _NETWORK[version] + 3
+    open_connections(mixed, count, TCP, virtual)
+    run(benchmark, TestRun(_flows(count, TCP, virtual, ACK)), mixed.data.program_fd)
 
 
 @pytest.mark.parametrize("count", FLOWS)

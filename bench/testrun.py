@@ -16,7 +16,7 @@ import ctypes
 import os
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +164,22 @@ def frame(protocol: int, client: int, virtual: int, ports: tuple[int, int], flag
     return (macs + b"\x08\0" + ip + l4).ljust(60, b"\0")
 
 
+def frame6(protocol: int, client: int, virtual: int, ports: tuple[int, int], flags: int, macs: bytes) -> bytes:
+    """The same segment or datagram in IPv6."""
+    inner = frame(protocol, 0, 0, ports, flags, macs)[34:]
+    addresses = client.to_bytes(16, "big") + virtual.to_bytes(16, "big")
+    return macs + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(inner), protocol, 64) + addresses + inner
+
+
 def flows(
-    count: int, protocol: int, virtual: int, port: int, flags: int, macs: bytes, first_client: int = 0x0A000001
+    count: int,
+    protocol: int,
+    virtual: int,
+    port: int,
+    flags: int,
+    macs: bytes,
+    first_client: int = 0x0A000001,
+    frame: Callable[[int, int, int, tuple[int, int], int, bytes], bytes] = frame,
 ) -> list[bytes]:
     """Frames of so many flows in a scattered order: 50,000 client ports, then the next client."""
     order: Any = np.random.default_rng(count).permutation(count).tolist()
