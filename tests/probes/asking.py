@@ -17,9 +17,9 @@ LOOPBACK = IPv4Address("127.0.0.1")
 VIRTUAL = IPv4Address("192.168.1.105")
 PATIENT_S = 10.0
 """The timeout where the server is going to answer."""
-SHORT_S = 0.3
+SHORT_S = 0.1
 """The timeout where it is not."""
-SHORT = "no answer within 300ms"
+SHORT = "no answer within 100ms"
 
 
 def target(port: int, service: str | None = None, over: str = "tcp", **check: Any) -> Target:

@@ -15,12 +15,20 @@ from pathlib import Path
 
 READY_WITHIN_S = 30.0
 ENDED_WITHIN_S = 10.0
+MEMORY = Path("/dev/shm")
+ENOUGH = 256 << 20
+"""Bytes that all servers of a module together never need."""
+
+
+def _in_memory() -> Path | None:
+    """Where nothing waits for a disk: a database is made there ten times faster. None: there is not the room."""
+    return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ENOUGH else None
 
 
 @contextlib.contextmanager
 def directory(owner: str | None = None) -> Iterator[Path]:
     """A directory that servers which give up root can enter, unlike pytest's. owner: whom it belongs to."""
-    path = Path(tempfile.mkdtemp(prefix="lbctl-probes-"))
+    path = Path(tempfile.mkdtemp(prefix="lbctl-probes-", dir=_in_memory()))
     try:
         path.chmod(0o755)
         if owner:

@@ -89,7 +89,8 @@ def postgresql(authority: Authority) -> Iterator[int]:
         )
         words: list[str | Path] = [programs / "postgres", "-D", data]
         for key, value in {
-            "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": path, "fsync": "off", "ssl": "on",
+            "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": path, "fsync": "off",
+            "dynamic_shared_memory_type": "mmap", "ssl": "on",
             "ssl_cert_file": pair.certificate, "ssl_key_file": pair.key,
         }.items():  # fmt: skip
             words += ["-c", f"{key}={value}"]

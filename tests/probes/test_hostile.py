@@ -169,6 +169,8 @@ FLOODS = {
     "sip": (b"SIP/2.0 200 OK\r\n", b"X: y\r\n" * 9000),
     "provisional": (b"", b"SIP/2.0 100 Trying\r\n\r\n" * 3000),
 }
+FLOODED_S = 0.3
+"""Long enough for hundreds of megabytes to come."""
 SPARE = 24 << 20
 """What lies in the kernel's and the loops' buffers when the check gives up, and what the test itself needs."""
 
@@ -194,7 +196,7 @@ def test_gigabytes(service: str, flood: str) -> None:
 
     tracemalloc.start()
     try:
-        ok, _ = meet(handler, service, timeout=SHORT_S)
+        ok, _ = meet(handler, service, timeout=FLOODED_S)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

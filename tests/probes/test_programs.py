@@ -69,7 +69,7 @@ class TestExternal:
     def test_it_is_killed_with_its_children_when_its_time_is_over(self, tmp_path: Path) -> None:
         pids = tmp_path / "pids"
         command = program(tmp_path, f"sleep 60 & echo $! > {pids}; echo $$ >> {pids}; wait")
-        assert judge(80, type="external", command=command, timeout=SHORT_S) == (False, SHORT)
+        assert judge(80, type="external", command=command, timeout=2.0) == (False, "no answer within 2s")
         assert len(pids.read_text().split()) == 2
         assert_gone(pids)
 
@@ -167,10 +167,10 @@ class TestSeveral:
             assert judge(port, type="all", part=parts) == (True, "all passed")
         assert judge(port, type="all", part=parts) == (False, "connect: refused")
 
-    @pytest.mark.parametrize(("type_", "verdict"), [("all", (False, SHORT)), ("any", (True, "ping: echoed"))])
-    def test_one_that_hangs(self, type_: str, verdict: tuple[bool, str]) -> None:
+    def test_one_that_hangs(self) -> None:
         parts = (part(type="negotiate"), PING)
-        assert judge_served(silent, type=type_, part=parts, timeout=SHORT_S) == verdict
+        assert judge_served(silent, type="all", part=parts, timeout=SHORT_S) == (False, SHORT)
+        assert judge_served(silent, type="any", part=parts) == (True, "ping: echoed")
 
     def test_a_decided_check_waits_for_nobody_and_leaves_nothing(self) -> None:
         async def main() -> tuple[bool, int]:

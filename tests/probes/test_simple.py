@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from lb.health import Outcome
-from tests.probes.asking import SHORT, SHORT_S, judge_served, once, target
+from tests.probes.asking import PATIENT_S, SHORT, SHORT_S, judge_served, once, target
 from tests.probes.certificates import NAME, Authority
 from tests.servers import Handler, serve
 
@@ -44,7 +44,8 @@ class TestTcp:
     )
     def test_what_comes(self, check: dict[str, str], passes: bool | None) -> None:
         """None: it could still go wrong, so the end is waited for, which does not come here."""
-        ok, reason = judge_served(answers(b"imok "), "simpletcp", **check, timeout=SHORT_S)
+        limit_s = PATIENT_S if passes else SHORT_S
+        ok, reason = judge_served(answers(b"imok "), "simpletcp", **check, timeout=limit_s)
         assert ok is (passes is True)
         assert reason == ("answered as expected" if passes else SHORT)
 
