@@ -45,6 +45,7 @@ _REQUEST = re.compile(r"/[^\s\x00-\x1f\x7f]*")
 _HOST_HEADER = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
 _PERCENTAGE = re.compile(r"([0-9]{1,3})%")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+_DNS_NAME = re.compile(r"\.|(?:[A-Za-z0-9_:-]{1,63}\.)*[A-Za-z0-9_:-]{1,63}\.?")
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2}\s*)+")
 _HEX_PATTERN = re.compile(r"(?:[0-9A-Fa-fXx]{2}\s*)+")
 _DIGEST = re.compile(r"[0-9A-Fa-f]{32}|[0-9A-Fa-f]{64}")
@@ -178,6 +179,13 @@ def refuse_path(value: str) -> str | None:
     if "://" in value:
         return f"{show(value)} is a whole URL; write its path, and its host as virtualhost"
     return f"{show(value)} is not a path; it begins with '/': {show('/' + value.lstrip('/'))}"
+
+
+def refuse_dns_name(value: str) -> str | None:
+    """What is wrong with a name, or an address, that a name server is to be asked for, or None."""
+    if len(value) <= 253 and _DNS_NAME.fullmatch(value):
+        return None
+    return f'{show(value)} is not a name to look up; write it like "www.example.com", or an address to look up its name'
 
 
 def _refuse_host_name(value: str) -> str:

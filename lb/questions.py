@@ -6,6 +6,7 @@ A key that a kind of check ignores is an error because its author relies on it. 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -134,6 +135,10 @@ def _request(asked: Question, place: Path, kinds: tuple[Path, ...]) -> Iterator[
         if url.scheme not in ("http", "https") or not url.hostname or any(c.isspace() for c in request):
             message = f'{show(request)} is not a whole URL; write what the proxy is to fetch, like "http://www/health"'
             yield Finding(where, message)
+    if asked.service == "dns" and request is not None and (refusal := fields.refuse_dns_name(request)):
+        yield Finding(where, refusal)
+    if asked.service == "redis" and request is not None and not _words(request):
+        yield Finding(where, f"{show(request)} is not a command; close every quote that is opened")
     if asked.method == "HEAD" and "method" in asked.kind.keys:
         for key in ("receive", "refuse", "digest"):
             if getattr(asked, key) is not None:
@@ -141,6 +146,14 @@ def _request(asked: Question, place: Path, kinds: tuple[Path, ...]) -> Iterator[
                     ((*place, key), (*place, "method"), *kinds),
                     "nothing can be found in the answer to method 'HEAD', which has no body; write method = \"GET\"",
                 )
+
+
+def _words(request: str) -> list[str]:
+    """The words of a command, or none."""
+    try:
+        return shlex.split(request)
+    except ValueError:
+        return []
 
 
 def _pairs(asked: Question, place: Path) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pyrad.packet import AccessAccept, AccessReject, AuthPacket, PacketError
 
-from lb.probes.base import Failed, Seen, Target, Tools, password_of
+from lb.probes.base import Failed, NotAskedError, Seen, Target, Tools, password_of
 from lb.probes.datagram import exchange
 
 USER_NAME, USER_PASSWORD, REPLY_MESSAGE, NAS_IDENTIFIER = 1, 2, 18, 32
@@ -18,11 +18,15 @@ async def probe(target: Target, _tools: Tools) -> Seen:
     """Ask whether the user may come in."""
     check = target.check
     request = AuthPacket(secret=password_of(check, "secret").encode())
-    request[USER_NAME] = [(check.login or "").encode()]
-    request[USER_PASSWORD] = [request.PwCrypt(password_of(check))]
-    request[NAS_IDENTIFIER] = [b"lbctl"]
-    request.add_message_authenticator()
-    answer = await exchange(target, request.RequestPacket())
+    try:
+        request[USER_NAME] = [(check.login or "").encode()]
+        request[USER_PASSWORD] = [request.PwCrypt(password_of(check))]
+        request[NAS_IDENTIFIER] = [b"lbctl"]
+        request.add_message_authenticator()
+        asked = request.RequestPacket()
+    except ValueError as error:  # a login or password that is too long
+        raise NotAskedError(f"RADIUS cannot ask that: {error}") from error
+    answer = await exchange(target, asked)
     try:
         reply = request.CreateReply(packet=answer)
         signed = request.VerifyReply(reply, answer)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lb.probes import NotAskedError
 from tests.probes.asking import SHORT, SHORT_S, judge
 from tests.probes.processes import directory, running
 
@@ -103,3 +104,8 @@ def test_a_wrong_password(radius: int) -> None:
 def test_a_wrong_secret_is_not_answered(radius: int) -> None:
     verdict = judge(radius, "radius", "udp", **{**LOGIN, "secret": "psst"}, timeout=SHORT_S)
     assert verdict == (False, SHORT)
+
+
+def test_a_password_that_does_not_fit_is_no_verdict(radius: int) -> None:
+    with pytest.raises(NotAskedError, match="RADIUS cannot ask that"):
+        judge(radius, "radius", "udp", **{**LOGIN, "passwd": "x" * 129})
