@@ -20,6 +20,7 @@ IN_CLEAR = ("ftp", "smtp", "pop", "imap", "ldap", "redis")
 def warnings(cluster: Cluster) -> Iterator[Finding]:
     """Every warning about `cluster`, which is valid."""
     yield from _ha(cluster)
+    yield from _alerts(cluster)
     if not cluster.virtuals:
         yield Finding(((),), "there is no [[virtual]]: nothing would be balanced")
     for v, virtual in enumerate(cluster.virtuals):
@@ -42,6 +43,17 @@ def _ha(cluster: Cluster) -> Iterator[Finding]:
         if address in nodes:
             message = f"{address} is {nodes[address]}, which always sees itself; a gateway or a switch tells more"
             yield Finding((("ha", "ping", n),), message)
+
+
+def _alerts(cluster: Cluster) -> Iterator[Finding]:
+    alerts, place = cluster.alerts, ("alerts",)
+    written = alerts.model_fields_set - {"email", "command", "webhook"}
+    if written and not (alerts.email or alerts.command or alerts.webhook):
+        yield Finding((place,), "tells nobody; add email, command or webhook")
+    if alerts.smtp_login and alerts.smtp_tls == "off":
+        yield Finding(
+            ((*place, "smtp_login"),), "login and password go over the network in clear; add smtp_tls if the server can"
+        )
 
 
 def _reals(virtual: Virtual, place: Path) -> Iterator[Finding]:

@@ -69,6 +69,7 @@ class Checker:
         self._probes: set[asyncio.Task[None]] = set()
         self._seeds: dict[TargetKey, State] = {}
         self._trouble_said_s = -math.inf
+        self.not_counted = 0
 
     def seed(self, states: Mapping[TargetKey, State]) -> None:
         """States remembered from before a restart, for the targets that the next `configure` names."""
@@ -187,6 +188,7 @@ class Checker:
 
     def _say_trouble(self, trouble: str) -> None:
         """Log that checks do not count, now and then: such trouble befalls all targets together."""
+        self.not_counted += 1
         if self._loop.time() - self._trouble_said_s >= TROUBLE_SILENCE_S:
             self._trouble_said_s = self._loop.time()
             log.warning("checks are not counted", trouble=trouble)
@@ -204,8 +206,7 @@ def _so_far(health: Health, check: Check) -> str:
 
 def _words(slot: _Slot) -> dict[str, str]:
     service, address = slot.key
-    check = slot.target.check
-    return {"real": str(address), "virtual": str(service), "check": check.name}
+    return {"real": str(address), "virtual": str(service), "check": slot.target.check.name}
 
 
 def phase_of(key: TargetKey) -> float:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import structlog
@@ -29,6 +29,7 @@ from lb.connections import Rows
 from lb.datapath import DataPath
 from lb.datapath.listener import Listener
 from lb.errors import ConfigError, LbctlError, Problem
+from lb.memory import Memory
 from lb.model import Cluster
 from lb.monitor import Monitor
 from lb.netif import InterfaceWatch, Link, Ways
@@ -36,6 +37,7 @@ from lb.ownership import Ownership
 from lb.plan import Override, Target
 from lb.rates import SAMPLE_INTERVAL_S, Rates
 from lb.rundir import authkeys_path, state_path
+from lb.state import Remembered
 from lb.status import Known
 
 log = structlog.get_logger(__name__)
@@ -54,7 +56,8 @@ class Director:
         self.node = cluster.node(name)
         self._keys = _keys(cluster)
         self._interface = cluster.interface_of(self.node)
-        self._overrides, self._remembered = state.load(state_path(name))
+        self._remembered = state.load(state_path(name))
+        self._overrides = dict(self._remembered.overrides)
         self._changed = asyncio.Event()
         self._applying = asyncio.Lock()
         self._reloading = asyncio.Lock()
@@ -64,7 +67,6 @@ class Director:
         self._ownership: Ownership | None = None
         self._programs = Programs(cluster, name, self._on_resource_failed)
         self._orderly = False
-        self._forgetful = ""  # or why the state file could not be written
         self.stopping = asyncio.Event()
 
     # ------------------------------------------------------------------ life
@@ -87,10 +89,13 @@ class Director:
         await self._ways.start()
         undo.callback(self._ways.close)
         self._want_ways()
-        self._monitor = Monitor(self._changed.set)
+        self._memory = Memory(state_path(self.node.name), self._to_remember)
+        undo.push_async_callback(self._memory.close)
+        self._monitor = Monitor(
+            self.cluster, self.node.name, self._changed.set, self._role,
+            self._remembered.states, self._remembered.histories,
+        )  # fmt: skip
         undo.push_async_callback(self._monitor.close)
-        self._monitor.seed(self._remembered)
-        self._monitor.configure(self.cluster)
         self._data = await DataPath.open(
             self.node.name, self._interface, self.cluster.connections, self.cluster.cluster.attach
         )
@@ -123,7 +128,7 @@ class Director:
             await asyncio.sleep(HANDOVER_LINGER_S)
         await self._programs.idle()
         self._orderly = True
-        self._remember(health=False)
+        await self._memory.write()
         await self._undo.aclose()
 
     async def _end_tasks(self) -> None:
@@ -189,7 +194,7 @@ class Director:
             self._changed.clear()
             try:
                 await self._apply()
-                self._remember()
+                self._memory.write_soon()
             except (LbctlError, OSError) as error:
                 log.error("the packet path could not be brought up to date; trying again", error=str(error))
                 await asyncio.sleep(1.0)
@@ -241,7 +246,7 @@ class Director:
             if self._ownership:
                 self._ownership.configure(new)
             self.failover.reconfigure(new, keys)
-            self._remember()
+            await self._memory.write()
             log.info("configuration applied", file=str(new.path))
 
     def _configure(self, cluster: Cluster) -> None:
@@ -267,15 +272,21 @@ class Director:
                 problem = f"changed from {old_value} to {new_value}, which needs 'lbctl down' and 'lbctl up'"
                 raise ConfigError(file, (Problem(0, path, problem),))
 
-    async def override(self, change: Callable[[plan.Overrides], dict[Target, Override]]) -> None:
-        """Change what the operator ordered by hand, at once and until undone. Raises DataPathError."""
+    async def override(
+        self, targets: Iterable[Target], change: Callable[[plan.Overrides], dict[Target, Override]], what: str
+    ) -> None:
+        """Change what the operator ordered by hand for some reals, at once and until undone. what: for their history.
+
+        Raises DataPathError.
+        """
         self._overrides = change(self._overrides)
+        self._monitor.ordered(targets, what, "by hand")
         await self._apply()
-        self._remember()
+        await self._memory.write()
 
     def _warnings(self) -> list[str]:
         held = self._ownership.warnings if self._ownership else []
-        return held + [self._forgetful] * bool(self._forgetful)
+        return held + [self._memory.trouble] * bool(self._memory.trouble)
 
     async def status(self) -> dict[str, Any]:
         """DESIGN section 3's document."""
@@ -294,10 +305,23 @@ class Director:
             "warnings": failover.warnings + self._warnings(),
             "heartbeat": failover.counters,
             "packets": self._data.counters(),
+            "monitor": self._counters(),
             "virtuals": status.virtuals(self.cluster, self._known(), held, self._rates),
         }
 
+    def status_of(self, targets: Iterable[Target]) -> list[dict[str, Any]]:
+        """These reals with what happened to them."""
+        return status.reals(self.cluster, self._known(), self._monitor.histories, self._rates, set(targets))
+
+    def _counters(self) -> dict[str, int]:
+        memory = {"state_file_damaged": int(self._remembered.damaged), "state_file_unwritten": self._memory.failures}
+        return self._monitor.counters | memory
+
     # ---------------------------------------------------------------- helpers
+
+    def _role(self) -> str:
+        """Of this director; before there is a failover it has none yet."""
+        return self.failover.role if self._ownership else "init"
 
     def _known(self) -> Known:
         monitor = self._monitor
@@ -313,18 +337,10 @@ class Director:
         peers = (peer.address for peer in self.cluster.peers_of(self.node.name))
         self._ways.want({*plan.reached_by(self.cluster, "gate"), *peers}, plan.reached_by(self.cluster, "ipip"))
 
-    def _remember(self, health: bool = True) -> None:
-        """For the next process. health: only one that finds our packet path still at work may trust our last checks."""
-        checked = {target: h.state for target, h in self._monitor.healths.items()} if health else {}
-        try:
-            state.save(state_path(self.node.name), dict(self._overrides), checked)
-        except OSError as error:
-            if not self._forgetful:
-                log.warning("nothing can be remembered for the next start", error=str(error))
-            path = state_path(self.node.name)
-            self._forgetful = f"orders by hand would not survive a restart: {path}: {error.strerror}"
-        else:
-            self._forgetful = ""
+    def _to_remember(self) -> Remembered:
+        """For the next process. Only one that finds our packet path still at work may trust our last checks."""
+        states = {} if self._orderly else {target: h.state for target, h in self._monitor.healths.items()}
+        return Remembered(dict(self._overrides), states, self._monitor.histories.snapshot())
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import regex
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
@@ -43,6 +44,8 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/:\x00-\x1f\x7f]{1,15}")
 _REQUEST = re.compile(r"/[^\s\x00-\x1f\x7f]*")
 _HOST_HEADER = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
+_MAILBOX = re.compile(r"[^\s@<>,;:()\[\]\"\\\x00-\x1f]+@[A-Za-z0-9.-]+")
+_HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
 _PERCENTAGE = re.compile(r"([0-9]{1,3})%")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _DNS_NAME = re.compile(r"\.|(?:[A-Za-z0-9_:-]{1,63}\.)*[A-Za-z0-9_:-]{1,63}\.?")
@@ -259,6 +262,44 @@ def _check_program(value: str) -> str:
     return value
 
 
+def _check_whole_path(value: str) -> str:
+    if not value.startswith("/") or "\0" in value or value.endswith("/"):
+        raise ValueError(f"{show(value)} is not a file; write its whole path, beginning with '/'")
+    return value
+
+
+def _check_mailbox(value: str) -> str:
+    if not _MAILBOX.fullmatch(value):
+        raise ValueError(f'{show(value)} is not a mail address; write it like "ops@example.com"')
+    return value
+
+
+def parse_host_port(value: str) -> tuple[str, int | None]:
+    """`"host"`, `"host:port"`, `"[2001:db8::1]:port"`. Raises ValueError."""
+    match = _HOST_PORT.fullmatch(value)
+    if match is None or (match[3] and not 1 <= int(match[3]) <= 65535):
+        raise ValueError(
+            f'{show(value)} is not a server; write a host name or address, with or without port: "mail:25"'
+        )
+    return match[1] or match[2], int(match[3]) if match[3] else None
+
+
+def _check_mail_server(value: str) -> str:
+    parse_host_port(value)
+    return value
+
+
+def _check_url(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        whole = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and not re.search(r"\s", value)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError('is not an address for HTTP; write it like "https://example.com/hook"')
+    return value
+
+
 def _check_directory(value: str) -> str:
     if not value.startswith("/") or "\0" in value:
         raise ValueError(f"{show(value)} is not a directory; write its whole path, beginning with '/'")
@@ -288,6 +329,12 @@ MinUp = Annotated[int | str, BeforeValidator(parse_min_up)]
 """A number of reals, or text: a percentage of them."""
 Program = Annotated[str, AfterValidator(_check_program)]
 """A file that can be run; whether it is there is seen where it runs."""
+WholePath = Annotated[str, AfterValidator(_check_whole_path)]
+Mailbox = Annotated[str, AfterValidator(_check_mailbox)]
+MailServer = Annotated[str, AfterValidator(_check_mail_server)]
+"""A host name or address, with or without port."""
+Url = Annotated[str, AfterValidator(_check_url)]
+"""http or https. It may be a secret, so that no message repeats it."""
 Directory = Annotated[str, AfterValidator(_check_directory)]
 Command = Annotated[str, AfterValidator(_check_command)]
 """A program and its arguments, as a shell would split them."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -101,6 +102,35 @@ class Connections(Frozen):
     udp: Span = 300.0
 
 
+class Alerts(Frozen):
+    """`[alerts]`: who is told that reals come and go. The mail's directives are ldirectord's (SEED_TABLES 2.3)."""
+
+    email: Annotated[tuple[fields.Mailbox, ...], Field(strict=False)] = ()
+    email_from: fields.Mailbox | None = None
+    smtp: fields.MailServer = "localhost"
+    smtp_tls: Literal["off", "starttls", "on"] = "off"
+    smtp_login: str | None = None
+    smtp_passwd_file: fields.WholePath | None = None
+    command: fields.Program | None = None
+    webhook: fields.Url | None = None
+    states: Annotated[tuple[Literal["up", "down"], ...], Field(strict=False)] = ("up", "down")
+    phases: Annotated[tuple[Literal["starting", "running", "reloading"], ...], Field(strict=False)] = (
+        "starting", "running", "reloading",
+    )  # fmt: skip
+    every: Span = 10.0
+    repeat: Duration = 0.0
+
+    @property
+    def smtp_server(self) -> tuple[str, int | None]:
+        """Host and port of the mail server."""
+        return fields.parse_host_port(self.smtp)
+
+    @property
+    def webhook_host(self) -> str:
+        """What may be said of the webhook's address, whose path is often a secret."""
+        return urlsplit(self.webhook or "").netloc.rpartition("@")[2]
+
+
 class Real(Frozen):
     """`[[virtual.real]]`: a real server. weight 0 drains it. name: for people and the lab.
 
@@ -190,6 +220,7 @@ class Cluster(Frozen):
     nodes: Annotated[tuple[Node, ...], Field(strict=False)] = Field(alias="node")
     ha: Ha = Ha()
     connections: Connections = Connections()
+    alerts: Alerts = Alerts()
     virtuals: Annotated[tuple[Virtual, ...], Field(strict=False)] = Field(default=(), alias="virtual")
 
     def inherited(self) -> Cluster:

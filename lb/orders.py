@@ -30,6 +30,7 @@ def routes(director: Director) -> dict[str, Handler]:
     orders = Orders(director)
     return {
         "GET /status": orders.status,
+        "GET /reals": orders.reals,
         "POST /reload": orders.reload,
         "POST /drain": orders.drain,
         "POST /enable": orders.enable,
@@ -50,6 +51,11 @@ class Orders:
         """DESIGN section 3's document."""
         return await self._director.status()
 
+    async def reals(self, parameters: Parameters) -> Answer:
+        """real: one, or that address in every virtual; with its last changes."""
+        targets = plan.find_reals(self._director.cluster, str(parameters.get("real", "")))
+        return {"node": self._name, "reals": self._director.status_of(targets)}
+
     async def reload(self, parameters: Parameters) -> Answer:
         """path: the file; the running one's where there is none. An invalid file changes nothing."""
         cluster = load(Path(parameters.get("path") or self._director.cluster.path), obstacles)
@@ -58,27 +64,31 @@ class Orders:
 
     async def drain(self, parameters: Parameters) -> Answer:
         """real: gets no new connections; those it has go on."""
-        return await self._override(parameters, plan.drain, "drained")
+        return await self._override(parameters, plan.drain, "drained", "drained")
 
     async def enable(self, parameters: Parameters) -> Answer:
         """real: counts again as the file says."""
-        return await self._override(parameters, plan.enable, "enabled")
+        return await self._override(parameters, plan.enable, "enabled", "enabled")
 
     async def weight(self, parameters: Parameters) -> Answer:
         """real, weight: counts so much until enabled."""
         weight = parameters.get("weight")
         if not isinstance(weight, int) or not 0 <= weight <= 65535:
             raise UsageError(f"{weight!r} is not a weight; it goes from 0 (no new connections) to 65535")
-        return await self._override(parameters, lambda o, t: plan.weigh(o, t, weight), f"has weight {weight}")
+        return await self._override(
+            parameters, lambda o, t: plan.weigh(o, t, weight), f"has weight {weight}", f"weight {weight}"
+        )
 
     async def _override(
         self,
         parameters: Parameters,
         change: Callable[[Overrides, tuple[Target, ...]], dict[Target, Override]],
         outcome: str,
+        what: str,
     ) -> Answer:
+        """outcome: completes a sentence whose subject is the real; what: the same as a word, for its history."""
         targets = plan.find_reals(self._director.cluster, str(parameters.get("real", "")))
-        await self._director.override(lambda overrides: change(overrides, targets))
+        await self._director.override(targets, lambda overrides: change(overrides, targets), what)
         reals = [f"{key} {address}" for key, address in targets]
         log.info("by hand", reals=reals, now=outcome)
         return {"message": "\n".join(f"{real} {outcome}" for real in reals), "reals": reals}

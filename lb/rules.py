@@ -182,6 +182,13 @@ def _weights(cluster: Cluster) -> Iterator[Finding]:
             )
 
 
+def _alerts(cluster: Cluster) -> Iterator[Finding]:
+    alerts = cluster.alerts
+    for one, other in (("smtp_login", "smtp_passwd_file"), ("smtp_passwd_file", "smtp_login")):
+        if getattr(alerts, one) is not None and getattr(alerts, other) is None:
+            yield Finding((("alerts", one), ("alerts", other)), f"is of no use without {other}; add {other}")
+
+
 RULES: tuple[Rule, ...] = (
     _nodes,
     hosts.names,
@@ -197,6 +204,7 @@ RULES: tuple[Rule, ...] = (
     _not_yet,
     questions.rule,
     _weights,
+    _alerts,
 )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lb.datapath.view import HeldService
 from lb.health import Health
+from lb.history import Histories
 from lb.model import Cluster, Real, Virtual
 from lb.plan import UNKNOWN, Overrides, Target, ordered_weight, service_key
 from lb.rates import Rates
@@ -40,6 +41,24 @@ def virtuals(cluster: Cluster, known: Known, held: Sequence[HeldService], rates:
     return [_virtual(virtual, known, by_key.get(service_key(virtual)), rates) for virtual in cluster.virtuals]
 
 
+def reals(
+    cluster: Cluster, known: Known, histories: Histories, rates: Rates, targets: Collection[Target]
+) -> list[dict[str, Any]]:
+    """One document for each of these reals: what `virtuals` says of it but the data plane's counts, and its history."""
+    return [
+        {
+            "virtual": virtual.name,
+            **_health(virtual, real, known),
+            "asked": virtual.check.name,
+            "rates": _rates(target, rates),
+            "history": [entry.document() for entry in reversed(histories.of(target))],
+        }
+        for virtual in cluster.virtuals
+        for real in virtual.reals
+        if (target := (service_key(virtual), real.address)) in targets
+    ]
+
+
 def _virtual(virtual: Virtual, known: Known, held: HeldService | None, rates: Rates) -> dict[str, Any]:
     stand = known.standings.get(service_key(virtual))
     return {
@@ -56,10 +75,23 @@ def _virtual(virtual: Virtual, known: Known, held: HeldService | None, rates: Ra
 
 
 def _real(virtual: Virtual, real: Real, known: Known, held: HeldService | None, rates: Rates) -> dict[str, Any]:
+    counts = next((d for d in held.destinations if d.address == real.address), None) if held else None
+    return {
+        **_health(virtual, real, known),
+        "active": counts.active if counts else 0,
+        "inactive": counts.inactive if counts else 0,
+        "packets": counts.packets if counts else 0,
+        "bytes": counts.bytes if counts else 0,
+        "connections": counts.connections if counts else 0,
+        "rates": _rates((service_key(virtual), real.address), rates),
+    }
+
+
+def _health(virtual: Virtual, real: Real, known: Known) -> dict[str, Any]:
+    """What is configured, ordered and known of a real."""
     target = (service_key(virtual), real.address)
     health = known.healths.get(target, UNKNOWN)
     weight = ordered_weight(target, real, known.orders, health)
-    counts = next((d for d in held.destinations if d.address == real.address), None) if held else None
     return {
         "address": str(real.address),
         "name": real.name,
@@ -74,10 +106,8 @@ def _real(virtual: Virtual, real: Real, known: Known, held: HeldService | None, 
         "latency_ms": None if health.latency_s is None else round(1000 * health.latency_s, 1),
         "maintenance": known.maintained.get(target),
         "starts_slowly": starts_slowly(virtual, health, known.now_s),
-        "active": counts.active if counts else 0,
-        "inactive": counts.inactive if counts else 0,
-        "packets": counts.packets if counts else 0,
-        "bytes": counts.bytes if counts else 0,
-        "connections": counts.connections if counts else 0,
-        "rates": dict(zip(("connections", "packets", "bytes"), rates.of(target), strict=True)),
     }
+
+
+def _rates(target: Target, rates: Rates) -> dict[str, float]:
+    return dict(zip(("connections", "packets", "bytes"), rates.of(target), strict=True))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
@@ -38,39 +38,78 @@ RATE_INTERVAL_S = 1.0
 
 
 @click.command()
+@click.argument("real", required=False)
 @node_option()
 @json_option
 @click.option("-w", "--watch", is_flag=True, help="Refresh every second until Ctrl-C, with rates.")
-def status(node: str | None, as_json: bool, watch: bool) -> None:
+def status(real: str | None, node: str | None, as_json: bool, watch: bool) -> None:
     """Show role, peer, and each virtual and real with health, weight, connections and rates.
+
+    With REAL, which is VIRTUAL/ADDRESS or ADDRESS or a name: one real, and what happened to it last.
 
     \b
     lbctl status
+    lbctl status web/192.168.1.101
     lbctl status --watch
     lbctl status --json | jq '.virtuals[].reals[] | select(.health != "up")'
 
     Exit status 3 if no director runs here.
     """
     name = rundir.find_director(node)
+
+    def ask() -> dict[str, Any]:
+        path, parameters = ("/reals", {"real": real}) if real else ("/status", {})
+        document: dict[str, Any] = call(name, "GET", path, STATUS_TIMEOUT_S, **parameters)
+        return document
+
+    def shown() -> Group:
+        return render_reals(ask()) if real else render(ask())
+
     if as_json:
-        print_json(_ask(name))
+        print_json(ask())
     elif watch:
         with contextlib.suppress(KeyboardInterrupt):
-            _watch(name)
+            _watch(shown)
     else:
-        out.print(render(_ask(name)))
+        out.print(shown())
 
 
-def _ask(name: str) -> dict[str, Any]:
-    document: dict[str, Any] = call(name, "GET", "/status", STATUS_TIMEOUT_S)
-    return document
-
-
-def _watch(name: str) -> None:
+def _watch(shown: Callable[[], Group]) -> None:
     with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
         while True:
-            live.update(render(_ask(name)), refresh=True)
+            live.update(shown(), refresh=True)
             time.sleep(WATCH_INTERVAL_S)
+
+
+def render_reals(document: dict[str, Any]) -> Group:
+    """Some reals with what happened to them, for people."""
+    parts: list[Any] = []
+    for real in document["reals"]:
+        latency = f", {real['latency_ms']:g} ms" if real["latency_ms"] is not None else ""
+        name = f" ({real['name']})" if real["name"] else ""
+        parts += [
+            *([""] if parts else []),
+            f"[bold]{real['virtual']}/{real['address']}[/]{name}  {state(real['health'])} "
+            f"for {_span(timedelta(seconds=real['for_s'] or 0))}  weight {real['weight']}",
+            Text(f"  {real['asked']}: {real['reason']}{latency}"),
+        ]
+        if real["maintenance"]:
+            parts.append(Text(f"  in maintenance by the file {real['maintenance']}"))
+        if real["history"]:
+            parts.append(_history(real["history"]))
+    return Group(*parts)
+
+
+def _history(entries: list[dict[str, Any]]) -> Uncut:
+    """The newest first, in this machine's time."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in ("  when", "what", "after", "reason"):
+        table.add_column(name, no_wrap=True)
+    for entry in entries:
+        when = datetime.fromisoformat(entry["at"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        after = f"{_span(timedelta(seconds=entry['lasted_s']))} {entry['was']}" if entry["was"] else ""
+        table.add_row(f"  {when}", state(entry["state"]), after, escape(entry["reason"]))
+    return Uncut(table)
 
 
 def render(document: dict[str, Any]) -> Group:
@@ -78,7 +117,7 @@ def render(document: dict[str, Any]) -> Group:
     parts: list[Any] = [_head(document), *(_peer(peer, document["sync"]) for peer in document["peers"])]
     for virtual in document["virtuals"]:
         parts += ["", _virtual_head(virtual), _reals(virtual["reals"])]
-    refused = {**_refusals(document["heartbeat"]), **_refusals(document["packets"])}
+    refused = {**_refusals(document["heartbeat"]), **_refusals(document["packets"]), **_refusals(document["monitor"])}
     if refused:
         parts += ["", "noted: " + ", ".join(f"{name} {count}" for name, count in refused.items())]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in document["warnings"]]

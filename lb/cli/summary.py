@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lb.addresses import with_port
-from lb.model import Check, Cluster, Node, Question, Real, Virtual, format_duration
+from lb.model import format_duration, Alerts, Check, Cluster, Node, Question, Real, Virtual
 from lb.service import LOCAL, LOCAL6
 
 
@@ -21,8 +21,19 @@ def summary(cluster: Cluster) -> Iterator[str]:
         f"connections: up to {table.max}, forgotten after {format_duration(table.established)} of silence, "
         f"{format_duration(table.fin)} when closing, {format_duration(table.udp)} for udp"
     )
+    if told := _told(cluster.alerts):
+        yield f"alerts: {told}"
     for virtual in cluster.virtuals:
         yield from _virtual(virtual)
+
+
+def _told(alerts: Alerts) -> str:
+    ways = [f"mail to {', '.join(alerts.email)} by {alerts.smtp}"] * bool(alerts.email)
+    ways += [alerts.command] if alerts.command else []
+    ways += [f"webhook at {alerts.webhook_host}"] * bool(alerts.webhook)
+    often = f", at most every {format_duration(alerts.every)}"
+    again = f", again every {format_duration(alerts.repeat)} while down" if alerts.repeat else ""
+    return "; ".join(ways) + often + again if ways else ""
 
 
 _ATTACH = {

@@ -28,7 +28,8 @@ LAYERS = (
     # Cores: pure functions and state machines; time and chance are arguments.
     (
         *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.questions", "lb.advice"),
-        *("lb.schedule", "lb.health", "lb.weights", "lb.plan", "lb.lab.topology", "lb.abi", "lb.reference"),
+        *("lb.health", "lb.weights", "lb.plan", "lb.history", "lb.alerts.digest"),
+        *("lb.schedule", "lb.lab.topology", "lb.abi", "lb.reference"),
         *("ha.state", "ha.role", "ha.wire", "ha.heartbeat", "ha.counters", "ha.member", "ha.duties", "ha.ways"),
         *("ha.rows", "ha.session", "ha.sync", "ha.status", "ha.ndisc"),
     ),

@@ -174,9 +174,8 @@ class TestMonitor:
                     .replace('interface = "eth0"', f'interface = "eth0"\nmaintenance = "{tmp_path}"')
                 )
                 key = service_key(conf.virtuals[0])
-                monitor = Monitor(changed.set)
+                monitor = Monitor(conf, "lb1", changed.set, lambda: "active", {}, {})
                 try:
-                    monitor.configure(conf)
                     assert monitor.weigh(conf, {})[key] == Standing((0, 0), settled=False)
                     await asyncio.wait_for(changed.wait(), 10.0)
                     await until(lambda: monitor.healths[key, IPv4Address("127.0.0.1")].state == "up")
@@ -201,10 +200,12 @@ class TestMonitor:
         seen: list[tuple[int, ...]] = []
 
         async def main() -> None:
-            monitor = Monitor(lambda: seen.append(monitor.weigh(conf, {})[key].weights))
+            def changed() -> None:
+                seen.append(monitor.weigh(conf, {})[key].weights)
+
+            monitor = Monitor(conf, "lb1", changed, lambda: "active", {}, {})
             other = await asyncio.start_server(close_at_once, "127.0.0.2", port)
             try:
-                monitor.configure(conf)
                 await until(lambda: seen[-1:] == [(0, 1)])
                 server = await asyncio.start_server(close_at_once, "127.0.0.1", port)
                 await until(lambda: seen[-1] == (1, 1))

@@ -30,7 +30,7 @@ def document(*reals: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "node": "lb1", "cluster": "demo", "role": "active", "interface": "eth0", "mode": "native",
         "since": (datetime.now(UTC) - timedelta(minutes=5)).isoformat(),
         "peers": [], "sync": {"state": "in-sync", "connections": 12, "lag_ms": 3.0},
-        "heartbeat": {}, "packets": {}, "warnings": [], "virtuals": [virtual], **changes,
+        "heartbeat": {}, "packets": {}, "monitor": {}, "warnings": [], "virtuals": [virtual], **changes,
     }  # fmt: skip
 
 
@@ -89,6 +89,44 @@ def test_what_else_there_is_to_say_of_a_real() -> None:
     )
     remarks = ["starts slowly", "in maintenance by the file web2:80", "in maintenance by the file web3, refused"]
     assert all(line.rstrip().endswith(remark) for line, remark in zip(lines[-3:], remarks, strict=True))
+
+
+def test_one_real_with_what_happened_to_it() -> None:
+    entry = {
+        "at": "2026-11-22T12:00:00.000+00:00",
+        "state": "down",
+        "was": "up",
+        "lasted_s": 300.0,
+        "reason": "[refused]",
+    }
+    order = {
+        "at": "2026-11-22T11:00:00.000+00:00",
+        "state": "drained",
+        "was": None,
+        "lasted_s": None,
+        "reason": "by hand",
+    }
+    told = {
+        **real("web1", health="down", reason="[refused]", maintenance="web1"),
+        "virtual": "web", "asked": "http", "for_s": 125.0, "latency_ms": 1.5, "history": [entry, order],
+    }  # fmt: skip
+    console = Console(file=io.StringIO(), width=20, soft_wrap=True, highlight=False, color_system=None)
+    console.print(show.render_reals({"reals": [told, {**told, "virtual": "tls", "history": [], "latency_ms": None}]}))
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    when = [datetime.fromisoformat(e["at"]).astimezone().strftime("%Y-%m-%d %H:%M:%S") for e in (entry, order)]
+    assert lines == [
+        "web/10.0.0.1 (web1)  down for 2 min  weight 1",
+        "  http: [refused], 1.5 ms",
+        "  in maintenance by the file web1",
+        "  when                 what     after     reason",
+        f"  {when[0]}  down     5 min up  [refused]",
+        f"  {when[1]}  drained            by hand",
+        "",
+        "tls/10.0.0.1 (web1)  down for 2 min  weight 1",
+        "  http: [refused]",
+        "  in maintenance by the file web1",
+    ]
 
 
 def test_that_health_is_overruled_is_said() -> None:

@@ -10,6 +10,7 @@ import pytest
 from lb import config, status
 from lb.datapath.view import HeldDestination, HeldService
 from lb.health import Health, Outcome, step
+from lb.history import Entry, Histories
 from lb.plan import Override, Overrides, Target, service_key
 from lb.rates import Rates
 
@@ -84,6 +85,18 @@ def test_health_and_weight_as_checked_and_ordered(state: Any, override: Override
     real = the_real(Health(state=state), {TARGET: override})
     assert (real["health"], real["weight"]) == shown
     assert real["check"] == state
+
+
+def test_one_real_with_its_history() -> None:
+    histories = Histories(
+        {TARGET: (Entry(0.0, "up", "unknown", 1.0, "connected"), Entry(1.0, "down", "up", 1.0, "refused"))}
+    )
+    health = Health("down", 40.0, "refused", latency_s=0.0015)
+    (real,) = status.reals(CLUSTER, known({TARGET: health}, maintained={TARGET: "web1"}), histories, Rates(), {TARGET})
+    assert (real["virtual"], real["address"], real["asked"]) == ("web", "10.0.0.11", "connect")
+    assert (real["for_s"], real["latency_ms"], real["maintenance"]) == (60.0, 1.5, "web1")
+    assert [entry["reason"] for entry in real["history"]] == ["refused", "connected"]
+    assert status.reals(CLUSTER, known(), histories, Rates(), set()) == []
 
 
 def test_a_fallback_in_use_is_said() -> None:
