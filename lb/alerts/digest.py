@@ -17,8 +17,8 @@ class Event(NamedTuple):
 
     at: Unix time, s. real: its address, empty where the virtual is meant: nobody is left to serve it, or somebody is
     again. name: the real's, empty if it has none. check: what was asked. was, lasted_s: the state that ended, empty
-    where nobody counted, and how long it had lasted; of one that is told again, how long it lasts already. phase: was it the first verdict after a
-    start or a reload? again: told before, and still so.
+    where nobody counted, and how long it had lasted; of one that is told again, how long it lasts already. phase: was
+    it the first verdict after a start or a reload? again: told before, and still so.
     """
 
     at: float

@@ -106,6 +106,10 @@ def test_a_maintenance_file_takes_a_real_out_while_it_is_there(director: str, tm
     assert answers(4) == {"web2": 4}, "the file counts as long as it is there"
     (directory / "web1").unlink()
     wait_until("web1 is back", lambda: set(answers(4)) == {"web1", "web2"})
+    (real,) = json.loads(lbctl("status", "web/192.168.1.101", "--json", "--node", director).stdout)["reals"]
+    assert [(entry["state"], entry["reason"]) for entry in real["history"][:3]] == [
+        ("enabled", "no maintenance file any more"), ("enabled", "by hand"), ("drained", "maintenance file web1"),
+    ]  # fmt: skip
 
 
 def test_list_prints_ipvsadms_columns(director: str) -> None:

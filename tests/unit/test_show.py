@@ -92,14 +92,14 @@ def test_what_else_there_is_to_say_of_a_real() -> None:
 
 
 def test_one_real_with_what_happened_to_it() -> None:
-    entry = {
+    entry: dict[str, Any] = {
         "at": "2026-11-22T12:00:00.000+00:00",
         "state": "down",
         "was": "up",
         "lasted_s": 300.0,
         "reason": "[refused]",
     }
-    order = {
+    order: dict[str, Any] = {
         "at": "2026-11-22T11:00:00.000+00:00",
         "state": "drained",
         "was": None,
