@@ -1,9 +1,12 @@
 """Runs the checks of all reals beside one another and keeps what is known of each.
 
-Every target has its own timer and at most one probe at a time, so a real that hangs costs its own slot only. Due times
-are a grid: whole intervals of the monotonic clock plus a phase that follows from the target's name. Thus checks do not
-drift, do not come in step, and a reload does not move them. A slot that comes while the target's probe still runs
-is left out.
+Every target has its own due times and at most one probe at a time, so a real that hangs costs its own slot only. Due
+times are a grid: whole intervals of the monotonic clock plus a phase that follows from the target's name. Thus checks
+do not drift, do not come in step, and a reload does not move them. A slot that comes while the target's probe still
+runs is left out.
+
+Heartbeats run on the same loop, so that checks are begun a few at a time, and others have their turn in between. Where
+there are more checks than this machine can do, they come late and slots are left out; nothing else is late for it.
 
 A verdict counts only if this director was awake to hear it: an answer that came later than its timeout allows tells of
 our own lateness, and one of those in a row is forgotten instead of taking every real down at once.
@@ -12,7 +15,10 @@ our own lateness, and one of those in a row is forgotten instead of taking every
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import math
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +37,8 @@ TargetKey = tuple[ServiceKey, Address]
 
 FIRST_SPACING_S = 0.001
 """First checks start within this times the number of new targets: at once for a few, no avalanche for thousands."""
+AT_ONCE = 32
+"""How many checks begin before others have their turn: about as many milliseconds of work as a heartbeat may wait."""
 LATENESS_S = 0.1
 """How much later than its timeout a failed probe may end before the lateness is taken for our own."""
 TROUBLE_SILENCE_S = 10.0
@@ -41,14 +49,13 @@ TROUBLE_SILENCE_S = 10.0
 class _Slot:
     """A target under way.
 
-    due_s: loop time of its next check. void: was its last probe not counted? fault: the last that was logged.
+    due_s: monotonic seconds of its next check. void: was its last probe not counted? fault: the last that was logged.
     """
 
     key: TargetKey
     target: Target
     health: Health
     due_s: float
-    timer: asyncio.TimerHandle | None = None
     probe: asyncio.Task[None] | None = None
     void: bool = False
     fault: str = ""
@@ -66,6 +73,9 @@ class Checker:
         self._loop = asyncio.get_running_loop()
         self._tools = open_tools()
         self._slots: dict[TargetKey, _Slot] = {}
+        self._agenda: list[tuple[float, int, _Slot]] = []
+        self._entries = itertools.count()
+        self._wakeup: asyncio.TimerHandle | None = None
         self._probes: set[asyncio.Task[None]] = set()
         self._seeds: dict[TargetKey, State] = {}
         self._trouble_said_s = -math.inf
@@ -98,8 +108,9 @@ class Checker:
                 known = Health(since_s=now_s)
             due_s = now_s + phase_of(key) * min(spread_s, target.check.interval)
             slots[key] = slot = _Slot(key, target, known, due_s)
-            slot.timer = self._loop.call_at(due_s, self._due, slot)
+            self._enter(slot)
         self._seeds = {}
+        self._set_wakeup()
 
     def health(self, key: TargetKey) -> Health | None:
         """What is known of one target; None if it is not checked here."""
@@ -112,6 +123,8 @@ class Checker:
 
     async def close(self) -> None:
         """Stop; returns when every probe has ended and every socket is closed."""
+        if self._wakeup:
+            self._wakeup.cancel()
         for slot in self._slots.values():
             self._stop(slot)
         self._slots.clear()
@@ -119,14 +132,31 @@ class Checker:
         await self._tools.close()
 
     def _stop(self, slot: _Slot) -> None:
-        if slot.timer:
-            slot.timer.cancel()
         if slot.probe:
             slot.probe.cancel()
 
-    def _due(self, slot: _Slot) -> None:
-        after_s = max(slot.due_s, self._loop.time())
-        self._arm(slot, after_s)
+    def _begin_due(self) -> None:
+        """Begin what is due, a few; the rest after others had their turn."""
+        now_s, begun = time.monotonic(), 0
+        while self._agenda and self._agenda[0][0] <= now_s and begun < AT_ONCE:
+            due_s, _, slot = heapq.heappop(self._agenda)
+            if slot.due_s == due_s and self._slots.get(slot.key) is slot:
+                self._due(slot, now_s)
+                begun += 1
+        self._set_wakeup()
+
+    def _set_wakeup(self) -> None:
+        """Look again when the next is due."""
+        if self._wakeup:
+            self._wakeup.cancel()
+        self._wakeup = self._loop.call_at(self._agenda[0][0], self._begin_due) if self._agenda else None
+
+    def _enter(self, slot: _Slot) -> None:
+        """Into the agenda at its due time; what stood there of it is void."""
+        heapq.heappush(self._agenda, (slot.due_s, next(self._entries), slot))
+
+    def _due(self, slot: _Slot, now_s: float) -> None:
+        self._arm(slot, max(slot.due_s, now_s))
         if slot.probe is None:
             slot.probe = self._loop.create_task(self._check(slot))
             self._probes.add(slot.probe)
@@ -134,11 +164,9 @@ class Checker:
 
     def _arm(self, slot: _Slot, after_s: float) -> None:
         """Ask again at the next point of the grid of its state's interval."""
-        if slot.timer:
-            slot.timer.cancel()
         interval_s = slot.target.check.interval_while(slot.health.state)
         slot.due_s = next_due(after_s, interval_s, phase_of(slot.key))
-        slot.timer = self._loop.call_at(slot.due_s, self._due, slot)
+        self._enter(slot)
 
     async def _check(self, slot: _Slot) -> None:
         try:
@@ -176,6 +204,7 @@ class Checker:
         if change:
             if check.interval_while(change.was) != check.interval_while(slot.health.state):
                 self._arm(slot, self._loop.time())
+                self._set_wakeup()
             say = log.warning if slot.health.state == "down" else log.info
             say(
                 f"real is {slot.health.state}", **_words(slot), reason=outcome.reason, was=change.was,

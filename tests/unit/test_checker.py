@@ -17,7 +17,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.checker import Checker, TargetKey, next_due, phase_of
+from lb.checker import AT_ONCE, Checker, TargetKey, next_due, phase_of
 from lb.health import Health
 from lb.model import Check
 from lb.probes import Target
@@ -201,6 +201,29 @@ def test_a_weight_that_the_real_answers_is_reported_as_it_changes() -> None:
             assert changes[-1][1].reason == "body does not match 'weight=([0-9]+)'"
 
     run(body)
+
+
+def test_many_that_are_due_together_leave_others_their_turn() -> None:
+    """A thousand are due after the loop stood still; heartbeats would run in between."""
+    begun_a_turn: list[int] = []
+
+    async def body(checker: Checker, changes: Changes) -> None:
+        async def turns() -> None:
+            while True:
+                before = len(changes)
+                await asyncio.sleep(0)
+                begun_a_turn.append(len(changes) - before)
+
+        check = Check(type="on", interval=60.0)
+        checker.configure({key_of(n): target(n, 1, check) for n in range(1, 1001)})
+        time.sleep(1.1)  # noqa: ASYNC251 - the stall
+        turning = asyncio.create_task(turns())
+        await until(lambda: len(changes) == 1000)
+        turning.cancel()
+
+    run(body)
+    assert sum(begun_a_turn) >= 1000 - AT_ONCE
+    assert max(begun_a_turn) <= AT_ONCE
 
 
 class TestConfigure:
