@@ -18,7 +18,7 @@ from lb.probes import Target, ask, open_tools
 from lb.service import ServiceKey
 from tests.servers import bad_certificate, free_port, nginx
 
-REALS = 100
+REALS = 1000
 """Addresses of loopback behind which the one nginx answers."""
 AT_ONCE = 50
 CHECKS = 2000
@@ -30,11 +30,8 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     directory = tmp_path_factory.mktemp("nginx")
     certificate, key = bad_certificate(directory)
     ports = {"http": free_port(), "https": free_port()}
-    listen = "".join(
-        f"listen 127.0.1.{n}:{ports['http']}; listen 127.0.1.{n}:{ports['https']} ssl;" for n in range(1, REALS + 1)
-    )
     server = f"""server {{
-        {listen} listen 127.0.0.1:{ports["http"]};
+        listen 0.0.0.0:{ports["http"]} backlog=4096; listen 0.0.0.0:{ports["https"]} ssl;
         ssl_certificate {certificate}; ssl_certificate_key {key};
         location / {{ return 200 "<html>Test Page</html>"; }}
     }}"""
@@ -61,7 +58,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
 def test_checks_a_second(benchmark: BenchmarkFixture, ports: dict[str, int], check: Check, port: str) -> None:
     """A round is CHECKS checks of REALS reals, AT_ONCE under way together; the rate is printed with the others."""
     service = ServiceKey(IPv4Address("192.168.1.105"), 80, 6)
-    targets = [Target(IPv4Address(f"127.0.1.{n}"), ports[port], check, service) for n in range(1, REALS + 1)]
+    targets = [Target(IPv4Address("127.0.1.0") + n, ports[port], check, service) for n in range(REALS)]
 
     async def worker(queue: Iterator[int], tools: Any) -> None:
         for number in queue:
