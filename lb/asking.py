@@ -87,6 +87,7 @@ class Check(Question):
     flaps: Annotated[int, fields.within(0, 100)] = 0
     flap_window: Span = 300.0
     dynamic_weight: bool = False
+    via: Literal["real", "virtual"] = "real"
 
     def interval_while(self, state: str) -> float:
         """Seconds from one check to the next of a real in that state."""

@@ -28,7 +28,7 @@ import structlog
 from lb.addresses import Address
 from lb.health import Change, Health, Outcome, State, step
 from lb.model import Check, format_duration
-from lb.probes import NotAskedError, Target, ask, open_tools
+from lb.probes import NotAskedError, NotYetError, Target, ask, open_tools
 from lb.service import ServiceKey
 
 log = structlog.get_logger(__name__)
@@ -68,10 +68,15 @@ class Checker:
     To be made and used inside one running event loop.
     """
 
-    def __init__(self, on_change: Callable[[TargetKey, Health, Change | None], None]) -> None:
+    def __init__(
+        self,
+        on_change: Callable[[TargetKey, Health, Change | None], None],
+        reach: Callable[[Target], None] = lambda _target: None,
+    ) -> None:
+        """reach: raises Failed or NotAskedError where there is no way yet to a target."""
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._tools = open_tools()
+        self._tools = open_tools(reach)
         self._slots: dict[TargetKey, _Slot] = {}
         self._agenda: list[tuple[float, int, _Slot]] = []
         self._entries = itertools.count()
@@ -181,6 +186,8 @@ class Checker:
         started_s = self._loop.time()
         try:
             outcome = await ask(slot.target, self._tools)
+        except NotYetError:
+            return None
         except NotAskedError as error:
             self._say_trouble(str(error))
             return None

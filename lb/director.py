@@ -28,6 +28,7 @@ from lb.addresses import Interface
 from lb.connections import Rows
 from lb.datapath import DataPath
 from lb.datapath.listener import Listener
+from lb.datapath.probing import Behind, Probing
 from lb.errors import ConfigError, LbctlError, Problem
 from lb.memory import Memory
 from lb.model import Cluster
@@ -91,11 +92,16 @@ class Director:
         self._want_ways()
         self._memory = Memory(state_path(self.node.name), self._to_remember)
         undo.push_async_callback(self._memory.close)
+        self._probing = Probing(self._interface, self.node.address)
+        undo.callback(self._probing.close)
+        if self.cluster.asks_as_virtual:
+            await self._probing.open()
         self._monitor = Monitor(
             self.cluster, self.node.name, self._changed.set, self._role,
-            self._remembered.states, self._remembered.histories,
+            self._remembered.states, self._remembered.histories, self._probing.leads,
         )  # fmt: skip
         undo.push_async_callback(self._monitor.close)
+        self._lead_probes()
         self._data = await DataPath.open(
             self.node.name, self._interface, self.cluster.connections, self.cluster.cluster.attach
         )
@@ -201,6 +207,7 @@ class Director:
                 self._changed.set()
 
     async def _apply(self) -> None:
+        self._lead_probes()
         cluster, healths, orders = self.cluster, self._monitor.healths, self._orders
         standings = self._monitor.weigh(cluster, orders)
         services = plan.desired(cluster, healths, orders, self._ways.hop, standings)
@@ -237,6 +244,8 @@ class Director:
             keys = _keys(new)
             self._refuse_restart_only(new)
             old = self.cluster
+            if new.asks_as_virtual:
+                await self._probing.open()
             self._configure(new)
             try:
                 await self._apply()
@@ -336,6 +345,17 @@ class Director:
         """To the reals, and to the directors that may have to be asked about connections."""
         peers = (peer.address for peer in self.cluster.peers_of(self.node.name))
         self._ways.want({*plan.reached_by(self.cluster, "gate"), *peers}, plan.reached_by(self.cluster, "ipip"))
+
+    def _lead_probes(self) -> None:
+        """Checks as the virtual find each real by its MAC."""
+        macs = {target: self._ways.mac(target[1]) for target in self._monitor.probe_addresses}
+        self._probing.update(
+            {
+                address: Behind(target[0].address, mac)
+                for target, address in self._monitor.probe_addresses.items()
+                if (mac := macs[target])
+            }
+        )
 
     def _to_remember(self) -> Remembered:
         """For the next process. Only one that finds our packet path still at work may trust our last checks."""

@@ -236,6 +236,11 @@ class Cluster(Frozen):
         )
         return self.model_copy(update={"virtuals": virtuals})
 
+    @property
+    def asks_as_virtual(self) -> bool:
+        """Do checks of any virtual go to its own address?"""
+        return any(virtual.check.via == "virtual" for virtual in self.virtuals)
+
     def node(self, name: str) -> Node:
         """The director of that name. Raises KeyError."""
         return {node.name: node for node in self.nodes}[name]

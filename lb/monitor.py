@@ -10,19 +10,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Literal
 
 import structlog
 
 from lb import plan
+from lb.addresses import Address
 from lb.alerts import Alerts, Event, Phase
 from lb.checker import Checker
+from lb.datapath.probing import NETWORK
 from lb.health import Change, Health, State
 from lb.history import Entry, Histories, History
 from lb.maintenance import Maintenance
 from lb.model import Cluster, Real, Virtual
 from lb.plan import Overrides, Target
+from lb.probes import Failed, NotYetError
 from lb.probes import Target as ProbeTarget
 from lb.service import ServiceKey
 from lb.sorry import FallbackCommands
@@ -30,12 +34,16 @@ from lb.weights import Standing
 
 log = structlog.get_logger(__name__)
 
+PATIENCE_S = 2.0
+"""How long reals that are new may take to answer ARP."""
+
 
 class Monitor:
     """Health of a cluster's reals until `close`. To be made and used inside one running event loop.
 
     on_change: called when a real may have to be weighed anew. role: this director's, which decides whether it tells
-    people. histories: what happened to each real; those of before a restart go in.
+    people. histories: what happened to each real; those of before a restart go in. leads: is it known whom a probe
+    address stands for (`lb.datapath.probing`)?
     """
 
     def __init__(
@@ -46,6 +54,7 @@ class Monitor:
         role: Callable[[], str],
         states: Mapping[Target, State],
         histories: Mapping[Target, History],
+        leads: Callable[[Address], bool] = lambda _address: False,
     ) -> None:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
@@ -58,7 +67,9 @@ class Monitor:
         self._alerts = Alerts((cluster.cluster.name, node), role)
         self._fallback_commands = FallbackCommands()
         self._maintenance = Maintenance(self._on_files)
-        self._checker = Checker(self._on_health)
+        self._leads = leads
+        self.probe_addresses: dict[Target, IPv4Address] = {}
+        self._checker = Checker(self._on_health, self._reach)
         self._checker.seed(states)
         self._take("starting", cluster)
 
@@ -81,10 +92,18 @@ class Monitor:
         directory = cluster.cluster.maintenance
         self._maintenance.configure(Path(directory) if directory else None)
         self._note_files()
+        as_virtual = [target for target, (virtual, _) in places.items() if virtual.check.via == "virtual"]
+        self.probe_addresses = plan.assign(self.probe_addresses, as_virtual, NETWORK)
+        self._patient_until_s = self._loop.time() + PATIENCE_S
         self._checker.configure(
             {
-                (key, address): ProbeTarget(address, virtual.check_port, virtual.check_of(real), key)
-                for (key, address), (virtual, real) in places.items()
+                target: ProbeTarget(
+                    self.probe_addresses.get(target, real.address),
+                    virtual.check_port,
+                    virtual.check_of(real),
+                    target[0],
+                )
+                for target, (virtual, real) in places.items()
             }
         )
 
@@ -132,6 +151,14 @@ class Monitor:
         """Note in the histories what was ordered for some reals."""
         for target in targets:
             self.histories.add(target, Entry(time.time(), what, "", 0.0, reason))
+
+    def _reach(self, target: ProbeTarget) -> None:
+        """A real that is asked as its virtual must have answered ARP."""
+        if target.check.via == "real" or self._leads(target.address):
+            return
+        if self._loop.time() < self._patient_until_s:
+            raise NotYetError
+        raise Failed("does not answer ARP")
 
     # ---------------------------------------------------------------- changes
 

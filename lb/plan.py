@@ -6,8 +6,9 @@ it. Nothing here touches connections: a real that goes down or is drained keeps 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
 
 from lb.addresses import Address, with_port
 from lb.errors import UsageError
@@ -116,6 +117,16 @@ def _fallback(virtual: Virtual, hop_of: HopOf) -> Destination | None:
 def reached_by(cluster: Cluster, forward: str) -> frozenset[Address]:
     """The hosts that packets reach by this forwarding method."""
     return frozenset(host for v in cluster.virtuals for host, method in v.forwards if method == forward)
+
+
+def assign(
+    known: Mapping[Target, IPv4Address], targets: Sequence[Target], network: IPv4Network
+) -> dict[Target, IPv4Address]:
+    """An address of the network for each target: the one it has, else one that nobody had, as far as there are any."""
+    kept = {target: known[target] for target in targets if target in known}
+    taken = set(known.values())
+    free = (address for address in network.hosts() if address not in taken)
+    return {target: kept[target] if target in kept else next(free) for target in targets}
 
 
 def maintained(cluster: Cluster, files: Collection[str]) -> dict[Target, str]:

@@ -32,6 +32,7 @@ def rule(cluster: Cluster) -> Iterator[Finding]:
         yield from _parts(check, place)
         if check.type not in MOTLEY:
             yield from _question(check, virtual, place)
+        yield from _via(virtual, place)
         for p, part in enumerate(check.parts):
             yield from _question(part, virtual, (*place, "part", p))
         for r, real in enumerate(virtual.reals):
@@ -70,6 +71,30 @@ def _parts(check: Check, place: Path) -> Iterator[Finding]:
         if part.type in (*MOTLEY, *SILENT):
             choices = ", ".join(dict.fromkeys(name for name, _ in KINDS if name not in SILENT))
             yield Finding(((*parts, p, "type"),), f"{show(part.type)} cannot be a part; accepted: {choices}")
+
+
+def _via(virtual: Virtual, place: Path) -> Iterator[Finding]:
+    """Checks that go to the virtual's address need frames, and programs that rewrite IPv4 and TCP."""
+    check = virtual.check
+    if check.via != "virtual" or check.type in SILENT:
+        return
+    via = (*place, "via")
+    forwards = {virtual.forward, *(real.forward for real in virtual.reals if real.forward)}
+    if forwards != {"gate"}:
+        ways = ", ".join(sorted(forwards - {"gate"}))
+        yield Finding(
+            (via, (*place[:-1], "forward")),
+            f"'virtual' asks a real as forward 'gate' sends it packets, and some of these are sent by {ways}; "
+            'write via = "real"',
+        )
+    names = [
+        asked.name for asked in check.questions if virtual.protocol_of(asked) != "tcp" or not asked.kind.transports
+    ]
+    if names or virtual.address.version != 4:
+        what = ", ".join(names) if names else "IPv6"
+        yield Finding(
+            (via, (*place, "type")), f"'virtual' is for checks over IPv4 and TCP, not {what}; write via = \"real\""
+        )
 
 
 def _question(asked: Question, virtual: Virtual, place: Path) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The child process that compiles and loads: `python -m lb.datapath.compiler FD < TEXT`. The only importer of bcc.
+"""The child process that compiles and loads: `python -m lb.datapath.compiler FD KIND < TEXT`. The only importer of bcc.
 
 LLVM takes a hundred megabytes and a third of a second; the daemon has neither to spare. The child sends a JSON document
 and, along with its first byte, the descriptors of the program and of its own maps over the Unix socket FD, and ends.
@@ -7,12 +7,14 @@ What the compiler or the verifier has to say goes to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +41,30 @@ def layout_of(kind: type[Any]) -> Any:
 
 def compile_and_load(text: str) -> tuple[list[int], dict[str, Any]]:
     """Descriptors of the program and of its OWN maps, and a document of all maps' layouts. Raises what bcc raises."""
+    with _module(text) as module:
+        program = module.load_func(FUNCTION, module.XDP)
+    families = [name for name in (*TABLES, *RINGS) if _has(module, name)]
+    tables = {name: module.get_table(name) for name in (*SHARED, *OWN, *families)}
+    layouts = {name: {"key": layout_of(t.Key), "value": layout_of(_one(t.Leaf))} for name, t in tables.items()}
+    return [program.fd, *(tables[name].map_fd for name in OWN)], layouts
+
+
+def compile_and_load_probe(text: str) -> tuple[list[int], dict[str, Any]]:
+    """Descriptors of the two programs of bpf/probe.c and of its map `probes`; no document. Raises what bcc raises."""
+    with _module(text) as module:
+        programs = [module.load_func(name, module.SCHED_CLS) for name in ("ask", "answer")]
+    return [*(program.fd for program in programs), module.get_table("probes").map_fd], {}
+
+
+@contextlib.contextmanager
+def _module(text: str) -> Iterator[Any]:
+    """bcc's module of a text, as long as the headers are there that it is compiled with."""
     with tempfile.TemporaryDirectory(prefix="lbctl-headers-") as headers:
         flags = make_tree(Path(headers))
         os.environ["BCC_KERNEL_SOURCE"] = headers
         from bcc import BPF
 
-        module = BPF(text=text, cflags=list(flags))
-        program = module.load_func(FUNCTION, BPF.XDP)
-    families = [name for name in (*TABLES, *RINGS) if _has(module, name)]
-    tables = {name: module.get_table(name) for name in (*SHARED, *OWN, *families)}
-    layouts = {name: {"key": layout_of(t.Key), "value": layout_of(_one(t.Leaf))} for name, t in tables.items()}
-    return [program.fd, *(tables[name].map_fd for name in OWN)], layouts
+        yield BPF(text=text, cflags=list(flags))
 
 
 def _has(module: Any, name: str) -> bool:
@@ -65,10 +80,14 @@ def _one(kind: Any) -> Any:
     return kind._type_ if issubclass(kind, ctypes.Array) else kind
 
 
+COMPILERS = {"packet": compile_and_load, "probe": compile_and_load_probe}
+"""By the second argument."""
+
+
 def main() -> None:
     """Compile standard input, and hand the result over."""
     with socket.socket(fileno=int(sys.argv[1])) as parent:
-        fds, layouts = compile_and_load(sys.stdin.read())
+        fds, layouts = COMPILERS[sys.argv[2]](sys.stdin.read())
         document = json.dumps(layouts).encode()
         socket.send_fds(parent, [document[:1]], fds)
         parent.sendall(document[1:])

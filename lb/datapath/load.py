@@ -35,11 +35,23 @@ def load(text: str) -> Loaded:
 
     Its pinned maps are opened, or made where they are missing. Raises DataPathError with the compiler's words.
     """
+    document, (program_fd, *map_fds) = _compiled(text, "packet")
+    return Loaded(program_fd, dict(zip(OWN, map_fds, strict=True)), json.loads(document))
+
+
+def load_probe(text: str) -> tuple[int, int, int]:
+    """The same for a text of `source.probe_text`. Returns the descriptors of `ask`, `answer` and the map `probes`."""
+    _, (ask_fd, answer_fd, map_fd) = _compiled(text, "probe")
+    return ask_fd, answer_fd, map_fd
+
+
+def _compiled(text: str, kind: str) -> tuple[bytes, list[int]]:
+    """What the child sends of a text of that kind (`compiler.COMPILERS`)."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
             child = subprocess.Popen(
-                [sys.executable, "-m", "lb.datapath.compiler", str(theirs.fileno())],
+                [sys.executable, "-m", "lb.datapath.compiler", str(theirs.fileno()), kind],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -55,9 +67,7 @@ def load(text: str) -> Loaded:
             raise DataPathError(f"compiling the packet program took more than {TIMEOUT_S:g} s") from None
         if child.returncode:
             raise DataPathError("the packet program could not be loaded\n" + telling_lines(words))
-        document, fds = _receive(ours)
-    program_fd, *map_fds = fds
-    return Loaded(program_fd, dict(zip(OWN, map_fds, strict=True)), json.loads(document))
+        return _receive(ours)
 
 
 def telling_lines(words: str) -> str:

@@ -60,6 +60,12 @@ def program_text(configuration: Configuration, pins: Path, seed: bytes) -> str:
     return "".join(f"{line}\n" for line in constants) + _spliced()
 
 
+def probe_text(probes_max: int) -> str:
+    """The whole text of bpf/probe.c to compile: the programs of checks by way of the virtual's address."""
+    constants = f"#define PROBES_MAX {probes_max}\n#define ASKED_MAX {probes_max}\n"
+    return f'{constants}#line 1 "bpf/probe.c"\n{_read("probe.c")}'
+
+
 def schema(connections: int) -> str:
     """A hash of everything that the meaning of the pinned maps depends on: two programs share maps if it is equal."""
     sizes = (connections, abi.REALS_MAX, abi.SERVICES_MAX, abi.EVENTS_BYTES, abi.TICK_SHIFT, abi.EPOCHS)

@@ -5,6 +5,7 @@ cannot run under uvloop (which refuses AF_NETLINK endpoints) and IPRoute cannot 
 `rtnl` has ours. Everything acts on the network namespace of the calling thread.
 """
 
+from lb.netif.detour import Detour
 from lb.netif.links import (
     FAMILIES,
     Link,
@@ -23,6 +24,7 @@ from lb.netif.ways import Ways
 
 __all__ = [
     "FAMILIES",
+    "Detour",
     "InterfaceWatch",
     "Link",
     "Neighbours",

@@ -12,6 +12,7 @@ import base64
 import errno
 import importlib
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -20,10 +21,22 @@ from lb.health import Outcome
 from lb.kinds import MOTLEY, kind_of
 from lb.model import Check, format_duration
 from lb.probes import combine, http
-from lb.probes.base import MOST_THREADS, Failed, NotAskedError, Probe, Seen, Target, Tools, os_reason, password_of
+from lb.probes.base import (
+    MOST_THREADS,
+    Failed,
+    NotAskedError,
+    NotYetError,
+    Probe,
+    Seen,
+    Target,
+    Tools,
+    os_reason,
+    password_of,
+)
 
 __all__ = [
-    "PROBES", "Failed", "NotAskedError", "Outcome", "Probe", "Seen", "Target", "Tools", "ask", "open_tools", "probe_of",
+    "PROBES", "Failed", "NotAskedError", "NotYetError", "Outcome", "Probe", "Seen", "Target", "Tools", "ask",
+    "open_tools", "probe_of",
 ]  # fmt: skip
 
 PROBES: dict[tuple[str, str | None], str] = {
@@ -60,13 +73,14 @@ OUR_OWN = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, er
 
 HIDDEN = "***"
 """What stands in a reason for a password that a real sent back."""
+REFUSED = "refused"
 LEAST_BEGINNING = 3
 """Characters of a password, at the end of a reason, that tell something of it."""
 
 
-def open_tools() -> Tools:
-    """What the probes share. Inside the running loop; whoever opens it closes it."""
-    return Tools(http.session(), ThreadPoolExecutor(MOST_THREADS, "check"), asyncio.Semaphore(MOST_THREADS))
+def open_tools(reach: Callable[[Target], None] = lambda _target: None) -> Tools:
+    """What the probes share. Inside the running loop; whoever opens it closes it. reach: see Tools."""
+    return Tools(http.session(), ThreadPoolExecutor(MOST_THREADS, "check"), asyncio.Semaphore(MOST_THREADS), reach)
 
 
 @lru_cache(maxsize=256)
@@ -89,6 +103,7 @@ async def ask(target: Target, tools: Tools) -> Outcome:
     started_s = time.monotonic()
     ok, seen = False, Seen("")
     try:
+        tools.reach(target)
         async with asyncio.timeout(target.check.timeout):
             seen = await _put(target, tools)
         ok = True
@@ -96,7 +111,16 @@ async def ask(target: Target, tools: Tools) -> Outcome:
         seen = Seen(f"no answer within {format_duration(target.check.timeout)}")
     except Failed as failure:
         seen = Seen(str(failure))
+    if not ok and target.check.via == "virtual":
+        seen = seen._replace(reason=f"{seen.reason}, asked as {target.name}{_hint(seen.reason)}")
     return Outcome(ok, seen.reason, time.monotonic() - started_s, seen.weight, seen.warning)
+
+
+def _hint(reason: str) -> str:
+    """What to look for first where a real does not answer as its virtual."""
+    if reason == REFUSED:
+        return " (does the service listen on it?)"
+    return " (has the real that address on lo?)" if reason.startswith("no ") else ""
 
 
 async def _put(target: Target, tools: Tools) -> Seen:

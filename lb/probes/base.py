@@ -38,6 +38,11 @@ class Target:
     service: ServiceKey
 
     @property
+    def name(self) -> Address:
+        """What the real is to hear as the address that was asked."""
+        return self.service.address if self.check.via == "virtual" else self.address
+
+    @property
     def family(self) -> socket.AddressFamily:
         """The sockets that reach it."""
         return socket.AF_INET6 if self.address.version == 6 else socket.AF_INET
@@ -48,11 +53,13 @@ class Tools:
     """What all probes of a checker share.
 
     web: opens a new connection for every request. threads: for libraries that block; busy: how many of them are not.
+    reach: raises Failed or NotAskedError where there is no way yet to a target.
     """
 
     web: aiohttp.ClientSession
     threads: ThreadPoolExecutor
     busy: asyncio.Semaphore
+    reach: Callable[[Target], None]
 
     async def close(self) -> None:
         """Give back what they hold; no probe is under way any more."""
@@ -82,6 +89,11 @@ class NotAskedError(Exception):
 
 _OPENSSL_FRAME = re.compile(r"^\[\w+\] | \(_ssl\.c:\d+\)$")
 """What Python puts around the words of an error that it has no name for."""
+
+
+class NotYetError(NotAskedError):
+    """The same, a moment after the target came to be known; it goes without saying."""
+
 
 Probe = Callable[[Target, Tools], Awaitable[Seen]]
 """Asks once. Returns what was seen of a real that passed, raises Failed or OSError for one that did not. It need not

@@ -56,7 +56,7 @@ def session() -> aiohttp.ClientSession:
 async def probe(target: Target, tools: Tools) -> Seen:
     """Ask for the page and judge the answer."""
     check = target.check
-    url = first = _first_url(check, target.address, target.port)
+    url = first = _first_url(check, target.name, target.port)
     encrypted = check.service == "https"
     try:
         for _ in range(REDIRECT_LIMIT + 1):

@@ -71,7 +71,7 @@ async def _ask(
     target: Target, method: str, path: str, headers: dict[str, str], body: bytes | None
 ) -> tuple[Answer, str]:
     encrypted = target.check.encrypted
-    name = target.check.virtualhost or with_port(target.address, target.port)
+    name = target.check.virtualhost or with_port(target.name, target.port)
     async with dialogue(target, *([ALPN] if encrypted else []), limit=2 * LIMIT) as real:
         if encrypted and real.protocol != ALPN:
             raise Failed("the server does not offer HTTP/2 (ALPN)")

@@ -67,7 +67,7 @@ def _no_password() -> str:
 def name_of(target: Target) -> str:
     """The name the real is to have: said, else of its virtual host, else its address (and then no SNI is sent)."""
     check = target.check
-    return check.sni or (check.virtualhost or "").partition(":")[0] or str(target.address)
+    return check.sni or (check.virtualhost or "").partition(":")[0] or str(target.name)
 
 
 def warning_of(check: Check, connection: ssl.SSLObject | ssl.SSLSocket | None) -> str:

@@ -112,6 +112,32 @@ def test_a_maintenance_file_takes_a_real_out_while_it_is_there(director: str, tm
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("restored")
+def test_a_real_without_the_virtual_address_is_down_where_that_is_asked_for(director: str, tmp_path: Path) -> None:
+    """On the active director, whose own address the virtual's is as well, and on the standby."""
+    conf = edited(tmp_path, ("[virtual.check]", '[virtual.check]\nvia = "virtual"'))
+    both = [director, other(director)]
+
+    def found(state: str) -> bool:
+        return all(health(node) == {"192.168.1.101": state, "192.168.1.102": "up"} for node in both)
+
+    for node in both:
+        lbctl("reload", str(conf), "--node", node)
+    try:
+        wait_until("both find both up", lambda: found("up"))
+        run_in("web1", "ip", "address", "del", f"{VIRTUAL}/32", "dev", "lo")
+        wait_until("both find web1 down", lambda: found("down"))
+        for node in both:
+            (real,) = json.loads(lbctl("status", "web/192.168.1.101", "--json", "--node", node).stdout)["reals"]
+            assert real["reason"].endswith(f", asked as {VIRTUAL} (has the real that address on lo?)")
+        assert answers(6) == {"web2": 6}
+        run_in("web1", "ip", "address", "add", f"{VIRTUAL}/32", "dev", "lo")
+        wait_until("both find web1 up", lambda: found("up"))
+        assert set(answers(6)) == {"web1", "web2"}
+    finally:
+        lbctl("reload", str(CONF), "--node", other(director))
+
+
 def test_list_prints_ipvsadms_columns(director: str) -> None:
     answers(4)
     lines = lbctl("list", "--node", director).stdout.splitlines()

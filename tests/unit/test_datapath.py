@@ -137,7 +137,7 @@ def test_the_cache_holds_two_lines_a_connection_up_to_8_mb(connections: int, cpu
 
 
 def test_messages_name_the_file_and_line_that_people_see() -> None:
-    lines = source.program_text(CONFIGURATION, Path("/x"), SEED).splitlines()
+    lines = (source.program_text(CONFIGURATION, Path("/x"), SEED) + source.probe_text(16)).splitlines()
     file, number, seen = "", 0, {}
     for line in lines:
         if line.startswith("#line "):
