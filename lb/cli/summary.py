@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lb.addresses import with_port
-from lb.model import format_duration, Alerts, Check, Cluster, Node, Question, Real, Virtual
+from lb.model import Alerts, Check, Cluster, Node, Question, Real, Virtual, format_duration
 from lb.service import LOCAL, LOCAL6
 
 
