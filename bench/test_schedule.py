@@ -7,7 +7,8 @@ from ipaddress import IPv4Address
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from lb.schedule import SCHEDULERS, maglev, table_of
+from lb.schedule import SCHEDULERS, plan_of
+from lb.schedule.maglev import maglev
 from lb.service import Destination, Service, ServiceKey
 
 KEY = ServiceKey(IPv4Address("192.0.2.10"), 80, 6)
@@ -20,8 +21,8 @@ pytestmark = pytest.mark.benchmark(group="tables")
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_table_after_a_change_of_health(benchmark: BenchmarkFixture, name: str) -> None:
-    table, _ = benchmark(lambda: table_of(Service(KEY, name, REALS)))
-    assert 7 not in table
+    plan = benchmark(lambda: plan_of(Service(KEY, name, REALS)))
+    assert 7 not in plan.table
 
 
 def test_maglev_from_scratch(benchmark: BenchmarkFixture) -> None:

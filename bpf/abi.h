@@ -64,6 +64,19 @@ struct real_stats {
 	__u64 connections;	/* ever scheduled here */
 };
 
+/* How many connections a real has. The program adds to the first two, atomically; user space alone writes the next two,
+ * so that neither ever loses what the other one wrote. Either may be negative, the sums mean something. */
+struct load {
+	__s32 active;
+	__s32 inactive;
+	__s32 active_fix;
+	__s32 inactive_fix;
+	__u32 upper;		/* 0: never full */
+	__u32 lower;
+	__u32 full;		/* reached `upper`, not yet below `lower` again */
+	__u32 spare;		/* two rows a cache line */
+};
+
 /* For those who read the maps; the program has its services compiled in. */
 struct service {
 	__be64 virtual[2];
@@ -74,10 +87,34 @@ struct service {
 	__u32 zero;
 };
 
-/* Where in `slots` a service's table lies. `table` is written in one store: base in the low half, count in the high. */
+/* What a service is scheduled by. `table` is where its table lies in `slots`: base in the low half, count in the high.
+ * `list` is which of `lists` has its candidates: row in the low half, then count in 16 bits, then 16 that change when
+ * positions get another meaning. Each is written in one store. Only schedulers that some service has are compiled in. */
 struct schedule {
 	__u64 table;
+	__u64 list;
 	__u64 cursor;
+	__u32 scheduler;	/* its place in lb.schedule.SCHEDULERS */
+	__u32 flags;		/* lb.abi.ServiceFlag */
+};
+
+/* A candidate: index of the real in the low half, then weight, then position in the service, in 16 bits each. */
+struct candidates {
+	__u64 entries[LIST_MAX];
+};
+
+/* Which reals serve a destination address: bits by position. */
+struct locality_key {
+	__be32 destination;
+	__u32 service;
+};
+
+struct locality {
+	__u64 members[LIST_MAX / 64];
+	__u32 used_t;
+	__u32 changed_t;
+	__u32 meaning;		/* of the positions; see struct schedule */
+	__u32 unused;
 };
 
 /* until_ns: this host may answer for the virtual addresses. refer_until_ns: segments of connections that it does not

@@ -40,16 +40,30 @@ static __always_inline struct connection *find_entry(const struct packet *packet
 	return NULL;
 }
 
-/* `only_new`: not over an entry that is there. Nonzero: it was not entered. */
-static __always_inline int enter(const struct packet *packet, union key *key, struct connection *fresh, bool only_new)
+/* Not over an entry that is there. Nonzero: it was not entered. */
+static __always_inline int enter(const struct packet *packet, union key *key, struct connection *fresh)
 {
 #if IPV6_SERVICES
 	if (is_ipv6(packet))
-		return only_new ? connections6.insert(&key->ipv6, fresh) : connections6.update(&key->ipv6, fresh);
+		return connections6.insert(&key->ipv6, fresh);
 #endif
 #if IPV4_SERVICES
 	if (!is_ipv6(packet))
-		return only_new ? connections.insert(&key->ipv4, fresh) : connections.update(&key->ipv4, fresh);
+		return connections.insert(&key->ipv4, fresh);
+#endif
+	return -1;
+}
+
+/* Nonzero: there was none. */
+static __always_inline int leave_table(const struct packet *packet, union key *key)
+{
+#if IPV6_SERVICES
+	if (is_ipv6(packet))
+		return connections6.delete(&key->ipv6);
+#endif
+#if IPV4_SERVICES
+	if (!is_ipv6(packet))
+		return connections.delete(&key->ipv4);
 #endif
 	return -1;
 }
@@ -112,6 +126,7 @@ static __always_inline bool touch(struct connection *known, const struct packet 
 		__u8 state = next_state(known->state, packet->tcp_flags);
 
 		if (state != known->state) {
+			count_moved(known->real, known->state, state);
 			known->state = state;
 			tell = true;
 			if (!(1u << state & SETTLED_STATES))
@@ -132,11 +147,21 @@ static __always_inline __u8 first_state(const struct packet *packet)
 	return packet->protocol == IPPROTO_TCP ? next_state(STATE_NONE, packet->tcp_flags) : STATE_UDP;
 }
 
-/* Enter a connection, in place of the entry that was `found` and is none of its own. If two CPUs enter the first packets
- * of one connection at once, the entry of one stays, and the other's packet goes by it: *real is then changed. */
-static __always_inline enum outcome insert_connection(const struct packet *packet, union key *key,
-						      const struct connection *found, const struct place *place,
-						      __u32 *real, __u8 state, __u32 now_t)
+/* The entry makes room: it ran out, or its client begins anew. If two CPUs end it at once, one counts it. */
+static __always_inline void end_connection(const struct packet *packet, union key *key,
+					   const struct connection *found, const struct place *place)
+{
+	struct connection before = *found;
+
+	if (!leave_table(packet, key))
+		count(before.real, before.state, -1);
+	raise_epoch(place);
+}
+
+/* Enter a connection. If two CPUs enter the first packets of one connection at once, the entry of one stays, and the
+ * other's packet goes by it: *real is then changed, and only the one is counted. */
+static __always_inline enum outcome insert_connection(const struct packet *packet, union key *key, __u32 *real,
+						      __u8 state, __u32 now_t)
 {
 	struct connection fresh = {
 		.real = *real,
@@ -144,17 +169,16 @@ static __always_inline enum outcome insert_connection(const struct packet *packe
 		.synced_t = now_t,
 		.state = state,
 	};
+	struct connection *first;
 
-	if (found) {
-		if (enter(packet, key, &fresh, false))
+	if (enter(packet, key, &fresh)) {
+		first = find_entry(packet, key);
+		if (!first)
 			return OUTCOME_drop_table_full;
-		raise_epoch(place);
-	} else if (enter(packet, key, &fresh, true)) {
-		found = find_entry(packet, key);
-		if (!found)
-			return OUTCOME_drop_table_full;
-		*real = found->real;
+		*real = first->real;
+		return OURS;
 	}
+	count(*real, state, 1);
 	return OURS;
 }
 

@@ -28,13 +28,20 @@ static __always_inline int match_service(const struct packet *packet)
 	return service;
 }
 
-/* The client as schedulers hash it: of IPv6 the sum, without carry, of the address's four words, as in IPVS. */
+/* An address as schedulers hash it: of IPv6 the sum, without carry, of its four words, as in IPVS. */
+static __always_inline __be32 folded(const __be64 *address)
+{
+	__u64 both = address[0] ^ address[1];
+
+	return both ^ both >> 32;
+}
+
 static __always_inline __be32 hashed_client(const struct packet *packet)
 {
-	__u64 both;
+	return is_ipv6(packet) ? folded(packet->client6) : packet->client;
+}
 
-	if (!is_ipv6(packet))
-		return packet->client;
-	both = packet->client6[0] ^ packet->client6[1];
-	return both ^ both >> 32;
+static __always_inline __be32 hashed_virtual(const struct packet *packet)
+{
+	return is_ipv6(packet) ? folded(packet->virtual6) : packet->virtual;
 }

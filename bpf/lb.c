@@ -23,6 +23,7 @@
 #include "family.h"
 #include "lease.h"
 #include "cache.h"
+#include "load.h"
 #include "conn.h"
 #include "newcomer.h"
 #include "vlan.h"
@@ -33,6 +34,8 @@
 #include "parse6.h"
 #include "arp.h"
 #include "nd.h"
+#include "candidate.h"
+#include "locality.h"
 #include "sched.h"
 #include "answer.h"
 #include "tunnel.h"
@@ -61,8 +64,13 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 		if (outcome != OURS)
 			return outcome;
 	}
-	if (!known)
-		return may_open(packet) ? set_aside(packet, key, service, found, now_ns) : disown(now_ns);
+	if (!known) {
+		if (!may_open(packet))
+			return disown(now_ns);
+		if (found)
+			end_connection(packet, key, found, place);
+		return set_aside(packet, key, service, now_ns);
+	}
 
 	tell = touch(found, packet, place, now_t);
 	*index = found->real;
@@ -77,21 +85,15 @@ static __always_inline enum outcome admit(struct newcomer *newcomer, __u32 *inde
 {
 	const struct packet *packet = &newcomer->packet;
 	__u32 now_t = newcomer->now_ns >> TICK_SHIFT;
-	struct connection *found = NULL;
-	struct place place = {};
 	struct real_stats *stats;
 	enum outcome outcome;
 	__u8 state;
 
-	outcome = schedule_connection(newcomer->service, hashed_client(packet), index);
+	outcome = schedule_connection(newcomer->service, packet, now_t, index);
 	if (outcome != OURS)
 		return outcome;
-	if (newcomer->replaces) {
-		place = find_place(packet, now_t);
-		found = find_entry(packet, &newcomer->key);
-	}
-	state = first_state(packet);
-	outcome = insert_connection(packet, &newcomer->key, found, &place, index, state, now_t);
+	state = first_state(packet);	/* not before: the verifier would follow the schedulers for each state */
+	outcome = insert_connection(packet, &newcomer->key, index, state, now_t);
 	if (outcome != OURS)
 		return outcome;
 	stats = real_stats.lookup(index);

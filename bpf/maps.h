@@ -13,6 +13,7 @@ BPF_TABLE_PINNED("percpu_array", __u32, struct answered, answered, 1, PINS "/ans
 BPF_TABLE_PINNED("array", __u32, struct lease, lease, 1, PINS "/lease");
 
 BPF_TABLE_PINNED("array", __u32, struct epoch, epochs, EPOCHS, PINS "/epochs");
+BPF_F_TABLE("array:" PINS "/loads", __u32, struct load, loads, REALS_MAX, BPF_F_MMAPABLE);
 
 /* Each family's connections. bcc has no macro for a pinned ring; `leaf` is there for its description only: a ring has no
  * leaves. */
@@ -51,6 +52,9 @@ struct clock {
 };
 BPF_TABLE("percpu_array", __u32, struct clock, clocks, 1);
 
-/* User space writes these two through mmap: a table first, then the one store that makes it current. */
+/* User space writes these three through mmap: a table or list first, then the one store that makes it current. */
 BPF_F_TABLE("array", __u32, struct schedule, schedules, SERVICES_MAX, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, __u64, slots, SLOTS_MAX, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct candidates, lists, LISTS_MAX, BPF_F_MMAPABLE);
+
+BPF_TABLE("lru_hash", struct locality_key, struct locality, localities, LOCALITIES_MAX);

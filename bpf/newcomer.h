@@ -10,12 +10,11 @@ struct newcomer {
 	union key key;
 	__u64 now_ns;
 	__u32 service;
-	__u32 replaces;			/* an entry that ran out, or ended */
 };
 BPF_TABLE("percpu_array", __u32, struct newcomer, newcomers, 1);
 
 static __always_inline enum outcome set_aside(const struct packet *packet, const union key *key,
-					      int service, bool replaces, __u64 now_ns)
+					      int service, __u64 now_ns)
 {
 	__u32 zero = 0;
 	struct newcomer *newcomer = newcomers.lookup(&zero);
@@ -30,7 +29,6 @@ static __always_inline enum outcome set_aside(const struct packet *packet, const
 		newcomer->key.ipv4 = key->ipv4;
 	newcomer->now_ns = now_ns;
 	newcomer->service = service;
-	newcomer->replaces = replaces;
 	return NEWCOMER;
 }
 

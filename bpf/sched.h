@@ -1,93 +1,185 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * A real for the first packet of a connection. User space keeps a table of real indices for each service, built by
- * lb.schedule so that only usable reals are in it; a scheduler here says which of its slots is next. Each is named as
- * in lb.schedule, returns any number, and is taken modulo the table's length.
+ * A real for the first packet of a connection. Each scheduler is named as in lb/reference/sched.py and returns the
+ * index of a real or NOBODY. Those by turns and by hash pick a slot of a table that user space built; those by counts
+ * compare the candidates (candidate.h); lblc and lblcr have a header of their own (locality.h).
+ *
+ * Generated: SCHEDULERS_USED(_) with _(name, number); SERVICE_ and a name of lb.abi.ServiceFlag; TRIES, slots that are
+ * looked at for a real that is not full.
  */
+static __always_inline bool takes(__u32 real)
+{
+#if THRESHOLDS
+	const struct load *load = loads.lookup(&real);
+
+	return load && !load->full;
+#else
+	return real != NOBODY;
+#endif
+}
+
+static __always_inline __u32 table_slot(__u64 table, __u32 n)
+{
+	__u32 slot = (__u32)table + n % (__u32)(table >> 32);
+	__u64 *real = slots.lookup(&slot);
+
+	return real ? *real : NOBODY;
+}
 
 /* The cursor is one for all CPUs, so that turns are kept whichever CPU a client's packets arrive at. The increment is
  * not atomic: when two connections open in the same nanoseconds, two clients may get the same turn. */
-static __always_inline __u32 schedule_rr(struct schedule *schedule, __be32 client)
+static __always_inline __u32 in_turn(const struct request *request)
 {
-	return schedule->cursor++;
+	__u64 table = *(volatile __u64 *)&request->schedule->table;	/* base and count belong together: read once */
+	__u32 cursor = request->schedule->cursor, real, n;
+
+	if (!(table >> 32))
+		return NOBODY;
+	_Pragma("nounroll")
+	for (n = 0; n < TRIES; n++) {
+		real = table_slot(table, cursor++);
+		request->schedule->cursor = cursor;
+		if (takes(real))
+			return real;
+	}
+	return anybody(request, cursor);
+}
+
+static __always_inline __u32 schedule_rr(const struct request *request)
+{
+	return in_turn(request);
 }
 
 /* The weights are in the table. */
-static __always_inline __u32 schedule_wrr(struct schedule *schedule, __be32 client)
+static __always_inline __u32 schedule_wrr(const struct request *request)
 {
-	return schedule->cursor++;
+	return in_turn(request);
 }
 
-/* IPVS's hash of the source address: the upper 8 bits of a multiplication by 2^32 / phi. */
-static __always_inline __u32 schedule_sh(struct schedule *schedule, __be32 client)
+static __always_inline bool has_flag(const struct request *request, __u32 flag)
 {
-	return host32(client) * 0x61c88647u >> 24;
+	return request->schedule->flags & flag;
 }
 
-/* Every bit of the client's address decides over every bit (MurmurHash3's finalizer). */
-static __always_inline __u32 schedule_mh(struct schedule *schedule, __be32 client)
+/* What hashes go by. */
+static __always_inline __u32 client_of(const struct request *request)
 {
-	__u32 hash = host32(client);
-
-	hash ^= hash >> 16;
-	hash *= 0x85ebca6bu;
-	hash ^= hash >> 13;
-	hash *= 0xc2b2ae35u;
-	return hash ^ hash >> 16;
+	return host32(hashed_client(request->packet)) +
+	       (has_flag(request, SERVICE_HASH_PORT) ? host16(request->packet->ports & 0xffff) : 0);
 }
 
-/* Generated: SCHEDULERS_USED(_) with _(name). */
-enum scheduler {
-	SCHEDULER_none,
-#define NAME(name) SCHEDULER_##name,
-	SCHEDULERS_USED(NAME)
-#undef NAME
-};
-
-static __always_inline enum scheduler scheduler_of(int service)
+/* The owner of the hash's slot; if it is full, and the service falls back, the first that is not. After slot s the
+ * search begins at step_by * s + step. */
+static __always_inline __u32 by_hash(const struct request *request, __u32 hash, __u32 step_by, __u32 step)
 {
-	switch (service) {
-#define CASE(index, address, port, protocol, scheduler) \
-	case index: \
-		return SCHEDULER_##scheduler;
-	SERVICES(CASE)
-	SERVICES6(CASE)
-#undef CASE
-	default:
-		return SCHEDULER_none;
+	__u64 table = *(volatile __u64 *)&request->schedule->table;
+	__u32 count = table >> 32, real, n;
+
+	if (!count)
+		return NOBODY;
+	real = table_slot(table, hash);
+	if (takes(real))
+		return real;
+#if THRESHOLDS
+	if (!has_flag(request, SERVICE_HASH_FALLBACK))
+		return NOBODY;
+	hash = (hash % count * step_by + step) % count;
+	_Pragma("nounroll")
+	for (n = 0; n < TRIES; n++) {
+		real = table_slot(table, hash + n);
+		if (takes(real))
+			return real;
 	}
+	return anybody(request, hash);
+#else
+	return NOBODY;
+#endif
 }
 
-static __always_inline __u32 next_slot(int service, struct schedule *schedule, __be32 client)
+/* IPVS's hash of an address: the upper 8 bits of a multiplication by 2^32 / phi. */
+static __always_inline __u32 hash_sh(__u32 value)
 {
-	switch (scheduler_of(service)) {
-#define CASE(name) \
-	case SCHEDULER_##name: \
-		return schedule_##name(schedule, client);
+	return value * 0x61c88647u >> 24;
+}
+
+static __always_inline __u32 schedule_sh(const struct request *request)
+{
+	return by_hash(request, hash_sh(client_of(request)), 2, 0);
+}
+
+static __always_inline __u32 schedule_dh(const struct request *request)
+{
+	return by_hash(request, hash_sh(host32(hashed_virtual(request->packet))), 2, 0);
+}
+
+/* Every bit of the value decides over every bit (MurmurHash3's finalizer). */
+static __always_inline __u32 hash_mh(__u32 value)
+{
+	value ^= value >> 16;
+	value *= 0x85ebca6bu;
+	value ^= value >> 13;
+	value *= 0xc2b2ae35u;
+	return value ^ value >> 16;
+}
+
+static __always_inline __u32 schedule_mh(const struct request *request)
+{
+	return by_hash(request, hash_mh(client_of(request)), 1, 1);
+}
+
+static __always_inline __u32 schedule_lc(const struct request *request)
+{
+	return least(request, cost_lc);
+}
+
+static __always_inline __u32 schedule_wlc(const struct request *request)
+{
+	return least(request, cost_wlc);
+}
+
+static __always_inline __u32 schedule_sed(const struct request *request)
+{
+	return least(request, cost_sed);
+}
+
+static __always_inline __u32 schedule_nq(const struct request *request)
+{
+	return least(request, cost_nq);
+}
+
+static __always_inline __u32 schedule_fo(const struct request *request)
+{
+	return least(request, cost_fo);
+}
+
+static __always_inline __u32 schedule_ovf(const struct request *request)
+{
+	return least(request, cost_ovf);
+}
+
+static __always_inline __u32 schedule(const struct request *request)
+{
+	switch (request->schedule->scheduler) {
+#define CASE(name, number) \
+	case number: \
+		return schedule_##name(request);
 	SCHEDULERS_USED(CASE)
 #undef CASE
 	default:
-		return 0;
+		return NOBODY;
 	}
 }
 
 /* The index of the real that gets the connection, in *real. */
-static __always_inline enum outcome schedule_connection(int service, __be32 client, __u32 *real)
+static __always_inline enum outcome schedule_connection(int service, const struct packet *packet, __u32 now_t,
+							__u32 *real)
 {
-	__u32 row = service, slot, count;
-	struct schedule *schedule = schedules.lookup(&row);
-	__u64 table, *index;
+	struct request request = { .service = service, .packet = packet, .now_t = now_t };
+	__u32 row = service;
 
-	if (!schedule)
+	request.schedule = schedules.lookup(&row);
+	if (!request.schedule)
 		return OUTCOME_drop_no_real;
-	table = *(volatile __u64 *)&schedule->table;	/* base and count belong together: read once */
-	count = table >> 32;
-	if (!count)
-		return OUTCOME_drop_no_real;
-	slot = (__u32)table + next_slot(service, schedule, client) % count;
-	index = slots.lookup(&slot);
-	if (!index)
-		return OUTCOME_drop_no_real;
-	*real = *index;
-	return OURS;
+	*real = schedule(&request);
+	return *real == NOBODY ? OUTCOME_drop_no_real : OURS;
 }

@@ -3,13 +3,13 @@
  * Which service is a packet for? Compiled compares, generated from the configuration: clang makes a binary search of
  * each switch, and a foreign packet costs a few jumps and no look-up.
  *
- *   VIRTUALS(_)    _(address, protocols)                          protocols: bits PROTOCOL_TCP, PROTOCOL_UDP
- *   SERVICES(_)    _(index, address, port, protocol, scheduler)   numbers in host order
+ *   VIRTUALS(_)    _(address, protocols)               protocols: bits PROTOCOL_TCP, PROTOCOL_UDP
+ *   SERVICES(_)    _(index, address, port, protocol)   numbers in host order
  *
  * An IPv6 virtual address has a number, in this program only: above its protocols, which are the two lowest bits.
  *
- *   VIRTUALS6(_)   _(low, number)                                 number: an expression of the address's `high` half
- *   SERVICES6(_)   _(index, number, port, protocol, scheduler)
+ *   VIRTUALS6(_)   _(low, number)                      number: an expression of the address's `high` half
+ *   SERVICES6(_)   _(index, number, port, protocol)
  */
 #define PROTOCOL_TCP 1
 #define PROTOCOL_UDP 2
@@ -67,7 +67,7 @@ static __always_inline bool is_ours(__be32 address, __u8 protocol)
 static __always_inline int service_at(__be32 address, __be16 port, __u8 protocol)
 {
 	switch (SERVICE_KEY(address, port, protocol)) {
-#define CASE(index, address, port, protocol, scheduler) \
+#define CASE(index, address, port, protocol) \
 	case SERVICE_KEY(be32(address), be16(port), protocol): \
 		return index;
 	SERVICES(CASE)
@@ -80,7 +80,7 @@ static __always_inline int service_at(__be32 address, __be16 port, __u8 protocol
 static __always_inline int service6_at(__u32 number, __be16 port, __u8 protocol)
 {
 	switch (SERVICE_KEY(number, port, protocol)) {
-#define CASE(index, number, port, protocol, scheduler) \
+#define CASE(index, number, port, protocol) \
 	case SERVICE_KEY(number, be16(port), protocol): \
 		return index;
 	SERVICES6(CASE)

@@ -23,8 +23,8 @@ from lb.tcp import State
 
 Array = npt.NDArray[Any]
 Layout = Mapping[str, Any] | str
-"""A C type as the compiler describes it: "u8" ... "u64", or {"size": bytes, "fields": [[name, type, offset, count]]};
-count is 0 for a single value."""
+"""A C type as the compiler describes it: "u8" ... "u64", "i8" ... "i64", or
+{"size": bytes, "fields": [[name, type, offset, count]]}; count is 0 for a single value."""
 
 TICK_SHIFT = 30
 """Nanoseconds of CLOCK_MONOTONIC >> 30 are ticks of 1.07 s: the packet program's second, for the price of a shift."""
@@ -35,8 +35,10 @@ SYNC_REFRESH_S = 60.0
 REALS_MAX = 16_384
 SERVICES_MAX = 1_024
 SLOTS_MAX = 1_048_576
+LOCALITIES_MAX = 16_384
 EVENTS_BYTES = 4_194_304
-"""Sizes of the maps; the ring must be a power of two. 4 MB hold 87,000 events, some seconds of new connections."""
+"""Sizes of the maps; that of lblc and lblcr is IPVS's. The ring must be a power of two; 4 MB hold 87,000 events, some
+seconds of new connections."""
 
 
 EPOCHS = 1_024
@@ -72,6 +74,22 @@ class ServiceFlag(IntFlag):
 
     USED = 1
     FALLBACK_ACTIVE = 2
+    HASH_FALLBACK = 4
+    HASH_PORT = 8
+
+
+FLAG_SUFFIXES = {ServiceFlag.HASH_FALLBACK: "fallback", ServiceFlag.HASH_PORT: "port"}
+
+
+def service_flags(scheduler: str, flags: Collection[str]) -> ServiceFlag:
+    """A scheduler's flags as bits."""
+    bits = [bit for bit, suffix in FLAG_SUFFIXES.items() if f"{scheduler}-{suffix}" in flags]
+    return ServiceFlag(sum(bits))
+
+
+def scheduler_flags(scheduler: str, bits: int) -> tuple[str, ...]:
+    """And back, in ipvsadm's order."""
+    return tuple(f"{scheduler}-{suffix}" for bit, suffix in FLAG_SUFFIXES.items() if bits & bit)
 
 
 def ticks(seconds: float) -> int:

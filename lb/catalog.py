@@ -21,18 +21,26 @@ class Word:
 SCHEDULERS: dict[str, Word] = {
     "rr": Word("round robin: each real in turn"),
     "wrr": Word("weighted round robin: each real in turn, weight times"),
-    "lc": Word("least connections", available=False),
-    "wlc": Word("least connections for its weight", available=False),
-    "sed": Word("shortest expected delay", available=False),
-    "nq": Word("never queue: an idle real first, else shortest expected delay", available=False),
+    "lc": Word("least connections"),
+    "wlc": Word("least connections for its weight"),
+    "sed": Word("shortest expected delay"),
+    "nq": Word("never queue: an idle real first, else shortest expected delay"),
     "sh": Word("source hash: the same client to the same real"),
-    "dh": Word("destination hash", available=False),
-    "lblc": Word("locality-based least connections", available=False),
-    "lblcr": Word("locality-based least connections with replication", available=False),
+    "dh": Word("destination hash: the same virtual address to the same real"),
+    "lblc": Word("locality-based least connections: a destination stays with its real until that is overloaded"),
+    "lblcr": Word("the same with a set of reals for each destination"),
     "mh": Word("Maglev hash of the source: like sh, and few clients move when reals come and go"),
-    "fo": Word("failover: the highest weight", available=False),
-    "ovf": Word("overflow: the highest weight that is not full", available=False),
+    "fo": Word("failover: the highest weight"),
+    "ovf": Word("overflow: the highest weight that is not full"),
 }
+
+FLAGS: dict[str, Word] = {
+    "sh-fallback": Word("a client whose real takes nobody goes to another one"),
+    "sh-port": Word("the client's port counts too"),
+    "mh-fallback": Word("as sh-fallback"),
+    "mh-port": Word("as sh-port"),
+}
+"""Of the scheduler that their name begins with."""
 
 FORWARDS: dict[str, Word] = {
     "gate": Word("direct routing: rewrite the MAC addresses"),

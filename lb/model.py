@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from lb import fields
+from lb import catalog, fields
 from lb.addresses import with_port
 from lb.asking import Check as Check
 from lb.asking import Question as Question
@@ -135,11 +135,14 @@ class Real(Frozen):
     """`[[virtual.real]]`: a real server. weight 0 drains it. name: for people and the lab.
 
     forward: instead of the virtual's. request, receive: instead of the check's own.
+    upper, lower: IPVS's thresholds (SEED_TABLES 5.3); 0 is none.
     """
 
     address: Address
     weight: Weight = 1
     forward: fields.Forward | None = None
+    upper: fields.Threshold = 0
+    lower: fields.Threshold = 0
     name: Name | None = None
     request: fields.Text | None = None
     receive: fields.Pattern | None = None
@@ -153,6 +156,7 @@ class Virtual(Frozen):
     port: Annotated[int, fields.within(0, 65535)]
     protocol: Protocol = "tcp"
     scheduler: fields.Scheduler = "rr"
+    flags: Annotated[tuple[fields.SchedulerFlag, ...] | None, Field(strict=False)] = None
     forward: fields.Forward = "gate"
     persistent: Duration = 0.0
     netmask: Annotated[int, fields.within(1, 32)] = 32
@@ -163,6 +167,13 @@ class Virtual(Frozen):
     slow_start: Duration = 0.0
     check: Check = Check()
     reals: Annotated[tuple[Real, ...], Field(strict=False)] = Field(default=(), alias="real")
+
+    @property
+    def scheduler_flags(self) -> tuple[str, ...]:
+        """The flags in force: unless the file says which, sh and mh fall back (docs/configuration.md says why)."""
+        if self.flags is not None:
+            return tuple(dict.fromkeys(self.flags))
+        return tuple(flag for flag in (f"{self.scheduler}-fallback",) if flag in catalog.FLAGS)
 
     @property
     def check_port(self) -> int:

@@ -98,10 +98,10 @@ def _service(
         whole = share(target, real, overrides, healths.get(target, UNKNOWN))
         forward = virtual.forward_of(real)
         hop = hop_of(real.address, forward)
-        return Destination(real.address, weight, hop.mac, whole, forward=forward, way=hop.way)
+        return Destination(real.address, weight, hop.mac, whole, real.upper, real.lower, forward=forward, way=hop.way)
 
     destinations = tuple(map(destination, virtual.reals, stand[key].weights))
-    return Service(key, virtual.scheduler, destinations, _fallback(virtual, hop_of))
+    return Service(key, virtual.scheduler, destinations, _fallback(virtual, hop_of), virtual.scheduler_flags)
 
 
 def _fallback(virtual: Virtual, hop_of: HopOf) -> Destination | None:

@@ -15,6 +15,8 @@ from lb.addresses import Address, with_port
 from lb.catalog import SCHEDULERS, available
 from lb.model import Cluster, format_duration
 from lb.positions import Finding, Path
+from lb.schedule import LIST_LIMIT
+from lb.schedule import SCHEDULERS as IMPLEMENTED
 from lb.wording import did_you_mean, show
 
 MOST_NODES = 8
@@ -141,6 +143,30 @@ def _links(cluster: Cluster) -> Iterator[Finding]:
         yield Finding((("ha", "group"),), message)
 
 
+def _schedulers(cluster: Cluster) -> Iterator[Finding]:
+    """Flags of another scheduler, thresholds the wrong way round, more reals than a scheduler can compare."""
+    for v, virtual in enumerate(cluster.virtuals):
+        place: Path = ("virtual", v)
+        scheduler = (*place, "scheduler")
+        for n, flag in enumerate(virtual.flags or ()):
+            if not flag.startswith(f"{virtual.scheduler}-"):
+                message = f"{show(flag)} means nothing to scheduler {show(virtual.scheduler)}; remove it"
+                yield Finding(((*place, "flags", n), (*place, "flags"), scheduler), message)
+        for r, real in enumerate(virtual.reals):
+            if real.lower > real.upper:
+                yield Finding(
+                    tuple((*place, "real", r, key) for key in ("lower", "upper")),
+                    f"{real.lower} is more than upper ({real.upper}); accepted: 0 to upper",
+                )
+        compares = IMPLEMENTED[virtual.scheduler].looks or any(real.upper for real in virtual.reals)
+        if compares and len(virtual.reals) > LIST_LIMIT:
+            yield Finding(
+                ((*place, "real"), scheduler),
+                f"{len(virtual.reals)} reals are more than scheduler {show(virtual.scheduler)} can compare, or keep to "
+                f"thresholds; accepted: {LIST_LIMIT}; with more use rr, wrr, sh, dh or mh without upper",
+            )
+
+
 def _not_yet(cluster: Cluster) -> Iterator[Finding]:
     """Keys whose other values later versions bring."""
     for v, virtual in enumerate(cluster.virtuals):
@@ -201,6 +227,7 @@ RULES: tuple[Rule, ...] = (
     _ha_roles,
     _ping,
     _links,
+    _schedulers,
     _not_yet,
     questions.rule,
     _weights,

@@ -55,12 +55,16 @@ class Destination:
     ipip it is that of the first router, if there is one, and way belongs to it.
     share: its weight when it is well. Hash schedulers build their tables with it, so that a real that goes down keeps
     its places and no client of another real moves. None: the weight, at least 1.
+    upper: as many connections make it full, so that it takes no new one until it has fewer than `lower` (0: three
+    quarters of upper). upper 0: it is never full.
     """
 
     address: Address
     weight: int
     mac: bytes | None = None
     share: int | None = None
+    upper: int = 0
+    lower: int = 0
     forward: str = "gate"
     way: Way | None = None
 
@@ -82,12 +86,16 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A virtual service as the packet path holds it. fallback: used while no destination is usable; its weight is 1."""
+    """A virtual service as the packet path holds it.
+
+    fallback: used while no destination is usable; its weight is 1. flags: the scheduler's, as ipvsadm names them.
+    """
 
     key: ServiceKey
     scheduler: str
     destinations: tuple[Destination, ...]
     fallback: Destination | None = None
+    flags: tuple[str, ...] = ()
 
     @property
     def tunnels(self) -> bool:

@@ -51,6 +51,9 @@ FORMER_NAMES = {
     "regex_no_match": "refuse in [virtual.check]",
     "status_code": "status in [virtual.check]",
     "sni_name": "sni in [virtual.check]",
+    "schedflags": "flags in [[virtual]]",
+    "uthreshold": "upper in [[virtual.real]]",
+    "lthreshold": "lower in [[virtual.real]]",
     "udpport": "port in [ha]",
     "auto-failback": "auto_failback in [ha]",
     "bcast": "broadcast in [ha]",
@@ -105,6 +108,7 @@ _STAND_IN_ELEMENTS: dict[object, Any] = {
     "email": "nobody@example.com",
     "states": "up",
     "phases": "running",
+    "flags": "sh-port",
 }
 """The same for elements of arrays that are not tables."""
 _EXAMPLE_ELEMENTS: dict[object, str] = {
@@ -116,6 +120,7 @@ _EXAMPLE_ELEMENTS: dict[object, str] = {
     "multicast": '"eth1"',
     "resources": '"/usr/local/sbin/program"',
     "notify": '"/usr/local/sbin/program"',
+    "flags": '"sh-port"',
     "command": '"/usr/local/bin/check", "--quick"',
 }
 

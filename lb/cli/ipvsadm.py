@@ -39,6 +39,7 @@ def _service(service: HeldService) -> dict[str, Any]:
         "address": str(service.key.address),
         "port": service.key.port,
         "scheduler": service.scheduler,
+        "flags": list(service.flags),
         "fallback_active": service.fallback_active,
         "reals": [_real(service, real) for real in shown],
     }
@@ -82,7 +83,7 @@ def format_services(document: Document) -> str:
             "Prot LocalAddress:Port Scheduler Flags",
             "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn",
         ],
-        lambda s: f"{_name(s)} {s['scheduler']}",
+        lambda s: f"{_name(s)} {s['scheduler']}{_flags(s)}",
         lambda r: f" {_FORWARDS[r['forward']]:<7} {r['weight']:<6d} {r['active']:<10d} {r['inactive']:<10d}",
     )
 
@@ -122,6 +123,10 @@ _FORWARDS = {"gate": "Route", "local": "Local", "ipip": "Tunnel", "masq": "Masq"
 
 def _name(service: dict[str, Any]) -> str:
     return f"{service['protocol'].upper():<4} {with_port(service['address'], service['port'])}"
+
+
+def _flags(service: dict[str, Any]) -> str:
+    return f" ({','.join(service['flags'])})" if service["flags"] else ""
 
 
 def _totals(service: dict[str, Any]) -> tuple[int, int, int]:

@@ -67,7 +67,8 @@ def _failover(cluster: Cluster) -> Iterator[str]:
 def _virtual(virtual: Virtual) -> Iterator[str]:
     where = with_port(virtual.address, virtual.port or "every port")
     yield (
-        f"virtual {virtual.name}: {virtual.protocol} {where}, scheduler {virtual.scheduler}, forward {virtual.forward}"
+        f"virtual {virtual.name}: {virtual.protocol} {where}, "
+        f"scheduler {' '.join((virtual.scheduler, *virtual.scheduler_flags))}, forward {virtual.forward}"
     )
     yield f"  check     {check_in_words(virtual)}"
     yield f"  fallback  {_fallback(virtual)}"
@@ -82,7 +83,8 @@ def _virtual(virtual: Virtual) -> Iterator[str]:
 
 def _real(real: Real) -> tuple[str, ...]:
     forward = f"forward {real.forward}" * bool(real.forward)
-    return real.name or "", str(real.address), f"weight {real.weight}{_own(real)}", forward
+    limits = f"full at {real.upper}, until below {real.lower or real.upper - real.upper // 4}" if real.upper else ""
+    return real.name or "", str(real.address), f"weight {real.weight}{_own(real)}", forward, limits
 
 
 def check_in_words(virtual: Virtual) -> str:

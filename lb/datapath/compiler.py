@@ -21,8 +21,8 @@ from typing import Any
 from lb.datapath.headers import make_tree
 
 FUNCTION = "lb"
-SHARED = ("reals", "ways", "real_stats", "services", "counters", "answered", "lease", "epochs")
-OWN = ("schedules", "slots")
+SHARED = ("reals", "ways", "real_stats", "services", "counters", "answered", "lease", "epochs", "loads")
+OWN = ("schedules", "slots", "lists", "localities")
 TABLES, RINGS = ("connections", "connections6"), ("events", "events6")
 """The maps of bpf/maps.h: pinned ones, those that only this program has, and the pinned ones of each family, which a
 program has that balances it."""
@@ -31,7 +31,8 @@ program has that balances it."""
 def layout_of(kind: type[Any]) -> Any:
     """An `lb.abi.Layout` of a ctypes type."""
     if not issubclass(kind, ctypes.Structure):
-        return f"u{8 * ctypes.sizeof(kind)}"
+        signed = str(getattr(kind, "_type_", "")).islower()
+        return f"{'i' if signed else 'u'}{8 * ctypes.sizeof(kind)}"
     fields = []
     for name, inner, *_ in kind._fields_:
         count = getattr(inner, "_length_", 0)

@@ -26,6 +26,7 @@ from lb.datapath.view import LASTING, HeldService, Totals, View, typed_maps
 from lb.errors import DataPathError
 from lb.model import Connections
 from lb.ring import Ring
+from lb.schedule import Scheduling
 from lb.service import Service, ServiceKey
 
 log = structlog.get_logger(__name__)
@@ -116,6 +117,7 @@ class DataPath:
             cache_set_bits=self._cache_set_bits,
             cpus=self._cpus,
             tunnels=self._tunnels,
+            scheduling=Scheduling.of(services),
         )
 
     def _tunnels_left(self) -> bool:
@@ -132,6 +134,8 @@ class DataPath:
         try:
             lasting = self._lasting or self._take_over(program)
             self._open_families(program, lasting)
+            if configuration.scheduling.counts and not self._counts:
+                lasting.recount()
             placements = lasting.add_reals(services)
             if self._program is None:
                 self._migrate(lasting)
@@ -149,6 +153,11 @@ class DataPath:
         if old:
             old.close()
         log.info("packet program swapped in", services=len(services), seconds=round(time.monotonic() - started, 2))
+
+    @property
+    def _counts(self) -> bool:
+        """Does the program in force keep counts? An earlier process's is taken for one that does not."""
+        return self._configuration is not None and self._configuration.scheduling.counts
 
     def _compile(self, configuration: Configuration) -> Program:
         made = not self._directory.exists()
@@ -169,7 +178,9 @@ class DataPath:
         for name in (*TABLES, *RINGS):
             if name not in program.layouts:
                 (self._directory / name).unlink(missing_ok=True)
-        self._lasting = Lasting(self._open_pinned(program, (*LASTING, "epochs")), abi.timeouts_s(self.settings))
+        self._lasting = Lasting(
+            self._open_pinned(program, (*LASTING, "epochs", "loads")), abi.timeouts_s(self.settings)
+        )
         return self._lasting
 
     def _open_families(self, program: Program, lasting: Lasting) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import numpy as np
-
+from lb import abi
 from lb.datapath import source
 from lb.datapath.load import Loaded
 from lb.datapath.rows import Placement
-from lb.datapath.slots import SlotTables
+from lb.datapath.slots import Lists, SlotTables
 from lb.datapath.view import typed_maps
-from lb.schedule import table_of
+from lb.schedule import SCHEDULERS, plan_of
 from lb.service import Service
 
 
@@ -24,6 +23,8 @@ class Program:
         self.layouts = loaded.layouts
         self._maps = typed_maps(loaded.layouts, source.wire_fields(), loaded.map_fds)
         self._tables = SlotTables(self._maps["schedules"], self._maps["slots"])
+        self._lists = Lists(self._maps["schedules"], self._maps["lists"])
+        self._schedules = self._maps["schedules"].mapped()
 
     def close(self) -> None:
         """Let go of it; while it is attached it lives on."""
@@ -38,7 +39,10 @@ class Program:
         """
         fallbacks = []
         for number, (service, placement) in enumerate(zip(services, placements, strict=True)):
-            table, fallback = table_of(service)
-            self._tables.publish(number, np.array(placement, np.uint32)[table])
-            fallbacks.append(fallback)
+            plan = plan_of(service)
+            self._schedules["scheduler"][number] = list(SCHEDULERS).index(service.scheduler)
+            self._schedules["flags"][number] = abi.service_flags(service.scheduler, service.flags)
+            self._tables.publish(number, plan.table, placement)
+            self._lists.publish(number, plan.candidates, placement)
+            fallbacks.append(plan.fallback)
         return fallbacks

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from lb import abi, tcp
 from lb.addresses import Address
-from lb.schedule import SCHEDULERS
+from lb.schedule import LOCALITY_S, SCHEDULERS, TRIES, Scheduling
 from lb.service import ServiceKey
 from lb.tcp import State
 
@@ -35,6 +35,7 @@ class Configuration:
     services: key and scheduler of each, by index. mac: of the interface. connections: entries of the table.
     timeouts_s: seconds by state. cache_set_bits: see `abi.cache_set_bits`; 0: no cache. cpus: how many have one.
     tunnels: may any real have one, also of those that left and still have connections?
+    scheduling: what the schedulers need.
     """
 
     services: tuple[tuple[ServiceKey, str], ...]
@@ -44,6 +45,7 @@ class Configuration:
     cache_set_bits: int
     cpus: int
     tunnels: bool = False
+    scheduling: Scheduling = field(default_factory=Scheduling)
 
     @property
     def families(self) -> frozenset[int]:
@@ -114,6 +116,7 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
     for version in (4, 6):
         yield f"#define IPV{version}_SERVICES {int(version in configuration.families)}"
     yield from _services(configuration.services)
+    yield from _scheduling(configuration.scheduling)
 
 
 def _states(configuration: Configuration) -> Iterator[str]:
@@ -121,6 +124,7 @@ def _states(configuration: Configuration) -> Iterator[str]:
     yield f"#define STATE_UDP {State.UDP.value}"
     yield f"#define REUSABLE_STATES {sum(1 << state for state in tcp.REUSABLE):#x}u"
     yield f"#define SETTLED_STATES {sum(1 << state for state in tcp.SETTLED):#x}u"
+    yield f"#define ACTIVE_STATES {sum(1 << state for state in tcp.ACTIVE):#x}u"
     for flag, row in tcp.TRANSITIONS.items():
         yield f"#define TCP_ON_{flag.name or 'NONE'} {tcp.packed(row):#x}ull"
     yield _table("TIMEOUTS", ((state.value, abi.ticks(s)) for state, s in configuration.timeouts_s))
@@ -147,12 +151,12 @@ def _services(services: Sequence[tuple[ServiceKey, str]]) -> Iterator[str]:
         yield _table(
             name,
             (
-                (index, names[key.address], key.port, key.protocol, scheduler)
-                for index, (key, scheduler) in enumerate(services)
+                (index, names[key.address], key.port, key.protocol)
+                for index, (key, _) in enumerate(services)
                 if key.address in known
             ),
         )
-    yield _table("SCHEDULERS_USED", ((name,) for name in SCHEDULERS if name in used))
+    yield _table("SCHEDULERS_USED", ((name, n) for n, name in enumerate(SCHEDULERS) if name in used))
     yield f"#define ANY_PORT_SERVICES {int(any(key.port == 0 for key, _ in services))}"
 
 
@@ -163,6 +167,18 @@ def _by_low_half(numbers: dict[Address, int]) -> Iterator[tuple[str, str]]:
         high, low = abi.words(address)
         choices[low] = f"high == be64({high:#x}ull) ? {number}u : {choices.get(low, '0')}"
     return ((f"{low:#x}ull", choice) for low, choice in choices.items())
+
+
+def _scheduling(scheduling: Scheduling) -> Iterator[str]:
+    yield f"#define COUNTING {int(scheduling.counts)}"
+    yield f"#define THRESHOLDS {int(scheduling.limits)}"
+    yield f"#define TRIES {TRIES if scheduling.limits else 1}"
+    yield f"#define LIST_MAX {scheduling.longest}"
+    yield f"#define LISTS_MAX {2 * max(1, scheduling.lists)}"
+    yield f"#define LOCALITIES_MAX {abi.LOCALITIES_MAX if scheduling.remembers else 1}"
+    yield f"#define LOCALITY_T {abi.ticks(LOCALITY_S)}"
+    for flag in abi.ServiceFlag:
+        yield f"#define SERVICE_{flag.name} {flag.value}"
 
 
 def _table(name: str, rows: Iterable[tuple[object, ...]]) -> str:

@@ -62,13 +62,17 @@ class HeldDestination:
 
 @dataclass(frozen=True, slots=True)
 class HeldService:
-    """A service. destinations: all but the fallback and the retired, in the order in which they were added."""
+    """A service. destinations: all but the fallback and the retired, in the order in which they were added.
+
+    flags: the scheduler's, as ipvsadm names them.
+    """
 
     key: ServiceKey
     scheduler: str
     fallback_active: bool
     destinations: tuple[HeldDestination, ...]
     fallback: HeldDestination | None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +160,17 @@ class View:
             members.setdefault(key_of(reals[index]), []).append(int(index))
         services = []
         for service in self.services():
+            scheduler = service["scheduler"].tobytes().rstrip(b"\0").decode()
             indices = members.get(key_of(service), [])
             fallbacks = [held(i) for i in indices if reals["flags"][i] & RealFlag.FALLBACK]
             services.append(
                 HeldService(
                     key=key_of(service),
-                    scheduler=service["scheduler"].tobytes().rstrip(b"\0").decode(),
+                    scheduler=scheduler,
                     fallback_active=bool(service["flags"] & ServiceFlag.FALLBACK_ACTIVE),
                     destinations=tuple(held(i) for i in indices if not reals["flags"][i] & RealFlag.FALLBACK),
                     fallback=fallbacks[0] if fallbacks else None,
+                    flags=abi.scheduler_flags(scheduler, int(service["flags"])),
                 )
             )
         return tuple(services)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lb import abi, tcp
 from lb.reference.frame import Packet
+from lb.reference.load import count, count_moved
 from lb.reference.maps import Configuration, Connection, ConnectionKey, Event, Maps, RealKey
 from lb.reference.service import TCP
 from lb.tcp import State
@@ -36,7 +37,7 @@ def find_connection(maps: Maps, configuration: Configuration, packet: Packet, no
     return found
 
 
-def touch(known: Connection, packet: Packet, now_t: int) -> bool:
+def touch(maps: Maps, known: Connection, packet: Packet, now_t: int) -> bool:
     """Note that a packet came. Should user space hear of it: has the state changed, or did it last hear long ago?
 
     Only a packet in another tick than the one before asks whether that was long ago.
@@ -44,8 +45,10 @@ def touch(known: Connection, packet: Packet, now_t: int) -> bool:
     tell = False
     if packet.key.protocol == TCP:
         state = tcp.next_state(known.state, packet.tcp_flags)
-        tell = state != known.state
-        known.state = state
+        if state != known.state:
+            count_moved(maps, known.real, known.state, state)
+            known.state = state
+            tell = True
     if known.last_seen_t != now_t:
         known.last_seen_t = now_t
         tell = tell or now_t - known.synced_t >= SYNC_REFRESH_T
@@ -59,10 +62,16 @@ def first_state(packet: Packet) -> State:
     return tcp.next_state(State.NONE, packet.tcp_flags) if packet.key.protocol == TCP else State.UDP
 
 
+def end_connection(maps: Maps, key: ConnectionKey) -> None:
+    """An entry makes room: it ran out, or its client begins anew."""
+    before = maps.connections.pop(key)
+    count(maps, before.real, before.state, -1)
+
+
 def insert_connection(maps: Maps, packet: Packet, real: RealKey, now_t: int) -> Connection:
-    """A new entry, in place of one that ran out or ended."""
-    fresh = Connection(real, first_state(packet), now_t, now_t)
-    maps.connections[packet.key] = fresh
+    """A new entry."""
+    fresh = maps.connections[packet.key] = Connection(real, first_state(packet), now_t, now_t)
+    count(maps, real, fresh.state, 1)
     return fresh
 
 

@@ -10,9 +10,21 @@ from typing import NamedTuple
 
 from lb import abi
 from lb.addresses import Address
-from lb.reference.maps import IPV6, Configuration, Connection, ConnectionKey, Maps, Real, RealKey, Schedule, address_of
+from lb.reference.load import add_to, mark_full
+from lb.reference.maps import (
+    IPV6,
+    Candidate,
+    Configuration,
+    Connection,
+    ConnectionKey,
+    Maps,
+    Real,
+    RealKey,
+    Schedule,
+    address_of,
+)
 from lb.reference.service import TCP
-from lb.schedule import table_of
+from lb.schedule import NOBODY, Plan, plan_of
 from lb.service import PROTOCOL_NUMBERS, Destination, Service, ServiceKey
 from lb.tcp import State
 
@@ -39,16 +51,16 @@ def apply(maps: Maps, configuration: Configuration) -> None:
     if (compiled := (configuration.compiled, maps.tunnels)) != maps.compiled:
         maps.compiled = compiled
         maps.schedules = [Schedule() for _ in configuration.services]
-    named = set()
+    named: set[RealKey] = set()
     for service, schedule in zip(configuration.services, maps.schedules, strict=True):
         _place(maps, service)
-        members = [RealKey(service.key, destination.address) for destination in _members(service)]
+        members = tuple(RealKey(service.key, destination.address) for destination in _members(service))
         named.update(members)
-        table, _ = table_of(service)
-        schedule.table = tuple(members[position] for position in table)
+        _publish(schedule, members, plan_of(service))
     for key, real in maps.reals.items():
         if key not in named:
             real.retired = True
+        _set_limits(real)
 
 
 def restart(maps: Maps, configuration: Configuration) -> None:
@@ -59,7 +71,11 @@ def restart(maps: Maps, configuration: Configuration) -> None:
     maps.compiled = None
     maps.tunnels = any(real.destination.tunnelled for real in maps.reals.values())
     maps.families = configuration.families
+    for key, entry in maps.connections.items():
+        if _family(key) not in maps.families:
+            add_to(maps.reals[entry.real].load, entry.state, -1)
     maps.connections = {key: entry for key, entry in maps.connections.items() if _family(key) in maps.families}
+    _mark(maps)
     for real in maps.reals.values():
         real.idle_sweeps = 0
     apply(maps, configuration)
@@ -78,6 +94,26 @@ def _place(maps: Maps, service: Service) -> None:
         real = maps.reals.setdefault(RealKey(service.key, destination.address), Real(destination))
         real.destination, real.fallback = destination, is_fallback
         real.retired, real.idle_sweeps = False, 0
+
+
+def _publish(schedule: Schedule, members: tuple[RealKey, ...], plan: Plan) -> None:
+    """Positions mean something else when others are in the service: what is remembered by them is void."""
+    if schedule.members != members:
+        schedule.members = members
+        schedule.localities.clear()
+    schedule.table = tuple(None if position == NOBODY else members[position] for position in plan.table.tolist())
+    schedule.candidates = tuple(Candidate(members[c.position], c.weight, c.position) for c in plan.candidates)
+
+
+def _set_limits(real: Real) -> None:
+    """A real with new thresholds is full at its upper one. A lower one of 0 is three quarters of the upper one."""
+    load, destination = real.load, real.destination
+    upper = 0 if real.retired or real.fallback else destination.upper
+    limits = upper, (destination.lower or upper - upper // 4) if upper else 0
+    if limits != (load.upper, load.lower):
+        load.upper, load.lower = limits
+        load.full = False
+    mark_full(load)
 
 
 def renew_lease(maps: Maps, seconds: float, now_ns: int) -> None:
@@ -101,7 +137,11 @@ def sweep(maps: Maps, configuration: Configuration, now_ns: int) -> tuple[int, i
     now_t = abi.tick(now_ns)
     live = {key: entry for key, entry in maps.connections.items() if is_live(configuration, entry, now_t)}
     expired = len(maps.connections) - len(live)
+    for entry in maps.connections.values():
+        if not is_live(configuration, entry, now_t):
+            add_to(maps.reals[entry.real].load, entry.state, -1)
     maps.connections = live
+    _mark(maps)
     in_use = {entry.real for entry in live.values()}
     for key, real in maps.reals.items():
         real.idle_sweeps = real.idle_sweeps + 1 if real.retired and key not in in_use else 0
@@ -129,13 +169,22 @@ def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_
             continue
         ours, last_seen_t = maps.connections.get(key), max(0, now_t - idle_t)
         if ours is None or last_seen_t + _NEWER_T >= ours.last_seen_t:
+            if ours is not None:
+                add_to(maps.reals[ours.real].load, ours.state, -1)
             maps.connections[key] = Connection(real, state, last_seen_t, now_t)
+            add_to(maps.reals[real].load, state, 1)
             installed += 1
+    _mark(maps)
     return installed, unknown
 
 
 def _family(key: ConnectionKey) -> int:
     return 6 if key.virtual & IPV6 else 4
+
+
+def _mark(maps: Maps) -> None:
+    for real in maps.reals.values():
+        mark_full(real.load)
 
 
 def _is_sane(protocol: int, state: int) -> bool:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from lb import abi
 from lb.addresses import Address
+from lb.schedule import Scheduling
 from lb.service import Destination, Service, ServiceKey
 from lb.tcp import TIMEOUTS_S, State
 
@@ -42,7 +43,8 @@ class Configuration:
     @property
     def compiled(self) -> object:
         """The part that is compiled in: where it differs, another program is swapped in."""
-        return [(service.key, service.scheduler) for service in self.services], self.mac, self.timeouts_s
+        services = [(service.key, service.scheduler) for service in self.services]
+        return services, self.mac, self.timeouts_s, Scheduling.of(self.services)
 
     @cached_property
     def index(self) -> dict[tuple[int, int, int], int]:
@@ -79,8 +81,25 @@ class RealKey(NamedTuple):
 
 
 @dataclass(slots=True)
+class Load:
+    """A row of `loads`: connections by whether they are active, those that ran out and are still there among them.
+
+    upper: as many make it full, 0: none do; lower: fewer than so many make it free again.
+    """
+
+    active: int = 0
+    inactive: int = 0
+    upper: int = 0
+    lower: int = 0
+    full: bool = False
+
+
+@dataclass(slots=True)
 class Real:
-    """A row of `reals` and of `real_stats`. idle_sweeps: how often it was found retired and without connections."""
+    """A row of `reals`, of `real_stats` and of `loads`.
+
+    idle_sweeps: how often it was found retired and without connections.
+    """
 
     destination: Destination
     fallback: bool = False
@@ -89,6 +108,7 @@ class Real:
     packets: int = 0
     bytes: int = 0
     connections: int = 0
+    load: Load = field(default_factory=Load)
 
 
 class ConnectionKey(NamedTuple):
@@ -111,11 +131,34 @@ class Connection:
     synced_t: int
 
 
+class Candidate(NamedTuple):
+    """A usable real, its weight, and its position in the service."""
+
+    real: RealKey
+    weight: int
+    position: int
+
+
+@dataclass(slots=True)
+class Locality:
+    """The reals that serve one destination address, by their positions."""
+
+    members: set[int] = field(default_factory=set)
+    used_t: int = 0
+    changed_t: int = 0
+
+
 @dataclass(slots=True)
 class Schedule:
-    """A service's row of `schedules` with its part of `slots`."""
+    """A service's row of `schedules`, with its parts of `slots`, `lists` and `localities`.
 
-    table: tuple[RealKey, ...] = ()
+    members: of the service, in order. table: None where nobody is. localities: by the destination's address.
+    """
+
+    members: tuple[RealKey, ...] = ()
+    table: tuple[RealKey | None, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    localities: dict[int, Locality] = field(default_factory=dict)
     cursor: int = 0
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from lb import abi
 from lb.reference.arp import ETHERTYPE_ARP, answer_arp, parse_arp
-from lb.reference.conn import find_connection, insert_connection, is_finished, may_open, tell_event, touch
+from lb.reference.conn import (
+    end_connection,
+    find_connection,
+    insert_connection,
+    is_finished,
+    may_open,
+    tell_event,
+    touch,
+)
 from lb.reference.forward import forward
 from lb.reference.frame import Packet
 from lb.reference.icmp import relate
@@ -13,7 +21,7 @@ from lb.reference.maps import Configuration, Maps
 from lb.reference.nd import answer_nd, is_nd, parse_nd
 from lb.reference.parse import ETHERTYPE_IPV4, parse_ipv4
 from lb.reference.parse6 import ETHERTYPE_IPV6, parse_ipv6
-from lb.reference.sched import hashed_client, schedule_connection
+from lb.reference.sched import schedule_connection
 from lb.reference.service import match_service
 from lb.reference.stats import Outcome, Undecided
 from lb.reference.vlan import skip_tags
@@ -64,9 +72,11 @@ def _balance(
         if referred is not None:
             return Outcome.REFERRED, referred
     if connection:
-        tell = touch(connection, packet, now_t)
+        tell = touch(maps, connection, packet, now_t)
     elif may_open(packet):
-        chosen = schedule_connection(maps, configuration, service, hashed_client(key.client))
+        if key in maps.connections:
+            end_connection(maps, key)
+        chosen = schedule_connection(maps, configuration, service, packet, now_t)
         if chosen is None:
             return Outcome.NO_REAL, frame
         connection, tell = insert_connection(maps, packet, chosen, now_t), True

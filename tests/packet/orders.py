@@ -146,14 +146,15 @@ class Flap:
 
 @dataclass(frozen=True)
 class Reschedule:
-    """A service gets another scheduler, so that there is another program."""
+    """A service gets another scheduler and flags, so that there is another program."""
 
     service: int
     scheduler: str
+    flags: tuple[str, ...] = ()
 
     def run(self, pair: Pair) -> None:
         """Applies it."""
-        _edit(pair, self.service, lambda service: replace(service, scheduler=self.scheduler))
+        _edit(pair, self.service, lambda service: replace(service, scheduler=self.scheduler, flags=self.flags))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import chain
 from typing import Any
 
@@ -23,13 +23,15 @@ from lb.datapath import DataPath, rows
 from lb.model import Connections
 from lb.reference import control
 from lb.reference.control import Told
+from lb.reference.load import is_active
 from lb.reference.maps import IPV6, Configuration, ConnectionKey, Event, Maps, Real, RealKey, numbered
 from lb.reference.packet import receive
 from lb.reference.stats import Outcome
+from lb.schedule import Scheduling
 from lb.service import LOCAL, LOCAL6, Destination, Service
 from lb.tcp import State
 from tests.packet.clock import START_NS, Clock
-from tests.packet.world import INTERFACE, OUR_MAC, World, set_mac
+from tests.packet.world import INTERFACE, OUR_MAC, World, limited, set_mac
 
 SETTINGS = Connections(max=8_192)
 MAC = bytes.fromhex(OUR_MAC.replace(":", ""))
@@ -74,11 +76,14 @@ class Pair:
         self.clock.now_ns, self.clock.lag_ns = START_NS, 0
         self.maps = Maps(tunnels=self.maps.tunnels)
         self.configuration = self._initial
-        bare = tuple(replace(service, destinations=(), fallback=None) for service in self._initial.services)
-        self._tell_world(replace(self._initial, services=bare))
+        bare = [replace(service, destinations=(), fallback=None) for service in self._initial.services]
+        bare[0] = replace(bare[0], destinations=(limited(99, 1),))  # or it would be another program
+        self._tell_world(replace(self._initial, services=tuple(bare)))
         self.world.forget()
         self._counters = self._count()
         self.change()
+        for _ in range(2):
+            self.world.data.sweep()
         self._schedules.mapped()["cursor"][:] = FIRST_TURN
         for schedule in self.maps.schedules:
             schedule.cursor = FIRST_TURN
@@ -170,7 +175,9 @@ class Pair:
         """Compare all maps."""
         actual, expected = self._actual(), self._expected()
         if actual != expected:
-            for what, ours, theirs in zip(("reals", "connections", "turns", "lease"), expected, actual, strict=True):
+            for what, ours, theirs in zip(
+                ("reals", "connections", "turns", "lease", "loads"), expected, actual, strict=True
+            ):
                 if ours != theirs:
                     self._disagree(what, _without(ours, theirs), _without(theirs, ours))
 
@@ -195,7 +202,7 @@ class Pair:
         }
         lease = self.maps.lease
         lasting = lease.until_ns, lease.refer_until_ns, b"".join(lease.directors).ljust(42, b"\0")
-        return reals, connections, [schedule.cursor for schedule in self.maps.schedules], lasting
+        return reals, connections, [schedule.cursor for schedule in self.maps.schedules], lasting, self._loads()
 
     def _actual(self) -> tuple[object, ...]:
         _, held = next(self.world.maps["reals"].batches(ROWS))
@@ -227,7 +234,22 @@ class Pair:
         cursors = self._schedules.read()["cursor"][: len(self.configuration.services)].tolist()
         (lease,) = self.world.maps["lease"].read()
         lasting = int(lease["until_ns"]), int(lease["refer_until_ns"]), lease["directors"].tobytes()
-        return reals, connections, cursors, lasting
+        loads = {}
+        if self._counts:
+            _, rows = next(self.world.maps["loads"].batches(ROWS))
+            loads = {name: _load(rows[index]) for index, name in names.items()}
+        return reals, connections, cursors, lasting, loads
+
+    @property
+    def _counts(self) -> bool:
+        return Scheduling.of(self.configuration.services).counts
+
+    def _loads(self) -> dict[RealKey, tuple[int, ...]]:
+        """What the reference counted must also be what its table holds."""
+        held = Counter((entry.real, is_active(entry.state)) for entry in self.maps.connections.values())
+        for key, real in self.maps.reals.items():
+            assert (real.load.active, real.load.inactive) == (held[key, True], held[key, False])
+        return {key: astuple(real.load) for key, real in self.maps.reals.items()} if self._counts else {}
 
     def _tell_world(self, configuration: Configuration) -> None:
         set_mac(configuration.mac)
@@ -280,6 +302,11 @@ def _held_way(real: Any, way: Any) -> tuple[int, int] | None:
 
 def _real_key(row: Any) -> RealKey:
     return RealKey(rows.key_of(row), abi.address_of(row["address"]))
+
+
+def _load(row: Any) -> tuple[int, ...]:
+    active, inactive = (int(row[name]) + int(row[f"{name}_fix"]) for name in ("active", "inactive"))
+    return active, inactive, int(row["upper"]), int(row["lower"]), int(row["full"])
 
 
 def _flags(real: Real) -> int:

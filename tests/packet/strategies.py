@@ -8,8 +8,8 @@ from itertools import chain
 
 from hypothesis import strategies as st
 
-from lb import abi
-from lb.schedule import SCHEDULERS
+from lb import abi, catalog
+from lb.schedule import LOCALITY_S, SCHEDULERS
 from lb.service import LOCAL6, Destination, Service, ServiceKey, Way
 from lb.tcp import TIMEOUTS_S
 from tests.packet import orders as told
@@ -17,7 +17,7 @@ from tests.packet import steps
 from tests.packet.frames import ICMP, TCP, UDP, Shape
 from tests.packet.frames6 import DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMPV6, ROUTING
 from tests.packet.pair import MAC
-from tests.packet.world import VIRTUAL, VIRTUAL6, local, mac_of, real, real6
+from tests.packet.world import VIRTUAL, VIRTUAL6, limited, local, mac_of, real, real6
 
 STORY_PARTS = 8
 """A story is so many lists of steps: Hypothesis keeps a single one short."""
@@ -40,9 +40,15 @@ shares = st.sampled_from((None, None, 1, 5))
 macs = st.one_of(st.just("own"), st.just("own"), st.just(None), st.integers(1, 9).map(mac_of))
 
 
-def _real(number: int, weight: int, mac: bytes | str | None, share: int | None) -> Destination:
+limits = st.sampled_from(((0, 0), (0, 0), (0, 0), (1, 0), (2, 1), (4, 0), (5, 2), (9, 9)))
+"""Upper and lower."""
+
+
+def _real(
+    number: int, weight: int, mac: bytes | str | None, share: int | None, limits: tuple[int, int] = (0, 0)
+) -> Destination:
     plain = real(number, weight, share=share)
-    return Destination(plain.address, weight, plain.mac if isinstance(mac, str) else mac, share)
+    return Destination(plain.address, weight, plain.mac if isinstance(mac, str) else mac, share, *limits)
 
 
 def _tunnelled(number: int, mtu: int, weight: int, mac: bytes | str | None) -> Destination:
@@ -56,8 +62,9 @@ def _tunnelled(number: int, mtu: int, weight: int, mac: bytes | str | None) -> D
 mtus = st.sampled_from((1500, 1500, 80, 100, 68))
 """Of ways: most packets here are of 47 bytes and more, without the outer header."""
 tunnelled = st.builds(_tunnelled, st.integers(1, 6), mtus, weights, macs)
-reals = st.builds(_real, st.integers(1, 4), weights, macs, shares)
-destinations = st.one_of(reals, reals, reals, reals, reals, tunnelled, tunnelled, st.builds(local))
+reals = st.builds(_real, st.integers(1, 4), weights, macs, shares, limits)
+unlimited = st.builds(_real, st.integers(1, 4), weights, macs, shares)
+destinations = st.one_of(reals, reals, reals, unlimited, unlimited, tunnelled, tunnelled, st.builds(local))
 fallbacks = st.one_of(st.none(), st.builds(local), st.builds(_real, st.integers(5, 9), st.just(1), macs, st.none()))
 keys = st.builds(
     ServiceKey,
@@ -65,19 +72,29 @@ keys = st.builds(
     st.sampled_from((80, 443, 53, 0, 65_535)),
     st.sampled_from((TCP, TCP, UDP)),
 )
+schedulers = st.sampled_from(tuple(SCHEDULERS))
+flag_sets = st.sets(st.sampled_from(tuple(catalog.FLAGS))).map(tuple)
+"""Also another scheduler's, which mean nothing."""
 
 
-def _service(key: ServiceKey, scheduler: str, reals: tuple[Destination, ...], spare: Destination | None) -> Service:
+def _service(
+    key: ServiceKey,
+    scheduler: str,
+    reals: tuple[Destination, ...],
+    spare: Destination | None,
+    flags: tuple[str, ...],
+) -> Service:
     destinations = tuple(told.of_family(key, real) for real in reals)
-    return Service(key, scheduler, destinations, spare and told.of_family(key, spare))
+    return Service(key, scheduler, destinations, spare and told.of_family(key, spare), flags)
 
 
 services = st.builds(
     _service,
     keys,
-    st.sampled_from(tuple(SCHEDULERS)),
+    schedulers,
     st.lists(destinations, max_size=6, unique_by=lambda real: real.address).map(tuple),
     fallbacks,
+    flag_sets,
 )
 configurations = st.lists(services, max_size=7, unique_by=lambda service: service.key).map(tuple)
 
@@ -91,14 +108,16 @@ some_flags = st.sampled_from((0x02, 0x02, 0x10, 0x10, 0x18, 0x11, 0x04, 0x14, 0x
 flags = st.one_of(some_flags, some_flags, bytes_)
 numbers = st.sampled_from((0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9))
 """Of services, reals, connections: mostly the same few."""
+places = st.one_of(numbers, st.integers(10, 15))
+"""Of services in START, too."""
 targets = st.builds(
     steps.Target,
-    service=numbers,
+    service=places,
     client=st.integers(0, len(steps.CLIENTS) - 1),
     client_port=st.integers(0, len(steps.CLIENT_PORTS) - 1),
     port=st.one_of(st.none(), st.none(), st.none(), st.integers(0, len(steps.ODD_PORTS) - 1)),
 )
-usual = st.builds(steps.Target, service=numbers, client=st.integers(0, 1), client_port=st.integers(0, 1))
+usual = st.builds(steps.Target, service=places, client=st.integers(0, 1), client_port=st.integers(0, 1))
 elsewhere = st.builds(
     steps.Target,
     service=st.integers(0, 6),
@@ -178,11 +197,12 @@ sent = st.one_of(
 # -------------------------------------------------------------------- time and user space
 
 edges_t = sorted({abi.ticks(s) + d for s in TIMEOUTS_S.values() for d in (-1, 0, 1)})
+days_t = [abi.ticks(LOCALITY_S) + d for d in (0, 1)]
 refreshes_t = [abi.ticks(abi.SYNC_REFRESH_S) + d for d in (-1, 0, 1)]
 time = either(
     st.builds(
         steps.Elapse,
-        st.one_of(st.integers(0, 3), st.sampled_from(refreshes_t), st.sampled_from(edges_t)),
+        st.one_of(st.integers(0, 3), st.sampled_from(refreshes_t), st.sampled_from(edges_t), st.sampled_from(days_t)),
         st.sampled_from((0, 0, 0, 0, 1, 500_000_000)),
         st.sampled_from((0, 4_000_000, 1 << abi.TICK_SHIFT)),
     ),
@@ -207,18 +227,18 @@ orders = st.one_of(
     refers,
     refers,
     st.builds(told.Sweep, st.integers(1, 3)),
-    st.builds(told.Set, numbers, destinations),
-    st.builds(told.Set, numbers, destinations),
-    st.builds(told.Remove, numbers, numbers),
-    st.builds(told.Remove, numbers, numbers),
-    st.builds(told.Fallback, numbers, fallbacks),
+    st.builds(told.Set, places, destinations),
+    st.builds(told.Set, places, destinations),
+    st.builds(told.Remove, places, numbers),
+    st.builds(told.Remove, places, numbers),
+    st.builds(told.Fallback, places, fallbacks),
     st.builds(told.Install, st.lists(reports, max_size=8).map(tuple)),
     st.builds(told.Install, st.lists(reports, max_size=8).map(tuple)),
     st.builds(told.LoseMacs, numbers),
-    st.builds(told.Flap, numbers, numbers, st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)),
+    st.builds(told.Flap, places, numbers, st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)),
 )
 swaps = st.one_of(
-    st.builds(told.Reschedule, numbers, st.sampled_from(tuple(SCHEDULERS))),
+    st.builds(told.Reschedule, places, schedulers, flag_sets),
     st.builds(told.Restart),
     st.builds(
         told.Swap,
@@ -235,8 +255,13 @@ def _through(events: Choice, most: int) -> Choice:
     return st.builds(told.Through, usual, first, st.lists(events, min_size=1, max_size=most).map(tuple), then)
 
 
+def _lose_neighbours(target: steps.Target, first: tuple[int, ...]) -> steps.Step:
+    return told.Through(target, first, (told.LoseMacs(target.service),), (16,))
+
+
+lonely = st.builds(_lose_neighbours, usual, st.sampled_from(LIVES))
 some_swap = st.integers(0, 5).flatmap(lambda number: st.just([]) if number else st.tuples(_through(swaps, 1)).map(list))
-_gentle = either(sent, sent, sent, time, orders, _through(either(orders, time), 3))
+_gentle = either(sent, sent, sent, time, orders, _through(either(orders, time), 3), _through(refers, 1), lonely)
 stories = st.tuples(
     some_swap,
     *[st.lists(_gentle)] * (STORY_PARTS // 2),
@@ -249,12 +274,23 @@ START = (
     Service(ServiceKey(VIRTUAL, 80, TCP), "rr", (real(1), real(2), _tunnelled(3, 80, 1, "own"))),
     Service(ServiceKey(VIRTUAL6, 80, TCP), "rr", (real6(1), real6(2))),
     Service(ServiceKey(VIRTUAL, 53, UDP), "wrr", (real(1, 3), real(2), real(3, 2))),
-    Service(ServiceKey(VIRTUAL, 443, TCP), "sh", (real(1), real(2, 2), real(3)), local()),
-    Service(ServiceKey(VIRTUAL + 1, 0, TCP), "mh", (real(1), _tunnelled(5, 80, 1, "own"), real(6, 2))),
+    Service(ServiceKey(VIRTUAL, 443, TCP), "sh", (real(1), real(2, 2), real(3)), local(), ("sh-fallback",)),
+    Service(
+        ServiceKey(VIRTUAL + 1, 0, TCP),
+        "mh",
+        (real(1), _tunnelled(5, 80, 1, "own"), real(6, 2)),
+        None,
+        ("mh-fallback", "mh-port"),
+    ),
     Service(ServiceKey(VIRTUAL + 1, 80, TCP), "wrr", (real(1), local())),
     Service(ServiceKey(VIRTUAL + 256, 0, UDP), "mh", (), real(9)),
     Service(ServiceKey(VIRTUAL6, 53, UDP), "mh", (real6(1), real6(5), real6(6, 2)), Destination(LOCAL6, 1)),
     Service(ServiceKey(TWIN6, 0, TCP), "sh", (real6(1), real6(2, 2), real6(3))),
     Service(ServiceKey(VIRTUAL + 256, 65_535, UDP), "rr", ()),
+    Service(ServiceKey(VIRTUAL + 2, 80, TCP), "wlc", (limited(1, 4, 2), real(2, 3), limited(3, 1, 0))),
+    *(
+        Service(ServiceKey(VIRTUAL + 2, 1000 + number, TCP), name, (real(1, 3), real(2), limited(3, 2, 1), real(4, 2)))
+        for number, name in enumerate(("wrr", "nq", "dh", "lblcr", "ovf"))
+    ),
 )
-"""What every story starts with."""
+"""What every story starts with. Its services may become any others; only their schedulers take another program."""

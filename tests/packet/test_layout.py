@@ -84,6 +84,15 @@ lease.value 64
   zero |u1*6 at 58
 epochs.value 4
   number <u4 at 0
+loads.value 32
+  active <i4 at 0
+  inactive <i4 at 4
+  active_fix <i4 at 8
+  inactive_fix <i4 at 12
+  upper <u4 at 16
+  lower <u4 at 20
+  full <u4 at 24
+  spare <u4 at 28
 """
 
 EVENTS = """\
@@ -138,6 +147,14 @@ def test_events(both: World) -> None:
 
 def test_no_name_is_both_in_wire_and_in_host_order() -> None:
     text = source._read("abi.h")
-    hosts = set(re.findall(r"^\t__u(?:16|32|64) (\w+)", text, re.MULTILINE))
-    assert source.wire_fields() == {"client", "virtual", "client_port", "virtual_port", "address", "source"}
+    hosts = set(re.findall(r"^\t__[us](?:16|32|64) (\w+)", text, re.MULTILINE))
+    assert source.wire_fields() == {
+        "client",
+        "virtual",
+        "client_port",
+        "virtual_port",
+        "address",
+        "source",
+        "destination",
+    }
     assert not source.wire_fields() & hosts

@@ -15,6 +15,7 @@ from lb import bpf
 from lb.datapath import DataPath, pins
 from lb.datapath.view import View
 from lb.errors import DataPathError, NotRunningError, UsageError
+from lb.schedule import SCHEDULERS
 from lb.service import Service
 from lb.tcp import State
 from tests.packet.world import (
@@ -101,11 +102,18 @@ def test_other_timeouts_are_compiled_in(own: World) -> None:
     view.close()
 
 
-def test_a_program_that_does_not_compile_changes_nothing(own: World) -> None:
+@pytest.fixture
+def nonsense(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A scheduler that Python knows and bpf/sched.h does not."""
+    monkeypatch.setitem(SCHEDULERS, "nonsense", SCHEDULERS["rr"])
+    return "nonsense"
+
+
+def test_a_program_that_does_not_compile_changes_nothing(own: World, nonsense: str) -> None:
     own.apply_reals(*REALS)
     before, program, held = homes(own, "S"), attached_program(), own.data.held()
-    with pytest.raises(DataPathError, match=r"SCHEDULER_nonsense") as caught:
-        own.apply(Service(TCP_KEY, "nonsense", (real(7),)))
+    with pytest.raises(DataPathError, match=r"schedule_nonsense") as caught:
+        own.apply(Service(TCP_KEY, nonsense, (real(7),)))
     assert "bpf/sched.h" in str(caught.value) or "configuration" in str(caught.value)
     assert attached_program() == program
     assert own.data.held()[0].scheduler == held[0].scheduler
@@ -113,9 +121,9 @@ def test_a_program_that_does_not_compile_changes_nothing(own: World) -> None:
     assert own.real_of(tcp("S", 2000)) in (1, 2)
 
 
-def test_a_first_program_that_does_not_compile_leaves_nothing(own: World) -> None:
+def test_a_first_program_that_does_not_compile_leaves_nothing(own: World, nonsense: str) -> None:
     with pytest.raises(DataPathError, match="could not be loaded"):
-        own.apply(Service(TCP_KEY, "nonsense", (real(7),)))
+        own.apply(Service(TCP_KEY, nonsense, (real(7),)))
     assert attached_program() is None
     assert pins.directory_of(own.node) is None
     own.apply_reals(*REALS)

@@ -19,6 +19,8 @@ from tests.packet.steps import Ask, Claim, Elapse, Error, Life, Send, Step, Targ
 
 STORIES = 24
 SEED = 1
+ROUNDS = 5
+"""At most."""
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +29,14 @@ def pair() -> Iterator[Pair]:
         yield made
 
 
+@pytest.mark.timeout(600)
 def test_stories(pair: Pair) -> None:
-    """The same ones in each run, so that only a change can break it; every outcome is among them."""
-    fuzz.run(pair, STORIES, SEED)
-    assert not fuzz.missing(pair)
+    """The same ones in each run, so that only a change can break it, and so many that every outcome is among them."""
+    for seed in range(SEED, SEED + ROUNDS):
+        fuzz.run(pair, STORIES, seed)
+        if not fuzz.missing(pair):
+            return
+    pytest.fail(f"never reached: {fuzz.missing(pair)}")
 
 
 BREAKS = {

@@ -1,106 +1,117 @@
-"""Who gets new connections: the program against lb.schedule."""
+"""Who gets new connections: what each scheduler promises, with all of them in one program."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
-from lb.schedule import SCHEDULERS, table_of
+from lb import abi
+from lb.datapath.view import View
+from lb.schedule import SCHEDULERS
 from lb.service import Destination, Service, ServiceKey
-from tests.packet.world import TCP_KEY, UDP_KEY, VIRTUAL, World, real, tcp, udp
+from tests.packet.world import TCP_KEY, UDP_KEY, VIRTUAL, World, dropped, limited, real, tcp, udp
 
-KEYS = {name: ServiceKey(VIRTUAL, 1000 + number, 6) for number, name in enumerate(SCHEDULERS)}
-CLIENTS = [str(IPv4Address(0x0A000001 + 7919 * number)) for number in range(300)]
+FLAGS = {
+    **dict.fromkeys(SCHEDULERS, ()),
+    "sh with fallback": ("sh-fallback",),
+    "sh with port": ("sh-port",),
+    "mh with both": ("mh-fallback", "mh-port"),
+}
+"""Flags of a service for each scheduler, and of some more."""
+KEYS = {name: ServiceKey(VIRTUAL, 1000 + number, 6) for number, name in enumerate(FLAGS)}
+CLIENTS = [str(IPv4Address(0x0A000001 + 7919 * number)) for number in range(200)]
+
+
+def services(name: str, *reals: Destination) -> tuple[Service, ...]:
+    """One for each scheduler, of which one has these reals. Another one has limits, so that they are compiled in."""
+    made = {other: Service(key, other.split()[0], (real(1),), None, FLAGS[other]) for other, key in KEYS.items()}
+    made[name] = replace(made[name], destinations=reals)
+    return *made.values(), Service(TCP_KEY, "rr", (limited(1, 1000),))
+
+
+def frame(name: str, flags: str, port: int, client: str) -> bytes:
+    """To the service of a scheduler."""
+    return tcp(flags, port, client, dport=KEYS[name].port)
 
 
 @pytest.fixture(scope="module")
 def every(loaded: World) -> World:
     """One service for each scheduler."""
-    loaded.apply(*(Service(key, name, (real(1),)) for name, key in KEYS.items()))
+    loaded.apply(*services("rr", real(1)))
     return loaded
 
 
-def open_from(world: World, scheduler: str, clients: list[str]) -> list[int]:
-    """The number of the real that each client's next connection goes to."""
+def homes(world: World, name: str, clients: list[str], *reals: Destination) -> list[int]:
+    """The numbers of the reals that get these clients, one after the other; 0: nobody does."""
     world.forget()
-    return [
-        world.real_of(tcp("S", client=client, port=1 + number, dport=KEYS[scheduler].port))
-        for number, client in enumerate(clients)
-    ]
-
-
-def apply(world: World, scheduler: str, *reals: Destination) -> Service:
-    """These reals for one scheduler's service."""
-    services = {name: Service(key, name, (real(1),)) for name, key in KEYS.items()}
-    services[scheduler] = Service(KEYS[scheduler], scheduler, reals)
-    world.apply(*services.values())
-    return services[scheduler]
-
-
-def expected(service: Service, cursor: int, clients: list[str]) -> list[int]:
-    """What lb.schedule says."""
-    table, _ = table_of(service)
-    slot = SCHEDULERS[service.scheduler].slot
-    numbers = [slot(cursor + n, int(IPv4Address(client))) % len(table) for n, client in enumerate(clients)]
-    return [int(service.destinations[table[number]].address) - int(real(0).address) for number in numbers]
-
-
-REALS = {
-    "one": (real(1),),
-    "two": (real(1), real(2)),
-    "weighted": (real(1, 3), real(2, 1), real(3, 2)),
-    "one drained": (real(1, 0), real(2), real(3)),
-    "one unresolved": (real(1), real(2, resolved=False), real(3, 4)),
-    "one down that keeps its share": (real(1), real(2, 0, share=2), real(3, 2)),
-    "many": tuple(real(number, 1 + number % 4) for number in range(1, 31)),
-}
-
-
-@pytest.mark.parametrize("reals", REALS.values(), ids=REALS)
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_the_program_schedules_as_the_reference(every: World, scheduler: str, reals: tuple[Destination, ...]) -> None:
-    service = apply(every, scheduler, *reals)
-    number = list(KEYS).index(scheduler)
-    assert every.data._program is not None
-    cursor = int(every.data._program._maps["schedules"].read()["cursor"][number])
-    assert open_from(every, scheduler, CLIENTS) == expected(service, cursor, CLIENTS)
+    world.apply(*services(name, *reals))
+    found = []
+    for port, client in enumerate(clients, start=1):
+        sent = frame(name, "S", port, client)
+        verdict, out = world.send(sent)
+        found.append(0 if (verdict, out) == dropped(sent) else out[5])
+    return found
 
 
 def test_rr_splits_a_hundred_connections_in_halves(every: World) -> None:
-    apply(every, "rr", real(1), real(2))
-    homes = open_from(every, "rr", ["10.0.0.1"] * 100)
-    assert Counter(homes) == {1: 50, 2: 50}
-    assert all(a != b for a, b in pairwise(homes))
+    found = homes(every, "rr", ["10.0.0.1"] * 100, real(1), real(2))
+    assert Counter(found) == {1: 50, 2: 50}
+    assert all(a != b for a, b in pairwise(found))
 
 
 def test_wrr_is_exact_over_each_turn(every: World) -> None:
-    apply(every, "wrr", real(1, 3), real(2, 1))
-    assert Counter(open_from(every, "wrr", ["10.0.0.1"] * 100)) == {1: 75, 2: 25}
+    assert Counter(homes(every, "wrr", ["10.0.0.1"] * 100, real(1, 3), real(2, 1))) == {1: 75, 2: 25}
 
 
-@pytest.mark.parametrize("scheduler", ["sh", "mh"])
-def test_a_client_sticks_to_its_real(every: World, scheduler: str) -> None:
-    apply(every, scheduler, real(1), real(2), real(3))
-    assert len(set(open_from(every, scheduler, ["10.1.2.3"] * 20))) == 1
-    assert set(open_from(every, scheduler, CLIENTS)) == {1, 2, 3}
+@pytest.mark.parametrize("name", ["sh", "mh"])
+def test_a_client_sticks_to_its_real(every: World, name: str) -> None:
+    assert len(set(homes(every, name, ["10.1.2.3"] * 20, real(1), real(2), real(3)))) == 1
+    assert set(homes(every, name, CLIENTS, real(1), real(2), real(3))) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("name", ["sh with port", "mh with both"])
+def test_a_client_is_spread_by_its_ports(every: World, name: str) -> None:
+    assert set(homes(every, name, ["10.1.2.3"] * 40, real(1), real(2), real(3))) == {1, 2, 3}
+
+
+def test_wlc_balances_by_weight(every: World) -> None:
+    assert Counter(homes(every, "wlc", CLIENTS, real(1, 1), real(2, 3))) == {1: 50, 2: 150}
+
+
+def test_a_full_real_takes_nobody_until_it_is_below_lower(every: World) -> None:
+    assert homes(every, "fo", ["10.0.0.1"] * 6, limited(1, 4, 2, weight=9), real(2)) == [1, 1, 1, 1, 2, 2]
+    every.edit(last_seen_t=View.now_t() - abi.ticks(200))
+    every.data.sweep()
+    assert every.send(frame("fo", "S", 100, "10.0.0.1"))[1][5] == 1
+
+
+@pytest.mark.parametrize(("name", "others"), [("sh", [0] * 9), ("sh with fallback", [2] * 9)])
+def test_the_clients_of_a_full_real_are_refused_or_fall_back(every: World, name: str, others: list[int]) -> None:
+    first = next(c for c in CLIENTS if homes(every, name, [c], real(1), real(2)) == [1])
+    assert homes(every, name, [first] * 10, limited(1, 1), real(2)) == [1, *others]
 
 
 def test_a_table_in_use_is_replaced_while_packets_flow(every: World) -> None:
     """Publications of ever other lengths: each is in force at once, none disturbs another service's."""
-    apply(every, "sh", real(5))
     for count in (1, 7, 30, 2, 19):
-        reals = tuple(real(number) for number in range(1, 1 + count))
-        services = [Service(KEYS["rr"], "rr", reals), *(Service(KEYS[n], n, (real(5),)) for n in ("wrr", "sh", "mh"))]
-        every.apply(*services)
-        assert Counter(open_from(every, "rr", CLIENTS[: 2 * count])) == dict.fromkeys(range(1, 1 + count), 2)
-        assert set(open_from(every, "sh", CLIENTS[:20])) == {5}
+        found = homes(every, "rr", CLIENTS[: 2 * count], *(real(number) for number in range(1, 1 + count)))
+        assert Counter(found) == dict.fromkeys(range(1, 1 + count), 2)
 
 
-def test_each_service_has_its_own_turn(every: World) -> None:
-    every.apply(*(Service(key, "rr", (real(1), real(2))) for key in (TCP_KEY, UDP_KEY)))
-    every.forget()
-    mixed = [(every.real_of(tcp("S", port)), every.real_of(udp(port))) for port in range(1, 41)]
+def test_each_service_has_its_own_turn(own: World) -> None:
+    own.apply(*(Service(key, "rr", (real(1), real(2))) for key in (TCP_KEY, UDP_KEY)))
+    mixed = [(own.real_of(tcp("S", port)), own.real_of(udp(port))) for port in range(1, 41)]
     assert Counter(a for a, _ in mixed) == Counter(b for _, b in mixed) == {1: 20, 2: 20}
+
+
+def test_two_hundred_and_fifty_six_reals_are_compared(own: World) -> None:
+    reals = tuple(Destination(IPv4Address("10.1.0.0") + n, 1, bytes((2, 0, 0, 0, 2, n & 255))) for n in range(256))
+    own.apply(Service(TCP_KEY, "wlc", reals))
+    macs = [own.send(tcp("S", port))[1][:6] for port in range(1, 257)]
+    assert macs == [destination.mac for destination in reals]
+    assert np.all(own.maps["loads"].read()["active"][:256] == 1)

@@ -118,6 +118,11 @@ def real6(number: int, weight: int = 1, resolved: bool = True, share: int | None
     return replace(real(number, weight, resolved, share), address=IPv6Address("2001:db8::") + 100 + number)
 
 
+def limited(number: int, upper: int, lower: int = 0, weight: int = 1) -> Destination:
+    """The same with thresholds."""
+    return replace(real(number, weight), upper=upper, lower=lower)
+
+
 def tcp(flags: str = "S", port: int = 1000, client: str = CLIENT, virtual: object = VIRTUAL, dport: int = 80) -> bytes:
     """A segment from a client."""
     frame = Ether(dst=OUR_MAC, src=CLIENT_MAC) / IP(src=client, dst=str(virtual)) / TCP(sport=port, dport=dport)

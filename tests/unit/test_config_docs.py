@@ -96,13 +96,14 @@ def test_every_range_is_accepted_to_its_ends_and_not_beyond(
 
 
 def test_every_range_of_numbers_was_found() -> None:
-    assert len(NUMBERS) == 8
+    assert len(NUMBERS) == 10
 
 
 @pytest.mark.parametrize(
     ("heading", "key", "words"),
     [
         ("[[virtual]]", "scheduler", catalog.SCHEDULERS),
+        ("[[virtual]]", "flags", catalog.FLAGS),
         ("[[virtual]]", "forward", catalog.FORWARDS),
         ("[[virtual]]", "protocol", catalog.PROTOCOLS),
         ("[virtual.check]", "type", catalog.CHECKS),
@@ -111,7 +112,7 @@ def test_every_range_of_numbers_was_found() -> None:
 )
 def test_every_word_of_the_catalogue(heading: str, key: str, words: dict[str, catalog.Word]) -> None:
     (row,) = (row for row in rows(heading) if row.key == f"`{key}`")
-    assert re.findall(r"`(\w+)`", row.accepted) == list(catalog.available(words))
+    assert re.findall(r"`([\w-]+)`", row.accepted) == list(catalog.available(words))
     for word in words:
         assert f"`{word}`" in TEXT
 

@@ -105,7 +105,7 @@ SEED = bytes(range(source.SEED_BYTES))
 
 def test_only_what_is_configured_is_compiled_in() -> None:
     text = source.program_text(CONFIGURATION, Path("/sys/fs/bpf/lbctl/x/y"), SEED)
-    assert "#define SCHEDULERS_USED(_) _(rr) _(mh)\n" in text
+    assert "#define SCHEDULERS_USED(_) _(rr, 0) _(mh, 10)\n" in text
     assert "#define VIRTUALS(_) _(0xc000020au, 3)\n" in text
     assert "#define ANY_PORT_SERVICES 0\n" in text
     assert '#include "' not in text

@@ -39,6 +39,12 @@ def test_services_and_their_reals() -> None:
     ]
 
 
+def test_flags_of_the_scheduler() -> None:
+    held = HeldService(ServiceKey(VIRTUAL, 80, 6), "sh", False, (), None, ("sh-fallback", "sh-port"))
+    text = ipvsadm.format_services(ipvsadm.services([held]))
+    assert text.split("\n")[-1] == "TCP  192.168.1.105:80 sh (sh-fallback,sh-port)"
+
+
 def test_the_fallback_is_shown_while_it_serves() -> None:
     text = ipvsadm.format_services(ipvsadm.services([service(fallback_active=True)]))
     assert text.split("\n")[-1] == "  -> 127.0.0.1:80                 Local   1      2          3         "

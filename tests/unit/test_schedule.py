@@ -15,19 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb import catalog
-from lb.schedule import (
-    MH_SLOTS,
-    SCHEDULERS,
-    WRR_SLOTS,
-    maglev,
-    mh_table,
-    rr_table,
-    schedule_mh,
-    schedule_sh,
-    sh_table,
-    table_of,
-    wrr_table,
-)
+from lb.reference.sched import hash_mh, hash_sh
+from lb.schedule import NOBODY, SCHEDULERS, plan_of
+from lb.schedule.maglev import MH_SLOTS, maglev
+from lb.schedule.tables import WRR_SLOTS, dh_table, mh_table, rr_table, sh_table, wrr_table
 from lb.service import LOCAL, Destination, Service, ServiceKey
 
 KEY = ServiceKey(IPv4Address("192.0.2.10"), 80, 6)
@@ -61,10 +52,10 @@ def test_every_scheduler_of_the_catalogue_is_here() -> None:
 @pytest.mark.parametrize("name", SCHEDULERS)
 @given(destinations=destination_lists)
 def test_tables_hold_all_usable_destinations_and_no_others(name: str, destinations: tuple[Destination, ...]) -> None:
-    table = SCHEDULERS[name].build(destinations)
+    table = SCHEDULERS[name].build(destinations, True)
     usable = {n for n, d in enumerate(destinations) if d.usable}
     assert table.dtype == np.uint32
-    assert set(table.tolist()) <= usable
+    assert set(table.tolist()) <= usable | ({NOBODY} if name == "dh" else set())
     if name in ("rr", "wrr"):
         assert set(table.tolist()) == usable
 
@@ -139,14 +130,14 @@ def ipvs_sh(destinations: tuple[Destination, ...], client: int) -> int | None:
 def test_sh_is_ipvs_with_fallback(destinations: tuple[Destination, ...], clients: list[int]) -> None:
     table = sh_table(destinations)
     for client in clients:
-        ours = int(table[schedule_sh(0, client) % len(table)]) if len(table) else None
+        ours = int(table[hash_sh(client) % len(table)]) if len(table) else None
         assert ours == ipvs_sh(destinations, client)
 
 
 def test_mh_is_the_same_on_every_node_and_in_every_run() -> None:
     """A change here moves clients between directors of two versions."""
     digest = hashlib.sha256(mh_table(reals(1, 2, 3)).tobytes()).hexdigest()[:16]
-    assert digest == "cd9ecf8e1809243d"
+    assert digest == "8ab793d053c0dcf8"
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 100])
@@ -156,8 +147,35 @@ def test_mh_is_even(count: int) -> None:
 
 
 def test_mh_honours_weights() -> None:
-    counts = Counter(mh_table(reals(1, 2, 5)).tolist())
-    assert [round(8 * counts[n] / MH_SLOTS, 2) for n in range(3)] == [1.0, 2.0, 5.0]
+    counts = Counter(mh_table(reals(1, 10, 5)).tolist())
+    assert abs(counts[1] - 10 * MH_SLOTS / 16) < 1
+    assert abs(counts[2] - 5 * MH_SLOTS / 16) < 1
+
+
+@given(st.lists(st.integers(min_value=1, max_value=1000), min_size=1, max_size=60))
+def test_mh_is_exact_to_within_a_slot(weights: list[int]) -> None:
+    counts, total = Counter(mh_table(reals(*weights)).tolist()), sum(weights)
+    exact = [MH_SLOTS * weight / total for weight in weights]
+    assert sum(counts.values()) == MH_SLOTS
+    assert all(counts[n] >= 1 for n in range(len(weights)))
+    if min(exact) >= 1:
+        assert all(abs(counts[n] - share) < 1 for n, share in enumerate(exact))
+
+
+@pytest.mark.parametrize("weights", [(10, 1, 1, 5, 3), tuple(range(1, 21)), (100, 1), (7,) * 50])
+def test_mh_moves_hardly_more_than_it_must_when_a_weighted_real_leaves(weights: tuple[int, ...]) -> None:
+    names = tuple(bytes((10, 0, 0, n)) for n in range(len(weights)))
+    before, after = maglev(names, weights), maglev(names[:-1], weights[:-1])
+    others = before != len(weights) - 1
+    assert (before[others] != after[others]).mean() < 0.15
+
+
+@pytest.mark.parametrize(("before", "after"), [(10, 11), (1, 2), (5, 4)])
+def test_mh_moves_few_when_a_weight_changes(before: int, after: int) -> None:
+    names = tuple(bytes((10, 0, 0, n)) for n in range(10))
+    old, new = (maglev(names, (first, *[5] * 9)) for first in (before, after))
+    must = abs((old == 0).sum() - (new == 0).sum())
+    assert (old != new).sum() < must + 0.15 * MH_SLOTS
 
 
 def test_mh_moves_nobody_else_while_a_real_is_down() -> None:
@@ -187,7 +205,7 @@ def test_mh_moves_few_when_a_real_is_removed() -> None:
 
 def test_mh_hashes_clients_evenly() -> None:
     table = mh_table(reals(1, 1, 1, 1))
-    counts = Counter(int(table[schedule_mh(0, 0x0A000000 + n) % len(table)]) for n in range(20_000))
+    counts = Counter(int(table[hash_mh(0x0A000000 + n) % len(table)]) for n in range(20_000))
     assert all(abs(count - 5000) < 400 for count in counts.values())
 
 
@@ -203,8 +221,9 @@ FALLBACK = Destination(LOCAL, 1)
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_the_fallback_is_for_when_nobody_else_can(name: str) -> None:
     def table(*destinations: Destination, fallback: Destination | None = FALLBACK) -> tuple[list[int], bool]:
-        slots, active = table_of(Service(KEY, name, destinations, fallback))
-        return sorted(set(slots.tolist())), active
+        plan = plan_of(Service(KEY, name, destinations, fallback))
+        positions = {*plan.table.tolist(), *(c.position for c in plan.candidates)} - {NOBODY}
+        return sorted(positions), plan.fallback
 
     unresolved = Destination(IPv4Address("10.0.0.9"), 1)
     assert table(*reals(1, 0)) == ([0], False)
@@ -213,3 +232,15 @@ def test_the_fallback_is_for_when_nobody_else_can(name: str) -> None:
     assert table() == ([0], True)
     assert table(fallback=None) == ([], False)
     assert table(unresolved, fallback=unresolved) == ([], False)
+
+
+def test_sh_and_mh_without_fallback_refuse_the_clients_of_a_real_that_is_down() -> None:
+    for build in (sh_table, mh_table):
+        well = build(reals(1, 1, 1), False)
+        during = build(down(reals(1, 1, 1), 1), False)
+        assert (during[well == 1] == NOBODY).all()
+        assert (during[well != 1] == well[well != 1]).all()
+
+
+def test_dh_ignores_weights_and_never_falls_back() -> None:
+    assert dh_table(reals(5, 1, 0))[:6].tolist() == [0, 1, NOBODY, 0, 1, NOBODY]
