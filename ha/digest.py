@@ -23,6 +23,8 @@ _ODD: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
 _SHIFT: Final = np.uint64(32)
 _MASK: Final = np.uint64(BUCKETS - 1)
 
+BYTES: Final = BUCKETS * 8
+
 Hashes = npt.NDArray[np.uint64]
 
 
@@ -37,8 +39,8 @@ def sums(families: Iterable[Rows]) -> bytes:
 
 def differing(ours: bytes, theirs: bytes) -> bytes:
     """One bit for each bucket whose sums differ. Raises ValueError if these are no sums."""
-    if len(ours) != BUCKETS * 8 or len(theirs) != BUCKETS * 8:
-        raise ValueError(f"{len(theirs)} bytes; sums have {BUCKETS * 8}")
+    if len(ours) != BYTES or len(theirs) != BYTES:
+        raise ValueError(f"{len(theirs)} bytes; sums have {BYTES}")
     return np.packbits(np.frombuffer(ours, ">u8") != np.frombuffer(theirs, ">u8")).tobytes()
 
 

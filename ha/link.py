@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from ha import digest
 from ha.channel import Channel
 from ha.sync import Sync
 from lb.connections import Rows
@@ -82,6 +83,9 @@ class Link:
                 if rows is not None:
                     await self._put(rows)
                     await asyncio.sleep(0)  # nor behind many messages
+                if self.sync.sums_asked:
+                    _, sums = await asyncio.to_thread(self._look, True)
+                    self.sync.compare(sums)
             self.wake()
             self._changed()
 
@@ -112,12 +116,17 @@ class Link:
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
 
+    def _look(self, with_sums: bool) -> tuple[tuple[Rows, ...], bytes]:
+        """All connections, and their sums if wanted; in a thread."""
+        families = self._snapshot()
+        return families, digest.sums(families) if with_sums else b""
+
     async def _make(self) -> None:
         try:
-            families = await asyncio.to_thread(self._snapshot)
+            families, sums = await asyncio.to_thread(self._look, self.sync.digests)
         except Exception:
             log.exception("no snapshot of the connections could be made", peer=self.peer.node)
             self.sync.resync(self._clock())
         else:
-            self.sync.snapshot(families)
+            self.sync.snapshot(families, sums)
         self.wake()

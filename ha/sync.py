@@ -6,6 +6,9 @@ from this very peer in this very session it sends `same` instead: the new active
 Who leads no more sends what still happens, but never its whole table: that would be older than the peer's.
 
     begin N           forget that you were in sync: a snapshot comes
+    digest N SUMS     compare your table's sums with these (`ha.digest`), and say which buckets you want; only to who
+                      said in its greeting that it understands this
+    want BITS         these, and nothing else of the snapshot
     rows N COLUMNS    connections as of now (a row replaces what is known of that connection)
     rows6 N COLUMNS   the same of IPv6; only to who said in its greeting that it understands them
     end N             that was all; from here on you are in sync
@@ -15,8 +18,9 @@ Who leads no more sends what still happens, but never its whole table: that woul
     bye               this end is in order; nobody crashed
 
 Memory is bounded: at most WINDOW messages are under way unacknowledged, and at most MAX_QUEUED rows wait behind them.
-What does not fit, or what the data plane lost, is made good by a new snapshot once the peer has caught up. Increments
-that happen while a snapshot is made go behind it, so an older row never replaces a newer one.
+What does not fit, or what the data plane lost, is made good by a new snapshot once the peer has caught up: by those
+buckets of it in which the two tables differ. Increments that happen while a snapshot is made or compared go behind it,
+so an older row never replaces a newer one.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from typing import Any, Final
 import msgpack
 import numpy as np
 
+from ha import digest
 from ha import rows as codec
 from ha.session import Broken
 from lb.connections import CONNECTION, CONNECTION6, Rows, empty
@@ -38,8 +43,11 @@ MAX_QUEUED: Final = 1 << 18
 PAUSE_S: Final = 1.0
 """Snapshots begin at least so far apart."""
 
-UNDERSTANDS: Final = ("rows6",)
+UNDERSTANDS: Final = ("rows6", "digest")
 """What our greeting says."""
+
+SCANNED: Final = 16
+"""Messages' worth of rows that are looked through for one message of wanted ones: some milliseconds."""
 
 LAG_SHOWN_S: Final = 1.0
 """For how long the lag of what came last is shown while nothing new comes."""
@@ -63,6 +71,8 @@ class Sync:
     Sending: `lead`, `push`, `resync`; ask `snapshot_due` and answer it with `snapshot`; send every `next_message`.
     Receiving: `receive` gives rows to install, and `installed` or `failed` says how that went.
 
+    Comparing: whenever `sums_asked`, answer with `compare`.
+
     understands: what the peer's greeting says; it is not told of IPv6 connections if those are not in it.
     complete: we hold all that the peer has. delivered: the peer holds all that we have, as far as it said.
     moved: rows sent and received.
@@ -70,6 +80,10 @@ class Sync:
 
     def __init__(self, understands: Iterable[str] = UNDERSTANDS) -> None:
         self._kinds = {kind: name for kind, name in _NAMES.items() if name == "rows" or name in understands}
+        self._digests = "digest" in understands
+        self._sums: bytes | None = None
+        self._wanted: bytes | None = None
+        self._compared: bytes | None = None
         self.complete = False
         self.farewell = False
         self.moved = 0
@@ -124,6 +138,7 @@ class Sync:
         self._stream = Stream.WANTED
         self._not_before_s = max(self._not_before_s, now_s)
         self._end_number = None
+        self._sums = self._wanted = None
         self._snapshot.clear()
         self._controls.clear()
 
@@ -141,12 +156,18 @@ class Sync:
         self._not_before_s = now_s + PAUSE_S
         return True
 
-    def snapshot(self, families: Iterable[Rows]) -> None:
-        """Everything we hold, as of some moment after `snapshot_due`."""
+    @property
+    def digests(self) -> bool:
+        """Does a snapshot need its sums?"""
+        return self._digests
+
+    def snapshot(self, families: Iterable[Rows], sums: bytes | None = None) -> None:
+        """Everything we hold, as of some moment after `snapshot_due`. sums: its `ha.digest.sums`, if `digests`."""
         if self._stream is Stream.MAKING:  # else a resync has come between, and another one is due
             self._stream = Stream.LIVE
             self._snapshot = deque(rows for rows in families if len(rows) and rows.dtype in self._kinds)
             self._controls.append("begin")
+            self._sums = sums if self._digests and sums else None
 
     def goodbye(self) -> list[bytes]:
         """The last messages of a session that is closed in order."""
@@ -165,16 +186,32 @@ class Sync:
                 self._end_number = self._number + 1
             return self._numbered(now_s, control)
         if self._end_number is None:
-            rows = self._snapshot.popleft() if self._snapshot else empty()
-            if len(rows) > codec.MAX_ROWS:
-                self._snapshot.appendleft(rows[codec.MAX_ROWS :])
-            if not self._snapshot:
-                self._controls.append("end")
-            return self._rows(rows[: codec.MAX_ROWS], now_s)
+            return self._of_snapshot(now_s)
         if self._queue:
             pushed_s = self._queue[0][1]
             return self._rows(self._gather(), pushed_s)
         return None
+
+    def _of_snapshot(self, now_s: float) -> bytes | None:
+        if self._sums is not None:
+            sums, self._sums, self._wanted = self._sums, None, b""
+            return self._numbered(now_s, "digest", sums)
+        if self._wanted == b"":
+            return None  # not said yet
+        rows = empty()
+        for _ in range(SCANNED):
+            rows = self._snapshot.popleft() if self._snapshot else empty()
+            if len(rows) > codec.MAX_ROWS:
+                self._snapshot.appendleft(rows[codec.MAX_ROWS :])
+                rows = rows[: codec.MAX_ROWS]
+            if self._wanted is not None:
+                rows = digest.within(rows, self._wanted)
+            if len(rows) or not self._snapshot:
+                break
+        if not self._snapshot:
+            self._controls.append("end")
+            self._wanted = None
+        return self._rows(rows, now_s)
 
     def _gather(self) -> Rows:
         """Increments of one family from the head of the queue, as many as fit into one message."""
@@ -228,6 +265,13 @@ class Sync:
                     self.complete = kind != "begin"
                     self._received = number
                     self.installed()
+                case ("digest", [int(number), bytes(sums)]) if len(sums) == digest.BYTES:
+                    self._compared, self._received = sums, number
+                case ("want", [bytes(wanted)]) if len(wanted) == digest.BUCKETS // 8:
+                    if self._wanted == b"":
+                        self._wanted = wanted
+                case ("digest" | "want", _):
+                    raise Broken("malformed")
                 case ("ack", [int(number)]):
                     self._acknowledge(number, now_s)
                 case ("again", []):
@@ -241,6 +285,18 @@ class Sync:
         except (ValueError, TypeError, msgpack.UnpackException):
             raise Broken("malformed") from None
         return None
+
+    @property
+    def sums_asked(self) -> bool:
+        """Does the peer want to know in which buckets we differ?"""
+        return self._compared is not None
+
+    def compare(self, sums: bytes) -> None:
+        """What `ha.digest.sums` says of our table, as of some moment after `sums_asked`."""
+        if self._compared is not None:
+            self._answers.append(["want", digest.differing(sums, self._compared)])
+            self._compared = None
+            self.installed()
 
     def installed(self) -> None:
         """What `receive` returned is in the table."""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ha import digest
 from ha import rows as codec
 from ha.session import Broken
 from ha.sync import MAX_QUEUED, PAUSE_S, WINDOW, Sync
@@ -302,3 +303,84 @@ def test_nonsense_changes_nothing_or_breaks(payload: bytes) -> None:
     with contextlib.suppress(Broken):
         assert sync.receive(payload, 0.0) is None
     assert not sync.complete
+
+
+def compared(active: Peer, standby: Peer, ours: Rows, theirs: Rows) -> Rows:
+    """What is sent to a standby that holds `theirs`, for a snapshot of `ours`."""
+    active.sync.lead()
+    assert active.sync.snapshot_due(0.0)
+    active.sync.snapshot([ours], digest.sums([ours]))
+    exchange(active, standby)
+    assert standby.sync.sums_asked
+    assert not standby.sync.complete
+    assert not active.sync.delivered
+    standby.sync.compare(digest.sums([theirs]))
+    exchange(active, standby)
+    assert standby.sync.complete
+    assert active.sync.delivered
+    return standby.rows
+
+
+def test_only_what_differs_is_sent() -> None:
+    ours = some_rows(50_000)
+    missing = [3, 30_000]
+    sent = compared(Peer("digest"), Peer(), ours, np.delete(ours, missing))
+    assert len(sent) < 50
+    assert {ours[at].tobytes() for at in missing} <= {row.tobytes() for row in sent}
+
+
+def test_nothing_is_sent_to_who_has_everything_and_everything_to_who_has_nothing() -> None:
+    ours = some_rows(10_000)
+    assert len(compared(Peer("digest"), Peer(), ours, ours)) == 0
+    assert (compared(Peer("digest"), Peer(), ours, some_rows(0)) == ours).all()
+
+
+def test_increments_go_behind_what_is_compared() -> None:
+    active, standby = Peer("digest"), Peer()
+    ours, late = some_rows(100), some_rows(3, 3)
+    active.sync.lead()
+    assert active.sync.snapshot_due(0.0)
+    active.sync.snapshot([ours], digest.sums([ours]))
+    exchange(active, standby)
+    active.sync.push(late, 0.0)
+    exchange(active, standby)
+    assert len(standby.rows) == 0
+    standby.sync.compare(digest.sums([]))
+    exchange(active, standby)
+    assert (standby.rows == np.concatenate([ours, late])).all()
+
+
+def test_a_resync_while_it_is_compared_begins_anew() -> None:
+    active, standby = Peer("digest"), Peer()
+    ours = some_rows(100)
+    active.sync.lead()
+    assert active.sync.snapshot_due(0.0)
+    active.sync.snapshot([ours], digest.sums([ours]))
+    exchange(active, standby)
+    active.sync.resync(5.0)
+    assert not active.sync.snapshot_due(5.0), "not while the peer is behind"
+    standby.sync.compare(digest.sums([]))
+    exchange(active, standby)
+    assert len(standby.rows) == 0, "the answer to a question of before"
+    assert active.sync.snapshot_due(5.0)
+    active.sync.snapshot([ours], digest.sums([ours]))
+    exchange(active, standby)
+    standby.sync.compare(digest.sums([]))
+    exchange(active, standby)
+    assert (standby.rows == ours).all()
+
+
+def test_who_does_not_understand_sums_gets_everything() -> None:
+    active, standby = Peer(), Peer()
+    ours = some_rows(10)
+    active.sync.lead()
+    assert active.sync.snapshot_due(0.0)
+    active.sync.snapshot([ours], digest.sums([ours]))
+    exchange(active, standby)
+    assert (standby.rows == ours).all()
+
+
+@pytest.mark.parametrize("message", [["digest", 1, b""], ["digest", 1], ["want", b"1"], ["want", 7]])
+def test_sums_that_are_none(message: list[object]) -> None:
+    with pytest.raises(Broken, match="malformed"):
+        Peer().sync.receive(msgpack.packb(message), 0.0)

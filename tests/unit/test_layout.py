@@ -27,6 +27,7 @@ LAYERS = (
     ),
     # Cores: pure functions and state machines; time and chance are arguments.
     (
+        "ha.digest",
         *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.questions", "lb.advice"),
         *("lb.health", "lb.weights", "lb.plan", "lb.history", "lb.alerts.digest"),
         *("lb.schedule", "lb.lab.topology", "lb.abi", "lb.reference"),

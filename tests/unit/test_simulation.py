@@ -13,6 +13,7 @@ from ha.state import GiveUp, State
 from ha.sync import Sync
 from lb.connections import Rows
 from tests.unit.simulation.judge import Broken
+from tests.unit.simulation.kernel import REALS
 from tests.unit.simulation.run import run
 from tests.unit.simulation.world import World
 
@@ -134,7 +135,11 @@ def test_a_row_with_another_real(monkeypatch: pytest.MonkeyPatch) -> None:
             held.real = next(iter(standby.maps.reals))
 
     monkeypatch.setattr(standby, "install", installed_wrongly)
-    world.run(2.0)
+    connections = [connection for client in world.segment.clients for connection in client.connections]
+    for _ in range(100):
+        world.run(0.3)
+        if any(c.real not in (None, REALS[0]) and "b" in c.told for c in connections):
+            break
     world.do("standby", "a")
     with pytest.raises(Broken, match="knowing that it is with"):
         world.run(10.0)

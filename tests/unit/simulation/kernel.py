@@ -102,12 +102,12 @@ class Kernel:
         rows = [_row(e.key, e.real, e.state, _seconds(now_t - e.last_seen_t)) for e in waiting]
         return np.array(rows, CONNECTION)
 
-    def snapshot(self, now_s: float) -> Rows:
+    def snapshot(self, now_s: float) -> tuple[Rows, ...]:
         """Every connection that lives."""
         now_t, timeouts_t = abi.tick(int(now_s * 1e9)), self._configuration.timeouts_t
         live = [(k, c) for k, c in self.maps.connections.items() if now_t - c.last_seen_t <= timeouts_t[c.state]]
         rows = [_row(k, c.real.address, c.state, _seconds(now_t - c.last_seen_t)) for k, c in live]
-        return np.array(rows, CONNECTION)
+        return (np.array(rows, CONNECTION),)
 
     def install(self, rows: Rows, now_s: float) -> None:
         """A peer's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ha import digest
 from ha.channel import SILENCE_S
 from ha.links import RETRY_S
 
@@ -63,7 +64,8 @@ class Pipe:
             me.later(max(timer_s - now_s, 0.001), lambda: self.flush(me))
 
     def _made(self, me: Process) -> None:
-        self.sync(me).snapshot([me.machine.kernel.snapshot(self.world.now_s)])
+        families = me.machine.kernel.snapshot(self.world.now_s)
+        self.sync(me).snapshot(families, digest.sums(families))
         self.flush(me)
 
     def _move(self, to: _End, source: _End) -> None:
@@ -81,9 +83,20 @@ class Pipe:
                 self.world.at(self.world.random.uniform(0.05, 0.3), arrive)  # sent again
                 return
             self._receive(to, to.inbox.popleft())
-            self._move(to, source)
+            if to.sync.sums_asked:
+                to.moving = True
+                to.process.later(self.world.random.uniform(0.003, 0.08), lambda: self._compare(to, source))
+            else:
+                self._move(to, source)
 
         self.world.at(self.world.random.uniform(0.0002, 0.003), arrive)
+
+    def _compare(self, to: _End, source: _End) -> None:
+        to.moving = False
+        if to.open:
+            to.sync.compare(digest.sums(to.process.machine.kernel.snapshot(self.world.now_s)))
+            self.flush(to.process)
+            self._move(to, source)
 
     def _receive(self, end: _End, payload: bytes) -> None:
         me = end.process
