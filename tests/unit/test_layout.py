@@ -27,12 +27,11 @@ LAYERS = (
     ),
     # Cores: pure functions and state machines; time and chance are arguments.
     (
-        "ha.digest",
         *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.questions", "lb.advice"),
         *("lb.health", "lb.weights", "lb.plan", "lb.history", "lb.alerts.digest"),
         *("lb.schedule", "lb.lab.topology", "lb.abi", "lb.reference"),
         *("ha.state", "ha.role", "ha.wire", "ha.heartbeat", "ha.counters", "ha.member", "ha.duties", "ha.ways"),
-        *("ha.rows", "ha.session", "ha.sync", "ha.status", "ha.ndisc"),
+        *("ha.digest", "ha.rows", "ha.session", "ha.sync", "ha.status", "ha.ndisc"),
     ),
     # Edges: each talks to one part of the outside world. What has no row here is an edge.
     ("lb", "ha", "bpf"),
