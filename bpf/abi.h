@@ -51,11 +51,14 @@ struct real {
 	__be64 virtual[2];
 };
 
-/* What more it takes to reach the real of the same index than its MAC. Valid with REAL_TUNNEL and REAL_RESOLVED. */
+/* What more it takes to reach the real of the same index than its MAC. Valid with REAL_RESOLVED, where the real has a
+ * tunnel or the director several interfaces. */
 struct way {
 	__be64 source[2];	/* of the outer header */
+	__u32 interface;	/* index of the one that it leaves by; 0: that by which the packet came in */
+	__u8 own_mac[6];	/* of that interface */
 	__u16 mtu;		/* of the route: the largest packet, its outer header included */
-	__u16 zero[3];
+	__u32 zero;		/* makes it 32 bytes */
 };
 
 struct real_stats {
@@ -163,6 +166,7 @@ struct event6 {
 #define OUTCOMES(_) \
 	_(tx_packets, XDP_TX) \
 	_(passed, XDP_PASS) \
+	_(redirected, XDP_REDIRECT) \
 	_(referred, XDP_TX) \
 	_(too_big, XDP_TX) \
 	_(drop_no_real, XDP_DROP) \

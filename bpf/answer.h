@@ -7,6 +7,8 @@
  * Those whom RFC 1122 section 3.2.2 names get none: a source that is not one host, errors, the later fragments of a
  * datagram. RFC 1812 section 4.3.2.8 wants a limit: on each CPU ANSWERS_A_TICK in a tick.
  *
+ * To IPv6 there is none yet: what is too big is dropped.
+ *
  * Generated: ANSWERS (is there anything to answer?), ANSWERS_A_TICK.
  */
 #define ICMP_TOO_BIG 4		/* code of "unreachable": "fragmentation needed and DF set" */
@@ -118,7 +120,7 @@ static __always_inline bool answer(struct xdp_md *ctx, const struct packet *pack
 	struct iphdr *ip;
 	const void *end = (const void *)(long)ctx->data_end;
 
-	if (!about || packet->is_error || about->frag_off & be16(FRAGMENT_OFFSET) || !is_one_host(packet->client) ||
+	if (is_ipv6(packet) || !about || packet->is_error || about->frag_off & be16(FRAGMENT_OFFSET) || !is_one_host(packet->client) ||
 	    !within_limit(read_clock() >> TICK_SHIFT))
 		return false;
 	quoted = about->ihl * 4 + QUOTED_BYTES;

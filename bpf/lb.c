@@ -38,6 +38,7 @@
 #include "locality.h"
 #include "sched.h"
 #include "answer.h"
+#include "send.h"
 #include "tunnel.h"
 #include "forward.h"
 

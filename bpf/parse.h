@@ -3,9 +3,12 @@
  * From a frame to a packet of a virtual. What is not a virtual's, or not sent to this host, is FOREIGN, and found out
  * as early as can be. IPv6: parse6.h
  */
+/* Generated: OUR_MACS(_) with _(mac_0, mac_1, mac_2) for each interface. */
 static __always_inline bool is_our_mac(const __u16 *mac)
 {
-	return mac[0] == INTERFACE_MAC_0 && mac[1] == INTERFACE_MAC_1 && mac[2] == INTERFACE_MAC_2;
+#define IS(mac_0, mac_1, mac_2) || (mac[0] == mac_0 && mac[1] == mac_1 && mac[2] == mac_2)
+	return false OUR_MACS(IS);
+#undef IS
 }
 
 /* Ports and flags of a segment of at most `room` bytes. RFC 9293 section 3.1 */

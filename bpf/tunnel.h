@@ -27,13 +27,10 @@ static __always_inline enum outcome forward_ipip(struct xdp_md *ctx, struct pack
 	__be16 id;
 	__u8 tos;
 
-	if (!(real->flags & REAL_RESOLVED))
-		return OUTCOME_drop_no_neighbour;
 	if (!inner)
 		return OUTCOME_drop_malformed;
-	if (packet->length + sizeof(*outer) > way->mtu)
-		return answer(ctx, packet, ICMP_UNREACHABLE, ICMP_TOO_BIG, way->mtu - sizeof(*outer)) ?
-			OUTCOME_too_big : OUTCOME_drop_too_big;
+	if (is_too_big(packet, way, sizeof(*outer)))
+		return refuse_too_big(ctx, packet, way, sizeof(*outer));
 
 	id = inner->id;
 	tos = inner->tos;
@@ -43,10 +40,9 @@ static __always_inline enum outcome forward_ipip(struct xdp_md *ctx, struct pack
 	outer = (void *)(ethernet + 1);
 	if ((void *)(outer + 1) > (void *)(long)ctx->data_end)
 		return OUTCOME_drop_no_headroom;
-	__builtin_memcpy(ethernet->source, came.destination, sizeof(ethernet->source));	/* it was sent to us */
-	__builtin_memcpy(ethernet->destination, real->mac, sizeof(ethernet->destination));
 	ethernet->type = be16(ETH_P_IP);
-	write_ipv4(outer, IPPROTO_IPIP, ipv4_of(way->source), ipv4_of(real->address), packet->length + sizeof(*outer), tos, id);
-	return OUTCOME_tx_packets;
+	write_ipv4(outer, IPPROTO_IPIP, ipv4_of(way->source), ipv4_of(real->address), packet->length + sizeof(*outer),
+		   tos, id);
+	return send(ctx, ethernet, came.destination, real, way);
 }
 #endif

@@ -23,7 +23,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 XDP_ACTIONS = ("ABORTED", "DROP", "PASS", "TX", "REDIRECT")
-DROP, PASS, TX = 1, 2, 3
+DROP, PASS, TX, REDIRECT = 1, 2, 3, 4
 
 PROG_TYPE_XDP = 6
 ATTACH_XDP = 37

@@ -56,7 +56,8 @@ class Director:
         self.cluster = cluster
         self.node = cluster.node(name)
         self._keys = _keys(cluster)
-        self._interface = cluster.interface_of(self.node)
+        self._interfaces = cluster.interfaces_of(self.node)
+        self._interface = self._interfaces[0]
         self._remembered = state.load(state_path(name))
         self._overrides = dict(self._remembered.overrides)
         self._changed = asyncio.Event()
@@ -86,7 +87,7 @@ class Director:
         self._watch = InterfaceWatch(self._interface, self._on_link, self._on_address_lost)
         link = await self._watch.start()
         undo.callback(self._watch.close)
-        self._ways = Ways(self._interface, self._changed.set)
+        self._ways = Ways(self._interfaces, self._changed.set)
         await self._ways.start()
         undo.callback(self._ways.close)
         self._want_ways()
@@ -103,11 +104,11 @@ class Director:
         undo.push_async_callback(self._monitor.close)
         self._lead_probes()
         self._data = await DataPath.open(
-            self.node.name, self._interface, self.cluster.connections, self.cluster.cluster.attach
+            self.node.name, self._interfaces, self.cluster.connections, self.cluster.cluster.attach
         )
         undo.callback(lambda: self._data.close(detach=self._orderly))
         await self._apply()
-        log.info("packet path attached", interface=self._interface, mode=self._data.mode)
+        log.info("packet path attached", **self._data.modes)
         self._ownership = ownership = Ownership(
             *(self.cluster, self.node.name, self._interface, link.mac, self._data, self._ways),
             *(lambda: self.failover.predecessor, self._programs),
@@ -272,6 +273,7 @@ class Director:
         for path, old_value, new_value in (
             ("node.address", self.node.address, node.address),
             ("cluster.interface", self._interface, new.interface_of(node)),
+            ("cluster.real_interfaces", self._interfaces[1:], new.interfaces_of(node)[1:]),
             ("cluster.attach", self.cluster.cluster.attach, new.cluster.attach),
             ("cluster.name", self.cluster.cluster.name, new.cluster.name),
             ("ha.port", self.cluster.ha.port, new.ha.port),
@@ -307,7 +309,8 @@ class Director:
             "role": failover.role,
             "since": failover.since,
             "interface": self._interface,
-            "mode": self._data.mode,
+            "mode": self._data.modes[self._interface],
+            "interfaces": self._data.modes,
             "file": str(self.cluster.path),
             "peers": failover.peers,
             "sync": {**failover.sync, "connections": status.known_connections(held)},
@@ -344,7 +347,7 @@ class Director:
     def _want_ways(self) -> None:
         """To the reals, and to the directors that may have to be asked about connections."""
         peers = (peer.address for peer in self.cluster.peers_of(self.node.name))
-        self._ways.want({*plan.reached_by(self.cluster, "gate"), *peers}, plan.reached_by(self.cluster, "ipip"))
+        self._ways.want(peers, plan.reached_by(self.cluster, "gate"), plan.reached_by(self.cluster, "ipip"))
 
     def _lead_probes(self) -> None:
         """Checks as the virtual find each real by its MAC."""

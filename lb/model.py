@@ -53,6 +53,7 @@ class ClusterSettings(Frozen):
 
     name: Name = "lbctl"
     interface: Interface
+    real_interfaces: Annotated[tuple[Interface, ...], Field(strict=False)] = ()
     attach: Literal["auto", "native", "generic"] = "auto"
     fallback: Fallback | None = None
     fallback_command: fields.Program | None = None
@@ -65,6 +66,7 @@ class Node(Frozen):
     name: Name
     address: Address
     interface: Interface | None = None
+    real_interfaces: Annotated[tuple[Interface, ...] | None, Field(strict=False)] = None
     links: Annotated[tuple[Address, ...], Field(strict=False)] = ()
 
 
@@ -261,8 +263,13 @@ class Cluster(Frozen):
         return tuple(n for n in self.nodes if n.name != name)
 
     def interface_of(self, node: Node) -> str:
-        """The interface a director balances on."""
+        """The interface a director has the virtual addresses on."""
         return node.interface or self.cluster.interface
+
+    def interfaces_of(self, node: Node) -> tuple[str, ...]:
+        """All that a director balances on, that one first."""
+        further = self.cluster.real_interfaces if node.real_interfaces is None else node.real_interfaces
+        return self.interface_of(node), *further
 
     @property
     def addresses(self) -> tuple[Address, ...]:

@@ -62,6 +62,21 @@ def _virtuals(cluster: Cluster) -> Iterator[Finding]:
                 )
 
 
+def _interfaces(cluster: Cluster) -> Iterator[Finding]:
+    """Each of a director's interfaces is named once."""
+    for n, node in enumerate(cluster.nodes):
+        names = cluster.interfaces_of(node)
+        for place, name in enumerate(names[1:], start=1):
+            if name in names[:place]:
+                inherited = node.real_interfaces is None
+                owner: Path = ("cluster",) if inherited else ("node", n)
+                own = ("node", n, "interface") if node.interface else ("cluster", "interface")
+                yield Finding(
+                    ((*owner, "real_interfaces", place - 1), own),
+                    f"{show(name)} is already an interface of {node.name}; name others, on which only reals are",
+                )
+
+
 def _ha_times(cluster: Cluster) -> Iterator[Finding]:
     """heartbeat's own conditions (SEED_TABLES 3.2)."""
     ha = cluster.ha
@@ -221,6 +236,7 @@ RULES: tuple[Rule, ...] = (
     hosts.addresses,
     hosts.families,
     _virtuals,
+    _interfaces,
     hosts.unicast,
     hosts.fallback,
     _ha_times,

@@ -33,10 +33,15 @@ class ServiceKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What more it takes to reach a real than a MAC. source: of the outer header; mtu: of the route, that included."""
+    """What more it takes to reach a real than a MAC. source: of the outer header; mtu: of the route, that included.
+
+    interface: index of the one that packets leave by, 0 that by which they came in; own_mac: its own.
+    """
 
     source: Address
     mtu: int
+    interface: int = 0
+    own_mac: bytes = bytes(6)
 
 
 class Hop(NamedTuple):

@@ -26,7 +26,7 @@ from lb.errors import UsageError
 
 _HARMLESS = {
     "heartbeat_sent", "heartbeat_received", "heartbeat_posthumous", "sync_opened",
-    "rx_packets", "tx_packets", "passed", "referred", "too_big", "arp_no_lease",
+    "rx_packets", "tx_packets", "passed", "redirected", "referred", "too_big", "arp_no_lease",
 }  # fmt: skip
 """Counters of what is as it should be."""
 
@@ -125,10 +125,11 @@ def render(document: dict[str, Any]) -> Group:
 
 
 def _head(document: dict[str, Any]) -> str:
+    interfaces = ", ".join(f"{name} ({mode} XDP)" for name, mode in document["interfaces"].items())
     since = datetime.fromisoformat(document["since"])
     return (
         f"[bold]{document['node']}[/]  {state(document['role'])} for {_span(datetime.now(UTC) - since)}"
-        f"  cluster {document['cluster']}  {document['interface']} ({document['mode']} XDP)"
+        f"  cluster {document['cluster']}  {interfaces}"
     )
 
 

@@ -47,7 +47,7 @@ def _director(cluster: Cluster, node: Node) -> tuple[str, ...]:
     return (
         node.name,
         str(node.address),
-        cluster.interface_of(node),
+        ", ".join(cluster.interfaces_of(node)),
         "preferred" if node.name == cluster.ha.preferred else "",
     )
 

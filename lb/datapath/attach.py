@@ -1,4 +1,4 @@
-"""The program on its interface: attached by a pinned link, so that it outlives us and can be swapped in one step."""
+"""The program on its interfaces: attached by a pinned link, so that it outlives us and can be swapped in one step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -43,7 +44,7 @@ def interface_mac(interface: str) -> bytes:
 
 
 class Attachment:
-    """The link of one node. wish: native, generic, or auto: native where the driver can, else generic.
+    """The link of one interface. wish: native, generic, or auto: native where the driver can, else generic.
 
     pinned_mode: what the link that an earlier process left was attached as, None if nobody knows.
     """
@@ -124,3 +125,46 @@ class Attachment:
             return
         words = "; ".join(refusals)
         raise DataPathError(f"{self._interface} does no XDP ({words}); try attach = 'auto', or a smaller MTU")
+
+
+class Attachments:
+    """One program on each of a node's interfaces. home: where their links are pinned; modes: as what these were."""
+
+    def __init__(self, home: Path, interfaces: Sequence[str], wish: str, modes: Mapping[str, str]) -> None:
+        self._home = home
+        self._each = {name: Attachment(home / _pin(name), name, wish, modes.get(name)) for name in interfaces}
+
+    @property
+    def modes(self) -> dict[str, str]:
+        """Each interface's: native or generic; empty before the first `put`."""
+        return {name: attachment.mode for name, attachment in self._each.items()}
+
+    def put(self, program_fd: int) -> None:
+        """Let this program see the next packet of each. Raises DataPathError."""
+        for attachment in self._each.values():
+            attachment.put(program_fd)
+        self._drop_others()
+
+    def holds(self) -> bool:
+        """Does the program still hang on all of them?"""
+        return all(attachment.holds() for attachment in self._each.values())
+
+    def close(self, detach: bool) -> None:
+        """See `Attachment.close`."""
+        for attachment in self._each.values():
+            attachment.close(detach)
+
+    def _drop_others(self) -> None:
+        """Take the program off interfaces that an earlier process had and this one has not."""
+        for path in self._home.glob("link_*"):
+            if path.name not in map(_pin, self._each):
+                fd = bpf.open_pinned(path)
+                path.unlink()
+                with contextlib.suppress(OSError):  # the interface is gone
+                    bpf.detach_link(fd)
+                os.close(fd)
+
+
+def _pin(interface: str) -> str:
+    """A bpf file system allows no dot in a name."""
+    return f"link_{interface.replace('.', ':')}"

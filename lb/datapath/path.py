@@ -16,7 +16,7 @@ from lb import abi, bpf
 from lb.addresses import Address
 from lb.connections import Rows
 from lb.datapath import pins, source
-from lb.datapath.attach import Attachment, interface_index, interface_mac
+from lb.datapath.attach import Attachments, interface_index, interface_mac
 from lb.datapath.compiler import RINGS, TABLES
 from lb.datapath.lasting import Lasting, Sweep
 from lb.datapath.load import load
@@ -43,11 +43,11 @@ class DataPath:
     settings: may be replaced by others of the same `max`; the next `apply` compiles its timeouts in.
     """
 
-    def __init__(self, node: str, interface: str, settings: Connections, attachment: Attachment) -> None:
+    def __init__(self, node: str, interfaces: Sequence[str], settings: Connections, attachments: Attachments) -> None:
         self.settings = settings
         self._node = node
-        self._interface = interface
-        self._attachment = attachment
+        self._interfaces = interfaces
+        self._attachments = attachments
         self._cpus = bpf.online_cpus()
         self._size = max(settings.max, _LRU_RESERVE * bpf.possible_cpus())
         self._cache_set_bits = abi.cache_set_bits(self._size, self._cpus)
@@ -61,20 +61,21 @@ class DataPath:
         self._events = select.epoll()
 
     @classmethod
-    async def open(cls, node: str, interface: str, settings: Connections, attach: str) -> DataPath:
-        """A packet path for an interface. Loads nothing yet: that is for the first `apply`.
+    async def open(cls, node: str, interfaces: Sequence[str], settings: Connections, attach: str) -> DataPath:
+        """A packet path for these interfaces. Loads nothing yet: that is for the first `apply`.
 
         What an earlier process of this node left in the kernel works on until then, and its connections, reals and
         counters are taken over. attach: auto, native or generic. Raises DataPathError.
         """
 
         def make() -> DataPath:
-            interface_index(interface)
+            for interface in interfaces:
+                interface_index(interface)
             try:
                 pins.mount()
                 earlier = pins.directory_of(node)
-                mode = pins.read_document(earlier).get("mode") if earlier else None
-                return cls(node, interface, settings, Attachment(pins.home(node) / "link", interface, attach, mode))
+                modes = pins.read_document(earlier).get("modes", {}) if earlier else {}
+                return cls(node, interfaces, settings, Attachments(pins.home(node), interfaces, attach, modes))
             except OSError as error:
                 raise DataPathError(f"bpf(2) is refused: {error}; run as root") from error
 
@@ -101,8 +102,8 @@ class DataPath:
         fallbacks = self._program.publish(services, placements)
         self._lasting.retire_reals(placements)
         self._lasting.write_services(services, fallbacks)
-        if not self._attachment.holds():
-            self._attachment.put(self._program.fd)
+        if not self._attachments.holds():
+            self._attachments.put(self._program.fd)
 
     def _configure(self, services: tuple[Service, ...]) -> Configuration:
         if len(services) > abi.SERVICES_MAX:
@@ -111,7 +112,7 @@ class DataPath:
         self._tunnels = self._tunnels or any(service.tunnels for service in services) or self._tunnels_left()
         return Configuration(
             services=tuple((service.key, service.scheduler) for service in services),
-            mac=interface_mac(self._interface),
+            macs=tuple(interface_mac(interface) for interface in self._interfaces),
             connections=self._size,
             timeouts_s=tuple(abi.timeouts_s(self.settings).items()),
             cache_set_bits=self._cache_set_bits,
@@ -140,7 +141,7 @@ class DataPath:
             if self._program is None:
                 self._migrate(lasting)
             fallbacks = program.publish(services, placements)
-            self._attachment.put(program.fd)
+            self._attachments.put(program.fd)
         except BaseException:
             program.close()
             raise
@@ -217,8 +218,7 @@ class DataPath:
     def _write_document(self) -> None:
         document = {
             "node": self._node,
-            "interface": self._interface,
-            "mode": self._attachment.mode,
+            "modes": self._attachments.modes,
             "timeouts_s": [[int(state), seconds] for state, seconds in abi.timeouts_s(self.settings).items()],
             "layouts": self._layouts,
             "wire": sorted(source.wire_fields()),
@@ -228,7 +228,7 @@ class DataPath:
 
     def close(self, detach: bool) -> None:
         """Let go. detach: take program, connections and counters out of the kernel; else they work on and wait."""
-        self._attachment.close(detach)
+        self._attachments.close(detach)
         for part in (self._program, self._lasting, *self._rings.values()):
             if part is not None:
                 part.close()
@@ -241,9 +241,9 @@ class DataPath:
     # ---------------------------------------------------------------- read and write
 
     @property
-    def mode(self) -> str:
-        """native or generic; empty before the first `apply`."""
-        return self._attachment.mode
+    def modes(self) -> dict[str, str]:
+        """Of each interface: native or generic; empty before the first `apply`."""
+        return self._attachments.modes
 
     @property
     def program_fd(self) -> int:

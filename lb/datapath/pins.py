@@ -1,8 +1,8 @@
 """Where programs and maps live on without a process: /sys/fs/bpf/lbctl/NODE/.
 
-NODE/link               the attachment
+NODE/link_INTERFACE     an attachment
 NODE/SCHEMA/…           the lasting maps; a program of another schema makes its own directory
-NODE/SCHEMA/document    what those who only read need to know: layouts, timeouts, interface, mode
+NODE/SCHEMA/document    what those who only read need to know: layouts, timeouts, interfaces with their modes
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def remove_others(directory: Path) -> None:
 def remove_node(node: str) -> None:
     """Unpin everything of a node; the program is detached when nobody holds its link."""
     path = home(node)
-    (path / "link").unlink(missing_ok=True)
+    for link in path.glob("link_*"):
+        link.unlink()
     for directory in path.iterdir() if path.is_dir() else ():
         remove(directory)
     for empty in (path, ROOT):

@@ -51,13 +51,15 @@ def place(rows: Array, services: Sequence[Service]) -> tuple[Array, list[Placeme
 
 
 def place_ways(ways: Array, services: Sequence[Service], placements: Sequence[Placement]) -> Array:
-    """The rows of `ways` in which every destination that has one has its own. What a real that left has stays."""
-    ways = ways.copy()
+    """The rows of `ways` in which every destination has its own. What a real that left has stays."""
+    ways, none = ways.copy(), np.zeros((), ways.dtype)
     for service, placement in zip(services, placements, strict=True):
         # A fallback that is also a destination comes last and must not win.
         for (destination, _), index in reversed(list(zip(_members(service), placement, strict=True))):
-            if destination.way is not None:
-                ways[index] = (words(destination.way.source), destination.way.mtu, 0)
+            if (way := destination.way) is not None:
+                ways[index] = (words(way.source), way.interface, tuple(way.own_mac), way.mtu, 0)
+            elif destination.mac is not None:
+                ways[index] = none
     return ways
 
 

@@ -15,6 +15,8 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+
 from lb import abi, tcp
 from lb.addresses import Address
 from lb.schedule import LOCALITY_S, SCHEDULERS, TRIES, Scheduling
@@ -32,14 +34,14 @@ SEED_BYTES = 56
 class Configuration:
     """What is compiled in.
 
-    services: key and scheduler of each, by index. mac: of the interface. connections: entries of the table.
+    services: key and scheduler of each, by index. macs: of the interfaces. connections: entries of the table.
     timeouts_s: seconds by state. cache_set_bits: see `abi.cache_set_bits`; 0: no cache. cpus: how many have one.
     tunnels: may any real have one, also of those that left and still have connections?
     scheduling: what the schedulers need.
     """
 
     services: tuple[tuple[ServiceKey, str], ...]
-    mac: bytes
+    macs: tuple[bytes, ...]
     connections: int
     timeouts_s: tuple[tuple[State, float], ...]
     cache_set_bits: int
@@ -107,11 +109,10 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
     for flag in abi.RealFlag:
         yield f"#define REAL_{flag.name} {flag.value}"
     yield f"#define TUNNELS {int(configuration.tunnels)}"
-    yield "#define ANSWERS TUNNELS"
+    yield "#define ANSWERS (TUNNELS || REDIRECTS)"
     yield f"#define SYNC_REFRESH_T {abi.ticks(abi.SYNC_REFRESH_S)}"
-    for position in range(3):
-        halfword = int.from_bytes(configuration.mac[2 * position : 2 * position + 2], "little")
-        yield f"#define INTERFACE_MAC_{position} {halfword:#06x}"
+    yield _table("OUR_MACS", (np.frombuffer(mac, "<u2").tolist() for mac in configuration.macs))
+    yield f"#define REDIRECTS {int(len(configuration.macs) > 1)}"
     yield from _states(configuration)
     for version in (4, 6):
         yield f"#define IPV{version}_SERVICES {int(version in configuration.families)}"

@@ -40,6 +40,11 @@ class Site:
     weak_keys: Callable[[Path], Iterable[int]]
 
     @property
+    def interfaces(self) -> tuple[str, ...]:
+        """All that it balances on."""
+        return self.cluster.interfaces_of(self.node)
+
+    @property
     def interface(self) -> str:
         """Where this director balances."""
         return self.cluster.interface_of(self.node)
@@ -47,7 +52,8 @@ class Site:
 
 def look_at_interface(site: Site) -> Iterator[Verdict]:
     """Is it there and connected?"""
-    yield judge_interface(link(site.interface))
+    for name in site.interfaces:
+        yield judge_interface(link(name))
 
 
 def judge_interface(found: Link) -> Verdict:
@@ -82,7 +88,8 @@ def judge_address(node: Node, interface: str, here: Sequence[tuple[str, Interfac
 
 def look_at_mtu(site: Site) -> Iterator[Verdict]:
     """Do frames fit XDP's buffers?"""
-    yield judge_mtu(link(site.interface))
+    for name in site.interfaces:
+        yield judge_mtu(link(name))
 
 
 def judge_mtu(found: Link) -> Verdict:
@@ -97,7 +104,8 @@ def judge_mtu(found: Link) -> Verdict:
 
 def look_at_driver(site: Site) -> Iterator[Verdict]:
     """Will the driver run the program itself?"""
-    yield judge_driver(site.interface, driver_of(site.interface), site.cluster.cluster.attach)
+    for name in site.interfaces:
+        yield judge_driver(name, driver_of(name), site.cluster.cluster.attach)
 
 
 def judge_driver(interface: str, driver: str, attach: str) -> Verdict:
@@ -115,8 +123,9 @@ def judge_driver(interface: str, driver: str, attach: str) -> Verdict:
 def look_at_tags(site: Site) -> Iterator[Verdict]:
     """Will the program see VLAN tags where there are VLANs?"""
     config = Path("/proc/thread-self/net/vlan/config")
-    vlans = vlans_on(site.interface, config.read_text()) if config.exists() else []
-    yield judge_tags(site.interface, vlans, takes_tags_off(site.interface))
+    for name in site.interfaces:
+        vlans = vlans_on(name, config.read_text()) if config.exists() else []
+        yield judge_tags(name, vlans, takes_tags_off(name))
 
 
 def judge_tags(interface: str, vlans: Sequence[str], taken_off: bool) -> Verdict:
@@ -134,9 +143,9 @@ def judge_tags(interface: str, vlans: Sequence[str], taken_off: bool) -> Verdict
 
 def look_at_segment(site: Site) -> Iterator[Verdict]:
     """Are the reals where a rewritten MAC address reaches them?"""
-    networks = [address.network for name, address in addresses() if name == site.interface]
+    networks = [address.network for name, address in addresses() if name in site.interfaces]
     gates = sorted(plan.reached_by(site.cluster, "gate"), key=by_family)
-    yield from judge_segment(site.interface, networks, gates, site.cluster.addresses)
+    yield from judge_segment(" or ".join(site.interfaces), networks, gates, site.cluster.addresses)
 
 
 def judge_segment(
@@ -162,21 +171,21 @@ def judge_segment(
 
 
 def look_at_routes(site: Site) -> Iterator[Verdict]:
-    """Do the tunnels leave by the interface on which this director balances?"""
+    """Do the tunnels leave by an interface on which this director balances?"""
     for address in sorted(plan.reached_by(site.cluster, "ipip")):
         try:
-            yield judge_route(site.interface, address, route(address))
+            yield judge_route(site.interfaces, address, route(address))
         except NetworkError as error:
             yield fail(str(error), f"ip route add {address}/32 via ROUTER dev {site.interface}")
 
 
-def judge_route(interface: str, address: Address, found: Route) -> Verdict:
+def judge_route(interfaces: Sequence[str], address: Address, found: Route) -> Verdict:
     """found: the kernel's route to a real behind a tunnel."""
     by = f"by {found.gateway}" if found.gateway else "on the link"
-    if found.interface != interface:
+    if found.interface not in interfaces:
         return fail(
-            f"{address} is reached by {found.interface}, not {interface}: its packets go nowhere",
-            f"ip route add {address}/32 via ROUTER dev {interface}",
+            f"{address} is reached by {found.interface}, not {' or '.join(interfaces)}: its packets go nowhere",
+            f'ip route add {address}/32 via ROUTER dev {interfaces[0]}, or real_interfaces = ["{found.interface}"]',
         )
     return ok(f"{address} {by}, packets of {found.mtu - OUTER_BYTES} bytes at most")
 

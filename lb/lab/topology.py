@@ -4,7 +4,8 @@
 
 The first segment holds every address that has to be on it, in as few networks as is sensible; each host reaches all of
 them directly. The client also has the addresses of `[ha] ping` that no other host has. Reals that get their packets in
-a tunnel, and whose addresses are not in those networks, are behind a router, in networks of their own.
+a tunnel, and whose addresses are not in those networks, are behind a router, in networks of their own; where directors
+have `real_interfaces`, these are there, too, and so may be reals that get theirs by `gate`.
 
 Reals of one name are one host. Directors and the client have an address in each network of IPv6, too, unless the file
 gives them one.
@@ -13,7 +14,7 @@ gives them one.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -24,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from lb import plan
 from lb.addresses import Address, Network, by_family
 from lb.errors import LabError
-from lb.model import Cluster, Question, Virtual
+from lb.model import Cluster, Node, Question, Virtual
 
 NARROWEST_PREFIX = 24
 WIDEST_PREFIX = 8
@@ -157,9 +158,11 @@ def build(cluster: Cluster, example: Example, client_name: str = "client") -> To
     names = _real_names(cluster, taken)
     nodes = {node.address for node in cluster.nodes}
     tunnels = plan.reached_by(cluster, "ipip")
-    near = {*cluster.addresses, *nodes, *cluster.ha.ping, *plan.reached_by(cluster, "gate")}
+    gates = plan.reached_by(cluster, "gate")
+    both = any(len(cluster.interfaces_of(node)) > 1 for node in cluster.nodes)
+    near = {*cluster.addresses, *nodes, *cluster.ha.ping, *(a for a in gates if a.version == 6 or not both)}
     networks = covering(near)
-    behind = tunnels - {address for address in tunnels if any(address in network for network in networks)}
+    behind = frozenset(a for a in tunnels | gates if not any(a in network for network in networks))
     pings = tuple(address for address in cluster.ha.ping if address not in {*cluster.addresses, *names, *nodes})
     used = {*near, *names}
     own = _take_free(cluster.nodes[0].address, used, "client")
@@ -188,8 +191,9 @@ def build(cluster: Cluster, example: Example, client_name: str = "client") -> To
                     interface=cluster.interface_of(node),
                     addresses=(node.address, *_in_each(wide, node.address, used, node.name)),
                 ),
+                *_inward(cluster, node, behind, used),
             ),
-            routes=outward,
+            routes=() if len(cluster.interfaces_of(node)) > 1 else outward,
             **_serving(node.name, _sorry_virtuals(cluster), example),
         )
         for node in cluster.nodes
@@ -217,6 +221,14 @@ def build(cluster: Cluster, example: Example, client_name: str = "client") -> To
 def _far(behind: Iterable[Address]) -> tuple[IPv4Network, ...]:
     """The networks of the segment behind the router."""
     return tuple(sorted({IPv4Network((address, NARROWEST_PREFIX), strict=False) for address in behind}))
+
+
+def _inward(cluster: Cluster, node: Node, behind: frozenset[Address], used: set[Address]) -> Iterator[Cable]:
+    """A director's further interfaces, where the reals behind the router are; with free addresses, used from now on."""
+    networks: list[Address] = [network.network_address for network in _far(behind)] or [node.address]
+    for name in cluster.interfaces_of(node)[1:]:
+        addresses = tuple(_take_free(near, used, node.name) for near in networks)
+        yield Cable(interface=name, addresses=addresses, segment=int(bool(behind)))
 
 
 def _router(cluster: Cluster, used: set[Address], behind: frozenset[Address], taken: set[str]) -> Host:

@@ -14,18 +14,22 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_IPV4_IFADDR,
     RTMGRP_IPV4_ROUTE,
     RTMGRP_IPV4_RULE,
+    RTMGRP_IPV6_IFADDR,
+    RTMGRP_IPV6_ROUTE,
     RTMGRP_LINK,
 )
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from lb.addresses import Address
 from lb.errors import NetworkError
-from lb.netif.links import link
+from lb.netif.links import FAMILIES, link
 from lb.netif.rtnl import Listener, Message, Rtnl
 
 log = structlog.get_logger(__name__)
 
-_GROUPS = RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV4_IFADDR | RTMGRP_LINK
+_GROUPS = (
+    RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_ROUTE | RTMGRP_IPV6_IFADDR | RTMGRP_LINK
+)
 _UNICAST = 1  # linux/rtnetlink.h: RTN_UNICAST
 _SETTLE_S = 0.02
 """How long after an event all routes are looked up: a routing daemon changes many at once, and may delete first."""
@@ -46,7 +50,7 @@ class Route(NamedTuple):
 
 def route(address: Address) -> Route:
     """What the kernel would do with a packet to this address. Raises NetworkError."""
-    fields = {"family": socket.AF_INET, "dst_len": 32}
+    fields = {"family": FAMILIES[address.version], "dst_len": address.max_prefixlen}
     try:
         with Rtnl() as rtnl:
             (found,) = rtnl.call(rtmsg, RTM_GETROUTE, fields=fields, attrs={"RTA_DST": str(address)})
@@ -61,7 +65,7 @@ def route(address: Address) -> Route:
     return Route(
         interface=interface.name,
         gateway=ip_address(gateway) if gateway else None,
-        source=ip_address(found.get_attr("RTA_PREFSRC")),
+        source=ip_address(found.get_attr("RTA_PREFSRC") or 0),
         mtu=(metrics.get_attr("RTAX_MTU") if metrics else None) or interface.mtu,
     )
 

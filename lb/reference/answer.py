@@ -45,7 +45,12 @@ def ipv4_header(protocol: int, source: int, destination: int, length: int, tos: 
 def answer(maps: Maps, frame: bytes, packet: Packet, kind: int, code: int, mtu: int, now_t: int) -> bytes | None:
     """What a packet's sender gets in its place, tags and all; None: nobody is to be told. RFC 1122 section 3.2.2."""
     _, ip = skip_tags(frame)
-    if packet.is_error or number(ip, 6, 2) & _LATER_FRAGMENT or any(low <= ip[12] <= high for low, high in _NO_HOSTS):
+    if (
+        ip[0] >> 4 != 4
+        or packet.is_error
+        or number(ip, 6, 2) & _LATER_FRAGMENT
+        or any(low <= ip[12] <= high for low, high in _NO_HOSTS)
+    ):
         return None
     tick, count = maps.answered
     if tick != now_t:

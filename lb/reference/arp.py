@@ -22,7 +22,7 @@ def parse_arp(configuration: Configuration, maps: Maps, arp: bytes) -> bool:
     """
     if len(arp) < _ARP_BYTES or (number(arp, 0, 2), number(arp, 2, 2)) != (_HARDWARE_ETHERNET, _PROTOCOL_IPV4):
         return False
-    if number(arp, 14, 4) in configuration.virtuals and arp[8:14] != configuration.mac:
+    if number(arp, 14, 4) in configuration.virtuals and arp[8:14] not in configuration.macs:
         end_lease(maps)
         return False
     return number(arp, 6, 2) == _REQUEST and number(arp, 24, 4) in configuration.virtuals

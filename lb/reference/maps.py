@@ -34,17 +34,27 @@ def address_of(number: int) -> Address:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What user space was last told. mac: six bytes, the interface's."""
+    """What user space was last told. mac: six bytes, the interface's; others: those of further ones.
+
+    came_by: index of the interface by which all packets here come in.
+    """
 
     services: tuple[Service, ...]
     mac: bytes
     timeouts_s: tuple[tuple[State, float], ...] = tuple(TIMEOUTS_S.items())
+    others: tuple[bytes, ...] = ()
+    came_by: int = 1
+
+    @property
+    def macs(self) -> tuple[bytes, ...]:
+        """Of all interfaces."""
+        return self.mac, *self.others
 
     @property
     def compiled(self) -> object:
         """The part that is compiled in: where it differs, another program is swapped in."""
         services = [(service.key, service.scheduler) for service in self.services]
-        return services, self.mac, self.timeouts_s, Scheduling.of(self.services)
+        return services, self.macs, self.timeouts_s, Scheduling.of(self.services)
 
     @cached_property
     def index(self) -> dict[tuple[int, int, int], int]:

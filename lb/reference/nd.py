@@ -30,7 +30,7 @@ def parse_nd(configuration: Configuration, maps: Maps, source: bytes, ip: bytes)
         return False
     target = IPV6 | number(nd, 8, 16)
     claimed = target if nd[0] == _ADVERTISEMENT else IPV6 | number(ip, 8, 16)
-    if claimed in configuration.virtuals and source != configuration.mac:
+    if claimed in configuration.virtuals and source not in configuration.macs:
         end_lease(maps)
         return False
     return nd[0] == _SOLICITATION and target in configuration.virtuals

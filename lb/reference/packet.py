@@ -85,7 +85,7 @@ def _balance(
         return disown(maps, now_ns), frame
     if tell:
         tell_event(maps, key, connection.real, connection.state, now_t)
-    return forward(maps, frame, packet, maps.reals[connection.real], now_t)
+    return forward(configuration, maps, frame, packet, maps.reals[connection.real], now_t)
 
 
 def _relate(
@@ -95,6 +95,6 @@ def _relate(
     now_t = abi.tick(now_ns)
     real = relate(maps, configuration, packet, now_t)
     if real is not None:
-        return forward(maps, frame, packet, maps.reals[real], now_t)
+        return forward(configuration, maps, frame, packet, maps.reals[real], now_t)
     referred = refer(maps, frame, now_ns)
     return (disown(maps, now_ns), frame) if referred is None else (Outcome.REFERRED, referred)

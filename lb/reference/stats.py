@@ -11,6 +11,7 @@ class Verdict(IntEnum):
     DROP = 1
     PASS = 2
     TX = 3
+    REDIRECT = 4
 
 
 class Undecided(Enum):
@@ -25,6 +26,7 @@ class Outcome(Enum):
     FOREIGN = "foreign"
     TX = "tx_packets"
     PASSED = "passed"
+    REDIRECTED = "redirected"
     REFERRED = "referred"
     TOO_BIG = "too_big"
     NO_REAL = "drop_no_real"
@@ -43,4 +45,6 @@ class Outcome(Enum):
         """What the kernel is told to do with it."""
         if self in (Outcome.TX, Outcome.REFERRED, Outcome.TOO_BIG):
             return Verdict.TX
+        if self is Outcome.REDIRECTED:
+            return Verdict.REDIRECT
         return Verdict.PASS if self in (Outcome.FOREIGN, Outcome.PASSED) else Verdict.DROP

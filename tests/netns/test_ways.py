@@ -28,8 +28,8 @@ def mac_of(namespace: str) -> bytes:
     )
 
 
-async def ways(told: list[int]) -> Ways:
-    found = Ways("eth0", lambda: told.append(1))
+async def ways(told: list[int], *interfaces: str) -> Ways:
+    found = Ways(interfaces, lambda: told.append(1))
     await found.start()
     return found
 
@@ -56,8 +56,8 @@ def test_a_tunnel_follows_its_route(segment: tuple[str, str]) -> None:
 
     async def main() -> None:
         told: list[int] = []
-        found = await ways(told)
-        found.want([PEER], [REAL])
+        found = await ways(told, "eth0")
+        found.want([], [PEER], [REAL])
         await until(lambda: found.hop(PEER, "gate").mac)
         assert found.hop(PEER, "gate") == Hop(mac_of(there))
         assert found.hop(REAL, "ipip") == Hop()
@@ -82,9 +82,9 @@ def test_a_way_stays_until_the_next_router_is_known(segment: tuple[str, str]) ->
     here, there = segment
 
     async def main() -> None:
-        found = await ways([])
+        found = await ways([], "eth0")
         route(here, "add", f"{REAL}/32", "via", str(PEER))
-        found.want([], [REAL])
+        found.want([], [], [REAL])
         await until(lambda: found.hop(REAL, "ipip").mac)
         before = found.hop(REAL, "ipip")
         route(here, "del", f"{REAL}/32")
@@ -97,7 +97,7 @@ def test_a_way_stays_until_the_next_router_is_known(segment: tuple[str, str]) ->
         ip("-n", here, "neigh", "replace", str(SECOND), "lladdr", "02:00:00:00:00:22", "dev", "eth0")
         await until(lambda: found.hop(REAL, "ipip").mac == bytes.fromhex("020000000022"))
         assert mac_of(there) == before.mac
-        found.want([], [])
+        found.want([], [], [])
         assert found.hop(REAL, "ipip") == Hop()
         found.close()
 
@@ -114,11 +114,36 @@ def test_a_route_by_another_interface_is_none(segment: tuple[str, str]) -> None:
             ip("-n", here, "link", "set", name, "up")
         route(here, "add", f"{REAL}/32", "via", "10.78.0.2")
         ip("-n", here, "neigh", "replace", "10.78.0.2", "lladdr", "02:00:00:00:00:78", "dev", "eth1")
-        found = await ways([])
-        found.want([], [REAL])
+        found = await ways([], "eth0")
+        found.want([], [], [REAL])
         assert found.hop(REAL, "ipip") == Hop()
         route(here, "replace", f"{REAL}/32", "via", str(PEER))
         await until(lambda: found.hop(REAL, "ipip").mac)
+        found.close()
+
+    run_in(here, main)
+
+
+def test_two_interfaces(segment: tuple[str, str]) -> None:
+    here = segment[0]
+
+    async def main() -> None:
+        ip("-n", here, "link", "add", "eth1", "type", "veth", "peer", "name", "eth2")
+        ip("-n", here, "address", "add", "10.78.0.1/24", "dev", "eth1")
+        for name in ("eth1", "eth2"):
+            ip("-n", here, "link", "set", name, "up")
+        inner, routed = IPv4Address("10.78.0.7"), IPv4Address("10.79.0.7")
+        route(here, "add", f"{routed}/32", "via", str(inner))
+        ip("-n", here, "neigh", "replace", str(inner), "lladdr", "02:00:00:00:00:78", "dev", "eth1")
+        found = await ways([], "eth0", "eth1")
+        found.want([], [PEER, inner, routed], [routed])
+        own = {name: netif.link(name) for name in ("eth0", "eth1")}
+        mac = bytes.fromhex("020000000078")
+        by_inner = Way(IPv4Address("10.78.0.1"), 1500, own["eth1"].index, own["eth1"].mac)
+        assert found.hop(inner, "gate") == found.hop(routed, "ipip") == Hop(mac, by_inner)
+        assert found.hop(routed, "gate") == Hop(), "gate reaches neighbours only"
+        await until(lambda: found.hop(PEER, "gate").mac)
+        assert found.hop(PEER, "gate").way == Way(OURS, 1500, own["eth0"].index, own["eth0"].mac)
         found.close()
 
     run_in(here, main)

@@ -22,7 +22,7 @@ from tests.packet.clock import Clock
 from tests.packet.pair import UNREACHABLE, Pair
 from tests.packet.steps import Step
 from tests.packet.strategies import START, stories
-from tests.packet.world import network_namespace, on_cpu
+from tests.packet.world import INTERFACE, add_interface, network_namespace, on_cpu
 
 QUIET = settings(
     deadline=None,
@@ -32,19 +32,22 @@ QUIET = settings(
     suppress_health_check=list(HealthCheck),
     phases=(Phase.generate, Phase.shrink),
 )
+SECOND = "lbt1"
 ROUND = 20
 """Stories between two looks at the clock."""
 
 
 @contextlib.contextmanager
-def pair_of_its_own() -> Iterator[Pair]:
-    """In a namespace of its own; leaves nothing.
+def pair_of_its_own(several: bool = False) -> Iterator[Pair]:
+    """In a namespace of its own; leaves nothing. several: the director has two interfaces.
 
     On one CPU: another may go on recalling a connection that finished until the tick ends, and not refer its segments.
     """
     clock = Clock()
     with network_namespace(), on_cpu(0), clock.in_force():
-        pair = Pair(clock, START)
+        if several:
+            add_interface(SECOND, "02:00:00:00:00:11")
+        pair = Pair(clock, START, (INTERFACE, SECOND) if several else (INTERFACE,))
         try:
             yield pair
         finally:
@@ -67,7 +70,8 @@ def packets(pair: Pair) -> int:
 
 def missing(pair: Pair) -> set[str]:
     """Outcomes that can be had and were not."""
-    return {outcome.name for outcome in Outcome if not pair.seen[outcome.name]} - {o.name for o in UNREACHABLE}
+    unreachable = UNREACHABLE if pair.configuration.others else UNREACHABLE | {Outcome.REDIRECTED}
+    return {outcome.name for outcome in Outcome if not pair.seen[outcome.name]} - {o.name for o in unreachable}
 
 
 def run(pair: Pair, examples: int, seed: int) -> None:
@@ -94,12 +98,15 @@ def parse_limit(text: str) -> tuple[int, bool]:
 @click.argument("limit", default="100000", callback=lambda _context, _parameter, text: parse_limit(text))
 @click.argument("seed", type=int, required=False)
 def main(limit: tuple[int, bool], seed: int | None) -> None:
-    """Run so many packets (100000), or for so many seconds (60s). SEED repeats an earlier run."""
+    """Run so many packets (100000), or for so many seconds (60s). SEED repeats an earlier run.
+
+    With an odd one the director has two interfaces, with an even one a single one.
+    """
     amount, in_seconds = limit
     first_seed = secrets.randbits(32) if seed is None else seed
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     started, rounds = time.monotonic(), 0
-    with pair_of_its_own() as pair:
+    with pair_of_its_own(several=first_seed % 2 == 1) as pair:
         while (time.monotonic() - started if in_seconds else packets(pair)) < amount:
             try:
                 run(pair, ROUND, first_seed + rounds)

@@ -20,6 +20,7 @@ from lb.abi import RealFlag
 from lb.addresses import Address
 from lb.connections import CONNECTION, CONNECTION6, Rows
 from lb.datapath import DataPath, rows
+from lb.datapath.attach import interface_mac
 from lb.model import Connections
 from lb.reference import control
 from lb.reference.control import Told
@@ -49,16 +50,18 @@ _SERIAL = iter(range(1_000_000))
 class Pair:
     """Within a network namespace of the test's and with `clock` in force."""
 
-    def __init__(self, clock: Clock, services: tuple[Service, ...]) -> None:
+    def __init__(self, clock: Clock, services: tuple[Service, ...], interfaces: tuple[str, ...] = (INTERFACE,)) -> None:
         self.clock = clock
+        self._interfaces = interfaces
         self.seen: Counter[str] = Counter()
         self.maps = Maps()
-        self._initial = Configuration(services, MAC, tuple(abi.timeouts_s(SETTINGS).items()))
+        others = tuple(interface_mac(name) for name in interfaces[1:])
+        self._initial = Configuration(services, MAC, tuple(abi.timeouts_s(SETTINGS).items()), others)
         self._agreed = True
         self._open()
 
     def _open(self) -> None:
-        self.world = World.open(f"test-{os.getpid()}-pair{next(_SERIAL)}", SETTINGS)
+        self.world = World.open(f"test-{os.getpid()}-pair{next(_SERIAL)}", SETTINGS, interfaces=self._interfaces)
         self.reset()
 
     def close(self) -> None:
@@ -122,7 +125,8 @@ class Pair:
     def change(self, services: tuple[Service, ...] | None = None, mac: bytes | None = None, **timeouts: float) -> None:
         """Apply other services, another MAC of the interface, other timeouts by their names in the configuration."""
         now = self.configuration
-        self.configuration = Configuration(
+        self.configuration = replace(
+            now,
             services=now.services if services is None else services,
             mac=mac or now.mac,
             timeouts_s=tuple(abi.timeouts_s(SETTINGS.model_copy(update=timeouts)).items())
@@ -135,7 +139,7 @@ class Pair:
     def restart(self) -> None:
         """The process ends, the program stays, the next process takes over."""
         self.world.data.close(detach=False)
-        self.world.data = asyncio.run(DataPath.open(self.world.node, INTERFACE, SETTINGS, "auto"))
+        self.world.data = asyncio.run(DataPath.open(self.world.node, self._interfaces, SETTINGS, "auto"))
         self._tell_world(self.configuration)
         control.restart(self.maps, self.configuration)
 
@@ -288,16 +292,18 @@ class Pair:
         return *ends, client_port, virtual_port, protocol, int(event.state), idle_s
 
 
-def _way(destination: Destination) -> tuple[int, int] | None:
+def _way(destination: Destination) -> tuple[object, ...] | None:
     """What a packet goes by: where there is no MAC, or no tunnel, there is none to compare."""
     if destination.way is None or destination.mac is None or not destination.tunnelled:
         return None
-    return int(destination.way.source), destination.way.mtu
+    return destination.way.source, destination.way.mtu, destination.way.interface, destination.way.own_mac
 
 
-def _held_way(real: Any, way: Any) -> tuple[int, int] | None:
+def _held_way(real: Any, way: Any) -> tuple[object, ...] | None:
     needed = RealFlag.TUNNEL | RealFlag.RESOLVED
-    return (int(abi.address_of(way["source"])), int(way["mtu"])) if int(real["flags"]) & needed == needed else None
+    if int(real["flags"]) & needed != needed:
+        return None
+    return abi.address_of(way["source"]), int(way["mtu"]), int(way["interface"]), way["own_mac"].tobytes()
 
 
 def _real_key(row: Any) -> RealKey:

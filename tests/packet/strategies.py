@@ -51,20 +51,28 @@ def _real(
     return Destination(plain.address, weight, plain.mac if isinstance(mac, str) else mac, share, *limits)
 
 
-def _tunnelled(number: int, mtu: int, weight: int, mac: bytes | str | None) -> Destination:
+def _tunnelled(number: int, mtu: int, weight: int, mac: bytes | str | None, interface: int = 0) -> Destination:
     """Of the same addresses as the others, so that a real may move behind a router and back."""
+    return replace(_routed(number, mtu, weight, mac, interface), forward="ipip")
+
+
+def _routed(number: int, mtu: int, weight: int, mac: bytes | str | None, interface: int) -> Destination:
+    """By an interface, which means something to a director that has several."""
     plain = real(number, weight)
     known = plain.mac if isinstance(mac, str) else mac
-    way = Way(IPv4Address("192.0.2.1"), mtu) if known else None
-    return replace(plain, mac=known, forward="ipip", way=way)
+    way = Way(IPv4Address("192.0.2.1"), mtu, interface, mac_of(16 + interface)) if known else None
+    return replace(plain, mac=known, way=way)
 
 
-mtus = st.sampled_from((1500, 1500, 80, 100, 68))
-"""Of ways: most packets here are of 47 bytes and more, without the outer header."""
-tunnelled = st.builds(_tunnelled, st.integers(1, 6), mtus, weights, macs)
+mtus = st.sampled_from((1500, 1500, 80, 100, 68, 0))
+"""Of ways: most packets here are of 47 bytes and more, without the outer header. 0: nobody said."""
+interfaces = st.sampled_from((0, 1, 7, 7))
+"""By which ways leave: 1 is that by which all packets come in here."""
+tunnelled = st.builds(_tunnelled, st.integers(1, 6), mtus, weights, macs, interfaces)
+routed = st.builds(_routed, st.integers(1, 6), mtus, weights, macs, interfaces)
 reals = st.builds(_real, st.integers(1, 4), weights, macs, shares, limits)
 unlimited = st.builds(_real, st.integers(1, 4), weights, macs, shares)
-destinations = st.one_of(reals, reals, reals, unlimited, unlimited, tunnelled, tunnelled, st.builds(local))
+destinations = st.one_of(reals, reals, reals, unlimited, unlimited, routed, tunnelled, tunnelled, st.builds(local))
 fallbacks = st.one_of(st.none(), st.builds(local), st.builds(_real, st.integers(5, 9), st.just(1), macs, st.none()))
 keys = st.builds(
     ServiceKey,
@@ -271,7 +279,7 @@ stories = st.tuples(
 """Lists of steps."""
 
 START = (
-    Service(ServiceKey(VIRTUAL, 80, TCP), "rr", (real(1), real(2), _tunnelled(3, 80, 1, "own"))),
+    Service(ServiceKey(VIRTUAL, 80, TCP), "rr", (real(1), real(2), _tunnelled(3, 80, 1, "own", 7))),
     Service(ServiceKey(VIRTUAL6, 80, TCP), "rr", (real6(1), real6(2))),
     Service(ServiceKey(VIRTUAL, 53, UDP), "wrr", (real(1, 3), real(2), real(3, 2))),
     Service(ServiceKey(VIRTUAL, 443, TCP), "sh", (real(1), real(2, 2), real(3)), local(), ("sh-fallback",)),

@@ -42,7 +42,7 @@ STEPS = st.lists(SEGMENTS | SEGMENTS | OPEN | DATAGRAMS | REALS | ROWS | AGES | 
 def pair() -> Iterator[Pair]:
     """One as it is, one without a cache, on two interfaces with one MAC."""
     add_interface("lbt1")
-    worlds = World.open(), World.open(f"{NODE}.plain", interface="lbt1")
+    worlds = World.open(), World.open(f"{NODE}.plain", interfaces=["lbt1"])
     try:
         worlds[1].data._cache_set_bits = 0
         for world in worlds:

@@ -43,10 +43,12 @@ reals.value 48
   zero <u4 at 12
   address >u8*2 at 16
   virtual >u8*2 at 32
-ways.value 24
+ways.value 32
   source >u8*2 at 0
-  mtu <u2 at 16
-  zero <u2*3 at 18
+  interface <u4 at 16
+  own_mac |u1*6 at 20
+  mtu <u2 at 26
+  zero <u4 at 28
 real_stats.value 24
   packets <u8 at 0
   bytes <u8 at 8
@@ -58,22 +60,23 @@ services.value 32
   flags |u1 at 19
   scheduler |u1*8 at 20
   zero <u4 at 28
-counters.value 120
+counters.value 128
   tx_packets <u8 at 0
   passed <u8 at 8
-  referred <u8 at 16
-  too_big <u8 at 24
-  drop_no_real <u8 at 32
-  drop_no_neighbour <u8 at 40
-  drop_fragment <u8 at 48
-  drop_malformed <u8 at 56
-  drop_no_lease <u8 at 64
-  drop_table_full <u8 at 72
-  drop_too_big <u8 at 80
-  drop_no_headroom <u8 at 88
-  arp_no_lease <u8 at 96
-  nd_no_lease <u8 at 104
-  events_lost <u8 at 112
+  redirected <u8 at 16
+  referred <u8 at 24
+  too_big <u8 at 32
+  drop_no_real <u8 at 40
+  drop_no_neighbour <u8 at 48
+  drop_fragment <u8 at 56
+  drop_malformed <u8 at 64
+  drop_no_lease <u8 at 72
+  drop_table_full <u8 at 80
+  drop_too_big <u8 at 88
+  drop_no_headroom <u8 at 96
+  arp_no_lease <u8 at 104
+  nd_no_lease <u8 at 112
+  events_lost <u8 at 120
 answered.value 8
   tick <u4 at 0
   count <u4 at 4

@@ -44,7 +44,7 @@ def homes(world: World, flags: str = "A") -> list[int]:
 
 
 def test_nothing_is_loaded_before_the_first_apply(own: World) -> None:
-    assert own.data.mode == ""
+    assert own.data.modes == {INTERFACE: ""}
     assert len(own.events()) == 0
     assert attached_program() is None
     with pytest.raises(DataPathError, match="first apply"):
@@ -55,7 +55,7 @@ def test_nothing_is_loaded_before_the_first_apply(own: World) -> None:
 
 def test_it_is_attached_and_leaves_nothing_behind(own: World) -> None:
     own.apply_reals(*REALS)
-    assert own.data.mode == "native"
+    assert own.data.modes == {INTERFACE: "native"}
     assert attached_program() == bpf.program_id(own.data.program_fd)
     own.data.close(detach=True)
     assert attached_program() is None
@@ -168,7 +168,7 @@ def test_a_killed_process_leaves_a_working_packet_path_that_the_next_adopts() ->
             assert attached_program() == program, "opening disturbs nothing"
             world.apply_reals(real(3), real(2))
             assert attached_program() not in (None, program)
-            assert world.data.mode == "native"
+            assert world.data.modes == {INTERFACE: "native"}
             assert world.data.counters() == counters
             assert homes(world) == [1, 2] * 5, "real 1 is retired, its connections go on"
             assert {world.real_of(tcp("S", port)) for port in range(2000, 2004)} == {2, 3}
@@ -247,14 +247,14 @@ def test_another_program_on_the_interface_is_left_alone(own: World) -> None:
 def test_an_interface_without_native_xdp_gets_the_generic_one() -> None:
     with network_namespace():
         node = f"test-{os.getpid()}-lo"
-        native = asyncio.run(DataPath.open(node, "lo", SETTINGS, "native"))
+        native = asyncio.run(DataPath.open(node, ["lo"], SETTINGS, "native"))
         with pytest.raises(DataPathError, match="lo does no XDP"):
             asyncio.run(native.apply(()))
         native.close(detach=True)
-        generic = asyncio.run(DataPath.open(node, "lo", SETTINGS, "auto"))
+        generic = asyncio.run(DataPath.open(node, ["lo"], SETTINGS, "auto"))
         try:
             asyncio.run(generic.apply(()))
-            assert generic.mode == "generic"
+            assert generic.modes == {"lo": "generic"}
             assert attached_program("lo") == bpf.program_id(generic.program_fd)
         finally:
             generic.close(detach=True)
@@ -262,7 +262,7 @@ def test_an_interface_without_native_xdp_gets_the_generic_one() -> None:
 
 def test_no_such_interface() -> None:
     with pytest.raises(DataPathError, match=f"no interface 'eth77' here; there are: .*{INTERFACE}"):
-        asyncio.run(DataPath.open("test-none", "eth77", SETTINGS, "auto"))
+        asyncio.run(DataPath.open("test-none", ["eth77"], SETTINGS, "auto"))
 
 
 def test_nothing_to_look_at() -> None:

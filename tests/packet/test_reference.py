@@ -39,8 +39,14 @@ def test_stories(pair: Pair) -> None:
     pytest.fail(f"never reached: {fuzz.missing(pair)}")
 
 
+def test_stories_of_a_director_with_two_interfaces() -> None:
+    with fuzz.pair_of_its_own(several=True) as pair:
+        fuzz.run(pair, STORIES // 4, SEED)
+        assert pair.seen["REDIRECTED"]
+
+
 BREAKS = {
-    "bytes": ("real->mac, sizeof(ethernet->destination));\n\treturn", "real->mac, 0);\n\treturn"),
+    "bytes": ("memcpy(ethernet->source, ours, sizeof(ethernet->source))", "memcpy(ethernet->source, ours, 0)"),
     "bytes to the predecessor": (
         "__builtin_memcpy(ethernet->destination, held->directors,",
         "__builtin_memcpy(ethernet->source, held->directors,",

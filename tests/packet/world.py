@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
@@ -188,10 +188,14 @@ class World:
 
     @classmethod
     def open(
-        cls, node: str = NODE, settings: Connections = SETTINGS, attach: str = "auto", interface: str = INTERFACE
+        cls,
+        node: str = NODE,
+        settings: Connections = SETTINGS,
+        attach: str = "auto",
+        interfaces: Sequence[str] = (INTERFACE,),
     ) -> World:
         """Nothing is applied yet."""
-        return cls(asyncio.run(DataPath.open(node, interface, settings, attach)), node)
+        return cls(asyncio.run(DataPath.open(node, interfaces, settings, attach)), node)
 
     def apply(self, *services: Service) -> None:
         """See DataPath.apply."""

@@ -98,7 +98,7 @@ def test_released_rows_are_used_again() -> None:
 
 
 CONFIGURATION = source.Configuration(
-    ((KEY, "rr"), (KEY._replace(protocol=17), "mh")), MAC, 1024, tuple(abi.timeouts_s(Connections()).items()), 9, 2
+    ((KEY, "rr"), (KEY._replace(protocol=17), "mh")), (MAC,), 1024, tuple(abi.timeouts_s(Connections()).items()), 9, 2
 )
 SEED = bytes(range(source.SEED_BYTES))
 

@@ -291,9 +291,9 @@ class TestCommand:
 
 def test_routes_of_tunnels() -> None:
     far, router = IPv4Address("10.5.0.1"), IPv4Address("10.0.0.254")
-    right = director.judge_route("eth0", far, Route("eth0", router, IPv4Address("10.0.0.2"), 1500))
+    right = director.judge_route(["eth0"], far, Route("eth0", router, IPv4Address("10.0.0.2"), 1500))
     assert right == ("ok", "10.5.0.1 by 10.0.0.254, packets of 1480 bytes at most", "")
-    wrong = director.judge_route("eth0", far, Route("eth1", None, IPv4Address("10.0.0.2"), 1500))
+    wrong = director.judge_route(["eth0"], far, Route("eth1", None, IPv4Address("10.0.0.2"), 1500))
     assert (wrong.level, "reached by eth1, not eth0" in wrong.seen) == ("fail", True)
 
 

@@ -271,3 +271,16 @@ def test_a_director_may_be_called_router() -> None:
     text = HEAD.replace('"lb1"', '"router"') + virtual("web", 'forward = "ipip"') + real("10.5.0.1")
     lab = build(config.parse(text, "/etc/lbctl/cluster.toml"), example)
     assert [host.name for host in lab.hosts if host.kind == "router"] == ["router-2"]
+
+
+def test_directors_with_further_interfaces_are_on_both_segments() -> None:
+    text = HEAD.replace('interface = "eth0"', 'interface = "eth0"\nreal_interfaces = ["eth1"]', 1)
+    lab = build(config.parse(text + virtual("web") + real("10.5.0.1"), "/etc/lbctl/cluster.toml"), example)
+    assert [[(c.interface, c.segment) for c in host.cables] for host in lab.directors] == [
+        [("eth0", 0), ("eth1", 1)],
+        [("ens5", 0), ("eth1", 1)],
+    ]
+    assert len({address for host in lab.hosts for address in host.addresses}) == 8
+    assert not lab.host("lb1").routes
+    assert [str(route.gateway) for route in lab.host("web1").routes] == [str(lab.host("router").addresses[1])]
+    assert not lab.host("web1").tunnel
