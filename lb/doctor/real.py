@@ -30,6 +30,8 @@ def look_at_tunnel(cluster: Cluster) -> Iterator[Verdict]:
     local = own_addresses()
     if realserver.is_tunnelled(realserver.served(cluster, local), local):
         yield judge_tunnel(tunnel.NAME in link_names(), tunnel.is_available())
+    else:
+        yield ok("none is needed")
 
 
 def judge_tunnel(there: bool, available: bool) -> Verdict:
