@@ -7,6 +7,8 @@ whole's time less the time without it. script/bench bench/test_features.py
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -14,6 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.test_xdp import ACK, CLOCK, MACS, NEW, ROUNDS, SYN, TCP, VIRTUAL, open_connections, run, ten_by_ten
 from bench.testrun import TestRun, flows
 from lb.datapath import source
+from lb.service import Destination, Way
 
 Edit = tuple[str, str]
 
@@ -44,6 +47,14 @@ NEWCOMERS: dict[str, Edit | None] = {
 }
 
 
+WAY = Way(IPv4Address("192.0.2.200"), 1500, 7, bytes.fromhex("020000000077"))
+FORWARDS: dict[str, Callable[[Destination], Destination]] = {
+    "gate": lambda real: real,
+    "by another interface": lambda real: replace(real, way=WAY),
+    "ipip": lambda real: replace(real, forward="ipip", way=WAY),
+}
+
+
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[Edit | None], None]:
     """Compile programs without something."""
@@ -69,6 +80,16 @@ def test_known(benchmark: BenchmarkFixture, without: Callable[[Edit | None], Non
     with ten_by_ten(cache=part != "the cache") as world:
         open_connections(world, 1_000, TCP, VIRTUAL)
         run(benchmark, TestRun(flows(1_000, TCP, int(VIRTUAL), 80, ACK, MACS)), world.data.program_fd)
+
+
+@pytest.mark.benchmark(timer=CLOCK, group="1,000 known connections, forwarded by")
+@pytest.mark.parametrize("forward", FORWARDS)
+def test_forward(benchmark: BenchmarkFixture, forward: str) -> None:
+    """The whole program each time: these are no parts to be taken out."""
+    with ten_by_ten(reached=FORWARDS[forward], second=forward == "by another interface") as world:
+        open_connections(world, 1_000, TCP, VIRTUAL)
+        test_run = TestRun(flows(1_000, TCP, int(VIRTUAL), 80, ACK, MACS), grows=forward == "ipip")
+        run(benchmark, test_run, world.data.program_fd)
 
 
 @pytest.mark.benchmark(timer=CLOCK, group="new connections, without")

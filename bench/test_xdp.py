@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -19,7 +20,7 @@ from bench.testrun import TestRun, flows, frame6
 from lb.addresses import Address
 from lb.model import Connections
 from lb.service import Destination, Service, ServiceKey
-from tests.packet.world import OUR_MAC, World, network_namespace
+from tests.packet.world import INTERFACE, OUR_MAC, World, add_interface, network_namespace
 
 PACKETS = 300_000
 NEW = 50_000
@@ -50,16 +51,28 @@ pytestmark = pytest.mark.benchmark(timer=CLOCK, group="packet")
 
 
 @contextlib.contextmanager
-def ten_by_ten(cache: bool = True, families: tuple[int, ...] = (4,)) -> Iterator[World]:
-    """Ten virtuals of each family, ten reals each; on the last core, where timer interrupts and friends are fewest."""
+def ten_by_ten(
+    cache: bool = True,
+    families: tuple[int, ...] = (4,),
+    reached: Callable[[Destination], Destination] = lambda real: real,
+    second: bool = False,
+) -> Iterator[World]:
+    """Ten virtuals of each family, ten reals each; on the last core, where timer interrupts and friends are fewest.
+
+    reached: how each real is. second: the director has another interface.
+    """
     cores = os.sched_getaffinity(0)
     with network_namespace():
-        world = World.open(f"test-bench-{os.getpid()}", Connections())
+        if second:
+            add_interface("lbt1", "02:00:00:00:00:11")
+        interfaces = (INTERFACE, "lbt1") if second else (INTERFACE,)
+        world = World.open(f"test-bench-{os.getpid()}", Connections(), interfaces=interfaces)
         if not cache:
             world.data._cache_set_bits = 0
         try:
             os.sched_setaffinity(0, {max(cores)})
-            world.apply(*(service for version in families for service in _services(_NETWORK[version])))
+            services = (service for version in families for service in _services(_NETWORK[version]))
+            world.apply(*(replace(s, destinations=tuple(map(reached, s.destinations))) for s in services))
             yield world
         finally:
             os.sched_setaffinity(0, cores)

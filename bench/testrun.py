@@ -6,7 +6,8 @@ trampoline: it writes the next of many frames over the buffer and tail-calls the
 fresh frame, consecutive frames are of different flows, and the trampoline's own cost, measured in the same way with a
 program that does nothing, is subtracted. The clock is read in the first and in the last run only.
 
-For programs that leave the frame's length alone.
+What a program puts in front of the frame is taken off again before the next run (`grows`), by a call whose cost is the
+trampoline's and is subtracted, too.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ BPF_TABLE("prog", u32, u32, target, 1);
 
 int trampoline(struct xdp_md *ctx)
 {
-	u64 *to = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	u64 *to, *end;
 	u32 zero = 0, at;
 	struct run *run = runs.lookup(&zero);
 	struct frame *frame;
@@ -44,6 +45,10 @@ int trampoline(struct xdp_md *ctx)
 
 	if (!run)
 		return XDP_ABORTED;
+	if (GROWS && bpf_xdp_adjust_head(ctx, (int)((long)ctx->data_end - (long)ctx->data) - 8 * WORDS))
+		return XDP_ABORTED;
+	to = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
 	if (run->done == 0)
 		run->began_ns = bpf_ktime_get_ns();
 	if (run->done == run->last)
@@ -97,18 +102,21 @@ def _undisturbed() -> Iterator[None]:
 
 
 class TestRun:
-    """Frames to send again and again, in order. They are padded to one length, a multiple of 8 bytes."""
+    """Frames to send again and again, in order. They are padded to one length, a multiple of 8 bytes.
+
+    grows: the program puts something in front of them.
+    """
 
     __test__ = False  # no class of tests, whatever pytest thinks of its name
 
-    def __init__(self, frames: Sequence[bytes]) -> None:
+    def __init__(self, frames: Sequence[bytes], grows: bool = False) -> None:
         size = -(-max(map(len, frames)) // 8) * 8
         from bcc import BPF
 
         with tempfile.TemporaryDirectory() as headers:
             flags = make_tree(Path(headers))
             os.environ["BCC_KERNEL_SOURCE"] = headers
-            constants = [f"-DCOUNT={len(frames)}", f"-DWORDS={size // 8}"]
+            constants = [f"-DCOUNT={len(frames)}", f"-DWORDS={size // 8}", f"-DGROWS={int(grows)}"]
             self._module = BPF(text=_TEXT.encode(), cflags=[*flags, *constants])
         names = ("trampoline", "nothing", "macswap")
         self._fds = {name: self._module.load_func(name.encode(), BPF.XDP).fd for name in names}

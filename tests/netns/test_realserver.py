@@ -15,7 +15,7 @@ from lb import config, namespaces, realserver
 from lb.errors import NetworkError, UsageError
 from lb.lab import tunnel_end
 from lb.model import Cluster
-from lb.netif import add_address, link, own_addresses, set_up, sysctl, tunnel
+from lb.netif import add_address, link, link_names, own_addresses, set_up, sysctl, tunnel
 from lb.realserver import Item
 from tests.netns.conftest import ip
 
@@ -231,8 +231,9 @@ def tunnelled() -> Cluster:
 
 @pytest.fixture
 def device(real: str) -> str:
-    """As the kernel's module would make it, but a device that every kernel has."""
-    tunnel_end.make_device(tunnel.NAME)
+    """As the kernel's module makes it, or where there is none a device that every kernel has."""
+    if tunnel.NAME not in link_names():
+        tunnel_end.make_device(tunnel.NAME)
     sysctl.write("net/ipv4/conf/tunl0/rp_filter", "1")
     return real
 
@@ -268,7 +269,7 @@ def test_an_end_that_the_file_does_not_need_any_more(device: str, tunnelled: Clu
 def test_the_kernels_own_end_or_its_refusal(real: str, tunnelled: Cluster) -> None:
     """Whichever kernel this is: nothing is half done."""
     before, addresses = settings(), own_addresses()
-    assert Item("tunl0", "up", "missing") in realserver.status(tunnelled)
+    assert [item.found for item in realserver.status(tunnelled) if item.name == "tunl0"] in (["missing"], ["down"])
     if tunnel.is_available():
         realserver.up(tunnelled)
         assert "ipip" in ip("-n", real, "-d", "link", "show", "tunl0")
