@@ -1,0 +1,1 @@
+"""Debian's kernels, booted under qemu over this machine's own files."""
