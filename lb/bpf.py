@@ -40,6 +40,8 @@ _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH = 28, 29, 34
 
 _NR_BPF = {"x86_64": 321, "aarch64": 280}
 _ATTR_BYTES = 128
+_ENOTSUPP = 524
+"""The kernel's own number for an operation that a map does not have; no name in user space."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -179,7 +181,10 @@ def run_program(program_fd: int, frame: bytes, repeat: int = 1) -> tuple[int, by
 
 
 class Map:
-    """A map whose keys and values are numpy types. Owns its descriptor."""
+    """A map whose keys and values are numpy types. Owns its descriptor.
+
+    Before Linux 5.13 per-CPU arrays know no batches: their items are then read and written one by one.
+    """
 
     def __init__(self, fd: int, key: np.dtype[Any], value: np.dtype[Any]) -> None:
         self.fd = fd
@@ -212,8 +217,15 @@ class Map:
         keys, values = np.ascontiguousarray(keys, self.key), np.ascontiguousarray(values, self.value)
         if len(keys) != len(values):
             raise ValueError(f"{len(keys)} keys and {len(values)} values")
-        if len(keys):
+        if not len(keys):
+            return
+        try:
             _call(_UPDATE_BATCH, self._batch(0, 0, keys, values, len(keys)))
+        except OSError as error:
+            if error.errno != _ENOTSUPP:
+                raise
+            for key, value in zip(keys.reshape(-1, 1), values.reshape(len(keys), 1, -1), strict=True):
+                _call(_UPDATE, struct.pack("<IxxxxQQQ", self.fd, _address(key), _address(value), 0))
 
     def lookup_each(self, keys: Array) -> tuple[Array, Array]:
         """The values of many keys, and which of them were found; one system call each, no object each."""
@@ -266,7 +278,12 @@ class Map:
 
     def read(self) -> Array:
         """All values of an array map, by index; per-CPU maps have one column a CPU."""
-        ((_, values),) = self.batches(self.info.max_entries)
+        try:
+            ((_, values),) = self.batches(self.info.max_entries)
+        except OSError as error:
+            if error.errno != _ENOTSUPP:
+                raise
+            values, _ = self.lookup_each(np.arange(self.info.max_entries, dtype=self.key))
         return values
 
     def mapped(self) -> Array:
