@@ -6,10 +6,12 @@ program descriptors are plain integers, owned by the objects here. Linux 5.9 or 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
 import platform
+import resource
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,8 +134,16 @@ def link_interface(fd: int) -> int:
     return number
 
 
+@cache
+def _lift_memory_limit() -> None:
+    """Before Linux 5.11 programs and maps count as locked memory, of which a process may have 64 MiB by default."""
+    with contextlib.suppress(OSError, ValueError):  # whoever may not lift it learns so from the call that it stops
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
 def create_map(kind: int, key_size: int, value_size: int, max_entries: int, flags: int = 0) -> int:
     """A descriptor of a new map."""
+    _lift_memory_limit()
     return _call(_MAP_CREATE, struct.pack("<IIIII", kind, key_size, value_size, max_entries, flags))
 
 
@@ -144,6 +154,7 @@ def load_xdp(instructions: bytes) -> int:
 
 def load_program(kind: int, instructions: bytes) -> int:
     """A descriptor of a program of any kind. Raises OSError."""
+    _lift_memory_limit()
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"GPL")
     attr = struct.pack("<IIQQ", kind, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence))
