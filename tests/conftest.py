@@ -14,7 +14,7 @@ _SLOW = (hypothesis.HealthCheck.too_slow,)
 hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=_SLOW)  # it depends on who else works
 hypothesis.settings.load_profile("ours")
 
-NEED_ROOT = ("packet", "netns", "probes")
+NEED_ROOT = ("packet", "netns", "probes", "vm")
 """The folders of tests/ whose tests load programs, make namespaces, or run servers that give up root."""
 
 LEFTOVER_GRACE_S = 5.0

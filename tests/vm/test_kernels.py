@@ -1,0 +1,49 @@
+"""The packet path and a whole cluster on Debian's kernels: 6.1 in every run, the others by `script/test vm`."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.vm import guest, kernels
+
+PYTEST = (sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "--timeout=900")
+LIMIT_S = 3600.0
+
+PACKETS = (
+    "tests/packet/test_foreign.py",
+    "tests/packet/test_connections.py",
+    "tests/packet/test_schedulers.py",
+    "tests/packet/test_exchange.py",
+    "tests/packet/test_life.py",
+    "tests/packet/test_lease.py",
+)
+"""Every map, every kind of update and of attachment; the fuzzing and the rest find nothing that depends on the kernel."""
+
+CLUSTER = ("tests/netns/test_cluster.py::test_fifty_each",)
+
+every_kernel = pytest.mark.parametrize(
+    "version",
+    [pytest.param(version, marks=() if version == "6.1" else pytest.mark.other_kernel) for version in kernels.SUITES],
+)
+
+
+def passes(version: str, *arguments: str) -> None:
+    """Run these tests in a guest; what they say is this test's failure."""
+    outcome = guest.run(kernels.fetch(version), [*PYTEST, *arguments], limit_s=LIMIT_S)
+    assert outcome.status == 0, f"{outcome.output[-8000:]}\n{outcome.console[-2000:]}"
+
+
+@pytest.mark.timeout(LIMIT_S + 300)
+@every_kernel
+def test_the_packet_path(version: str) -> None:
+    """Through that kernel's verifier, and what comes out is what must."""
+    passes(version, *PACKETS)
+
+
+@pytest.mark.timeout(LIMIT_S + 300)
+@every_kernel
+def test_a_whole_cluster(version: str) -> None:
+    """In the lab, on that kernel."""
+    passes(version, *CLUSTER)
