@@ -1,4 +1,4 @@
-"""Boot a guest and compare there: `python -m bench.vm packets [--kernel 6.1]`. Prints tables and, with --json, the numbers."""
+"""Boot a guest and compare: `python -m bench.vm packets [--kernel 6.1]`. Prints a table, or with --json numbers."""
 
 from __future__ import annotations
 

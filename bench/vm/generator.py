@@ -55,8 +55,8 @@ int generate(struct xdp_md *ctx)
 	((u16 *)at)[1] = mac[1];
 	((u16 *)at)[2] = mac[2];
 	state->sent++;
-	/* Frames are used again, and the kernel puts right only the bounds that this program moved, not what the driver
-	 * moved for its own header: so move one. */
+	// Frames are used again, and the kernel puts right only the bounds that this program moved,
+	// not those that the driver moved for a header of its own: so move one.
 	bpf_xdp_adjust_tail(ctx, -1);
 	return XDP_TX;
 }

@@ -1,8 +1,8 @@
-"""What a packet costs a director, in instructions; run in a guest that has four cards and counts (`python -m bench.vm`).
+"""What a packet costs a director, in instructions; runs in a guest with four cards that counts (`python -m bench.vm`).
 
-Four hosts on one hub: the client sends, the director balances, the two reals drop and count what reaches them. One CPU
-does it all, and its clock counts instructions, so that the time between two packets is the whole way's cost; what is left
-after the same packets were sent straight to the reals is the director's. Prints a JSON document.
+Four hosts on one hub: the client sends, the director balances, the two reals drop and count what reaches them. One
+CPU does it all, and its clock counts instructions, so that the time between two packets is the whole way's cost;
+what is left after the same packets were sent straight to the reals is the director's. Prints a JSON document.
 """
 
 from __future__ import annotations

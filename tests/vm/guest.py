@@ -56,7 +56,9 @@ def run(
         (job / "boot").write_text(Path(__file__).with_name("boot.sh").read_text())
         (job / "run").write_text(f"cd {shlex.quote(str(CHECKOUT))} && exec {shlex.join(command)}\n")
         arguments = _arguments(kernel, job, 1 if count_instructions else cpus, memory_mb, cards, count_instructions)
-        with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as vm:
+        with subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as vm:
             try:
                 said, _ = vm.communicate(timeout=limit_s)
             except subprocess.TimeoutExpired:
@@ -98,7 +100,12 @@ def _arguments(kernel: Kernel, job: Path, cpus: int, memory_mb: int, cards: int,
 
 def _share(name: str, path: Path, options: str = "") -> list[str]:
     device = f"local,id={name},path={path},security_model=none"
-    return ["-fsdev", ",".join(filter(None, (device, options))), "-device", f"virtio-9p-pci,fsdev={name},mount_tag={name}"]
+    return [
+        "-fsdev",
+        ",".join(filter(None, (device, options))),
+        "-device",
+        f"virtio-9p-pci,fsdev={name},mount_tag={name}",
+    ]
 
 
 def _card(number: int, tied: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Debian's kernels as files: fetched by package name from the mirror that this machine uses, unpacked, never installed."""
+"""Debian's kernels as files: fetched by package name from this machine's own mirror, unpacked, never installed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DECOMPRESS = {
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """An unpacked kernel. release: as `uname -r` says; image: an ELF file that qemu boots; modules: /lib/modules."""
+    """An unpacked kernel. release: as `uname -r` says; image: the ELF file; modules: what is /lib/modules there."""
 
     release: str
     image: Path
@@ -41,7 +41,7 @@ class Kernel:
 
 
 def fetch(version: str) -> Kernel:
-    """The newest of Debian's kernels of that version (a key of SUITES), unpacked under build/vm; quick when it is there.
+    """The newest of Debian's kernels of that version (a key of SUITES), unpacked under build/vm; quick when there.
 
     Raises CalledProcessError with apt's words when the mirror does not have it.
     """
@@ -149,7 +149,11 @@ def _make_initramfs(home: Path, root: Path, release: str) -> None:
         (tree / f"modules/{number:02}-{path.name.split('.')[0]}.ko").write_bytes(data)
     names = "\n".join(str(p.relative_to(tree)) for p in sorted(tree.rglob("*")))
     packed = subprocess.run(
-        ["cpio", "--create", "--format=newc", "--quiet"], input=names.encode(), cwd=tree, capture_output=True, check=True
+        ["cpio", "--create", "--format=newc", "--quiet"],
+        input=names.encode(),
+        cwd=tree,
+        capture_output=True,
+        check=True,
     )
     (home / "initramfs").write_bytes(packed.stdout)
     shutil.rmtree(tree)

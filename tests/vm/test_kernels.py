@@ -19,9 +19,9 @@ PACKETS = (
     "tests/packet/test_life.py",
     "tests/packet/test_lease.py",
 )
-"""Every map, every kind of update and of attachment; the fuzzing and the rest find nothing that depends on the kernel."""
+"""Every map, every kind of update and of attachment; what the rest find depends on no kernel."""
 
-CLUSTER = ("tests/netns/test_cluster.py::test_fifty_each",)
+CLUSTER = ("tests/netns/test_cluster.py::test_round_robin_splits_in_half",)
 
 every_kernel = pytest.mark.parametrize(
     "version",
