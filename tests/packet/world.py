@@ -261,7 +261,7 @@ class World:
         """Set fields of every connection. A time before the machine's start is one too: clocks wrap."""
         for key, value in self.entries():
             for name, number in fields.items():
-                value[name] = number % (1 << 32)
+                value[name] = int(number) % (1 << 32)
             self.maps["connections"].update(np.array([key]), np.array([value]))
         self.data._maps().raise_epochs()
 
@@ -269,7 +269,7 @@ class World:
         """The same for many connections."""
         for keys, values in self.maps["connections"].batches():
             for name, number in fields.items():
-                values[name] = number % (1 << 32)
+                values[name] = int(number) % (1 << 32)
             self.maps["connections"].update(keys, values)
         self.data._maps().raise_epochs()
 
