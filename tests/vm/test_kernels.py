@@ -1,4 +1,4 @@
-"""The packet path and a whole cluster on Debian's kernels: 6.1 in every run, the others by `script/test vm`."""
+"""The packet path and a whole cluster on Debian's kernels: `script/test vm`, and -k for one of them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,8 @@ PACKETS = (
 
 CLUSTER = ("tests/netns/test_cluster.py::test_round_robin_splits_in_half",)
 
-every_kernel = pytest.mark.parametrize(
-    "version",
-    [pytest.param(version, marks=() if version == "6.1" else pytest.mark.other_kernel) for version in kernels.SUITES],
-)
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(LIMIT_S + 300)]
+every_kernel = pytest.mark.parametrize("version", kernels.SUITES)
 
 
 def passes(version: str, *arguments: str) -> None:
@@ -35,14 +33,12 @@ def passes(version: str, *arguments: str) -> None:
     assert outcome.status == 0, f"{outcome.output[-8000:]}\n{outcome.console[-2000:]}"
 
 
-@pytest.mark.timeout(LIMIT_S + 300)
 @every_kernel
 def test_the_packet_path(version: str) -> None:
     """Through that kernel's verifier, and what comes out is what must."""
     passes(version, *PACKETS)
 
 
-@pytest.mark.timeout(LIMIT_S + 300)
 @every_kernel
 def test_a_whole_cluster(version: str) -> None:
     """In the lab, on that kernel."""
