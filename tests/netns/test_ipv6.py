@@ -131,7 +131,7 @@ async def asked_in(host: str) -> tuple[Address, bytes] | None:
 
 
 def test_a_download_over_ipv6_survives_a_power_cut(mixed_lab: Path) -> None:
-    with Traffic(VIRTUAL6) as traffic:
+    with Traffic(VIRTUAL6, seconds=10) as traffic:
         lbctl("lab", "kill", "lb1")
         wait_until("lb2 is active", lambda: role("lb2") == "active")
     print(traffic.seen)
@@ -140,7 +140,7 @@ def test_a_download_over_ipv6_survives_a_power_cut(mixed_lab: Path) -> None:
     assert f"{VIRTUAL6}/128" in run_in("lb2", "ip", "-6", "address", "show", "dev", "eth0")
     lbctl("lab", "up", str(mixed_lab))
     wait_until("the pair is whole", lambda: observe.is_settled("lb1", "lb2"))
-    with Traffic(VIRTUAL6) as traffic:
+    with Traffic(VIRTUAL6, seconds=10) as traffic:
         lbctl("takeover", "--node", "lb1")
         wait_until("lb1 is active", lambda: role("lb1") == "active")
     assert traffic.seen.download_ok
