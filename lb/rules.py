@@ -15,7 +15,7 @@ from lb.addresses import Address, with_port
 from lb.catalog import SCHEDULERS, available
 from lb.model import Cluster, format_duration
 from lb.positions import Finding, Path
-from lb.schedule import LIST_LIMIT
+from lb.schedule import FEW_SCHEDULERS, list_limit
 from lb.schedule import SCHEDULERS as IMPLEMENTED
 from lb.wording import did_you_mean, show
 
@@ -160,6 +160,7 @@ def _links(cluster: Cluster) -> Iterator[Finding]:
 
 def _schedulers(cluster: Cluster) -> Iterator[Finding]:
     """Flags of another scheduler, thresholds the wrong way round, more reals than a scheduler can compare."""
+    limit = list_limit([virtual.scheduler for virtual in cluster.virtuals])
     for v, virtual in enumerate(cluster.virtuals):
         place: Path = ("virtual", v)
         scheduler = (*place, "scheduler")
@@ -174,11 +175,12 @@ def _schedulers(cluster: Cluster) -> Iterator[Finding]:
                     f"{real.lower} is more than upper ({real.upper}); accepted: 0 to upper",
                 )
         compares = IMPLEMENTED[virtual.scheduler].looks or any(real.upper for real in virtual.reals)
-        if compares and len(virtual.reals) > LIST_LIMIT:
+        if compares and len(virtual.reals) > limit:
             yield Finding(
                 ((*place, "real"), scheduler),
                 f"{len(virtual.reals)} reals are more than scheduler {show(virtual.scheduler)} can compare, or keep to "
-                f"thresholds; accepted: {LIST_LIMIT}; with more use rr, wrr, sh, dh or mh without upper",
+                f"thresholds; accepted: {limit} (256 while the file has at most {FEW_SCHEDULERS} different schedulers, "
+                "else 128); with more use rr, wrr, sh, dh or mh without upper",
             )
 
 

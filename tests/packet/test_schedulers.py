@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lb import abi
+from lb import abi, bpf, catalog
 from lb.datapath.view import View
-from lb.schedule import SCHEDULERS
+from lb.schedule import SCHEDULERS, list_limit
 from lb.service import Destination, Service, ServiceKey
 from tests.packet.world import TCP_KEY, UDP_KEY, VIRTUAL, World, dropped, limited, real, tcp, udp
 
@@ -107,6 +107,24 @@ def test_each_service_has_its_own_turn(own: World) -> None:
     own.apply(*(Service(key, "rr", (real(1), real(2))) for key in (TCP_KEY, UDP_KEY)))
     mixed = [(own.real_of(tcp("S", port)), own.real_of(udp(port))) for port in range(1, 41)]
     assert Counter(a for a, _ in mixed) == Counter(b for _, b in mixed) == {1: 20, 2: 20}
+
+
+@pytest.mark.parametrize("names", [tuple(SCHEDULERS), ("nq", "ovf", "lblc", "lblcr")])
+def test_the_largest_that_are_accepted_load(own: World, names: tuple[str, ...]) -> None:
+    """Kernels refuse a program that is too long to check: the file must be refused before."""
+    reals = tuple(
+        Destination(IPv4Address("10.1.0.0") + n, 1, bytes((2, 0, 0, 0, 2, n & 255)), upper=9)
+        for n in range(list_limit(names))
+    )
+    flags = {name: tuple(flag for flag in catalog.FLAGS if flag.startswith(f"{name}-")) for name in names}
+    own.apply(
+        *(
+            Service(ServiceKey(VIRTUAL, 1000 + n, protocol), name, reals, None, flags[name])
+            for n, name in enumerate(names)
+            for protocol in (6, 17)
+        )
+    )
+    assert own.send(tcp("S", dport=1000))[0] == bpf.TX
 
 
 def test_two_hundred_and_fifty_six_reals_are_compared(own: World) -> None:

@@ -174,3 +174,23 @@ def test_a_broken_value_is_not_reported_again_by_the_rules(old: str, new: str, e
     assert VALID.count(old) == 1
     (line,) = problems(VALID.replace(old, new))
     assert line.startswith(expected)
+
+
+@pytest.mark.parametrize(("others", "most"), [((), 256), (("lc", "sed", "nq"), 256), (("lc", "sed", "nq", "rr"), 128)])
+def test_schedulers_that_compare_reals_compare_so_many(others: tuple[str, ...], most: int) -> None:
+    """More of them than a kernel has the patience to check are refused before it is asked."""
+
+    def text(count: int) -> str:
+        reals = "".join(f'[[virtual.real]]\naddress = "10.1.{n >> 8}.{n & 255}"\n' for n in range(1, count + 1))
+        tables = [f'[[virtual]]\nname = "web"\naddress = "10.0.0.1"\nport = 1\nscheduler = "wlc"\n{reals}']
+        tables += [
+            f'[[virtual]]\nname = "{name}"\naddress = "10.0.0.1"\nport = {n}\nscheduler = "{name}"\n'
+            '[[virtual.real]]\naddress = "10.1.0.1"\n'
+            for n, name in enumerate(others, start=2)
+        ]
+        return "".join((VALID[: VALID.index("[[virtual]]")], *tables))
+
+    assert len(config.parse(text(most), "c").virtuals) == 1 + len(others)
+    (problem,) = problems(text(most + 1))
+    assert f"{most + 1} reals are more than scheduler 'wlc' can compare" in problem
+    assert f"accepted: {most}" in problem
