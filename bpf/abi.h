@@ -18,7 +18,8 @@ struct connection_key {
 	__be16 client_port;
 	__be16 virtual_port;
 	__u8 protocol;
-	__u8 zero[3];
+	__u8 template;		/* 1: the key of a template (persist.h) */
+	__u8 zero[2];
 };
 
 struct connection_key6 {
@@ -27,7 +28,8 @@ struct connection_key6 {
 	__be16 client_port;
 	__be16 virtual_port;
 	__u8 protocol;
-	__u8 zero[3];
+	__u8 template;
+	__u8 zero[2];
 };
 
 struct connection {
@@ -87,7 +89,9 @@ struct service {
 	__u8 protocol;
 	__u8 flags;		/* lb.abi.ServiceFlag */
 	__u8 scheduler[8];	/* its name, padded with zeros */
-	__u32 zero;
+	__u32 persistent_s;	/* 0: clients are not remembered */
+	__u8 netmask;		/* what counts as one client then: leading bits of the address */
+	__u8 zero[7];
 };
 
 /* What a service is scheduled by. `table` is where its table lies in `slots`: base in the low half, count in the high.
@@ -177,6 +181,7 @@ struct event6 {
 	_(drop_table_full, XDP_DROP) \
 	_(drop_too_big, XDP_DROP) \
 	_(drop_no_headroom, XDP_DROP) \
+	_(drop_real_gone, XDP_DROP) \
 	_(arp_no_lease, XDP_DROP) \
 	_(nd_no_lease, XDP_DROP)
 

@@ -25,6 +25,7 @@
 #include "cache.h"
 #include "load.h"
 #include "conn.h"
+#include "leaving.h"
 #include "newcomer.h"
 #include "vlan.h"
 #include "icmp.h"
@@ -37,6 +38,7 @@
 #include "candidate.h"
 #include "locality.h"
 #include "sched.h"
+#include "persist.h"
 #include "answer.h"
 #include "send.h"
 #include "tunnel.h"
@@ -50,6 +52,7 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 	__u32 now_t = now_ns >> TICK_SHIFT;
 	int service = match_service(packet);
 	struct connection *found;
+	enum fate fate = GOES_ON;
 	enum outcome outcome;
 	bool known, tell;
 
@@ -65,12 +68,17 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 		if (outcome != OURS)
 			return outcome;
 	}
+	if (known) {
+		fate = fate_of(found, packet, service);
+		if (fate == HELD_UP)
+			return OUTCOME_drop_real_gone;
+		if (fate == ENDED)
+			known = false;
+	}
 	if (!known) {
-		if (!may_open(packet))
-			return disown(now_ns);
-		if (found)
+		if (found && (fate == ENDED || may_open(packet)))
 			end_connection(packet, key, found, place);
-		return set_aside(packet, key, service, now_ns);
+		return may_open(packet) ? set_aside(packet, key, service, now_ns) : disown(now_ns);
 	}
 
 	tell = touch(found, packet, place, now_t);
@@ -81,26 +89,32 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 	return OURS;
 }
 
-/* Schedule the connection that the packet opens, and enter it. */
-static __always_inline enum outcome admit(struct newcomer *newcomer, __u32 *index)
+/* Enter the connection, and tell. */
+static __always_inline enum outcome enter_connection(struct newcomer *newcomer, __u32 *index, __u32 now_t)
 {
 	const struct packet *packet = &newcomer->packet;
-	__u32 now_t = newcomer->now_ns >> TICK_SHIFT;
-	struct real_stats *stats;
-	enum outcome outcome;
-	__u8 state;
+	__u8 state = first_state(packet);	/* not before: the verifier would follow the schedulers for each */
+	enum outcome outcome = insert_connection(packet, &newcomer->key, index, state, now_t);
 
-	outcome = schedule_connection(newcomer->service, packet, now_t, index);
-	if (outcome != OURS)
-		return outcome;
-	state = first_state(packet);	/* not before: the verifier would follow the schedulers for each state */
-	outcome = insert_connection(packet, &newcomer->key, index, state, now_t);
+	if (outcome == OURS)
+		tell_event(packet, &newcomer->key, *index, state, now_t);
+	return outcome;
+}
+
+/* Choose the real of the connection that the packet opens. */
+static __always_inline enum outcome admit(struct newcomer *newcomer, __u32 *index)
+{
+	__u32 now_t = newcomer->now_ns >> TICK_SHIFT;
+	enum outcome outcome = choose_real(newcomer, index, now_t);
+	struct real_stats *stats;
+
+	if (outcome == OURS && !is_one_packet(newcomer->service))
+		outcome = enter_connection(newcomer, index, now_t);
 	if (outcome != OURS)
 		return outcome;
 	stats = real_stats.lookup(index);
 	if (stats)
 		stats->connections++;
-	tell_event(packet, &newcomer->key, *index, state, now_t);
 	return OURS;
 }
 

@@ -5,11 +5,19 @@
  * which protocol, what was found and what not), and the schedulers' loops are too long to be followed for every service.
  * What is read from a map is any number, whichever path wrote it, and all paths become one.
  */
+enum binding {
+	NOT_AT_ALL,
+	ANEW,
+	AGAIN,		/* its template holds no more */
+};
+
 struct newcomer {
 	struct packet packet;		/* but for the pointer into the frame */
 	union key key;
 	__u64 now_ns;
 	__u32 service;
+	__u32 binds;			/* these two are persist.h's */
+	union key template;
 };
 BPF_TABLE("percpu_array", __u32, struct newcomer, newcomers, 1);
 

@@ -16,7 +16,7 @@ from lb.connections import CONNECTION, CONNECTION6, Rows
 MAX_ROWS: Final = 4096
 """Rows of one message: about 80 KiB, of IPv6 224; a few milliseconds of work."""
 
-MAX_STATE: Final = 11
+MAX_STATE: Final = 12
 """The highest number of `lb.tcp.State`."""
 PROTOCOLS: Final = (6, 17)
 

@@ -32,6 +32,9 @@ TICK_SHIFT = 30
 SYNC_REFRESH_S = 60.0
 """How long a touched connection goes untold to user space."""
 
+PROLONGED_S = 60.0
+"""How much longer a template lasts that ran out while connections of its client are there; IPVS's."""
+
 REALS_MAX = 16_384
 SERVICES_MAX = 1_024
 SLOTS_MAX = 1_048_576
@@ -67,6 +70,7 @@ class RealFlag(IntFlag):
     RETIRED = 8
     FALLBACK = 16
     TUNNEL = 32
+    GONE = 64
 
 
 class ServiceFlag(IntFlag):
@@ -76,6 +80,7 @@ class ServiceFlag(IntFlag):
     FALLBACK_ACTIVE = 2
     HASH_FALLBACK = 4
     HASH_PORT = 8
+    ONE_PACKET = 16
 
 
 FLAG_SUFFIXES = {ServiceFlag.HASH_FALLBACK: "fallback", ServiceFlag.HASH_PORT: "port"}

@@ -26,6 +26,7 @@ def warnings(cluster: Cluster) -> Iterator[Finding]:
     for v, virtual in enumerate(cluster.virtuals):
         place: Path = ("virtual", v)
         yield from _reals(virtual, place)
+        yield from _persistence(virtual, place)
         yield from _check(virtual, (*place, "check"))
     yield from _real_names(cluster)
 
@@ -67,6 +68,12 @@ def _reals(virtual: Virtual, place: Path) -> Iterator[Finding]:
             ((*place, "min_up"),),
             f"{show(virtual.min_up)} is all of them: a real that is down would go on getting connections",
         )
+
+
+def _persistence(virtual: Virtual, place: Path) -> Iterator[Finding]:
+    if not virtual.persistent:
+        for key in {"netmask", "expire_quiescent_template"} & virtual.model_fields_set:
+            yield Finding(((*place, key),), "has no effect without persistent")
 
 
 def _check(virtual: Virtual, place: Path) -> Iterator[Finding]:

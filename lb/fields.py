@@ -84,6 +84,12 @@ def _longer_than_nothing(seconds: float) -> float:
     return seconds
 
 
+def _whole_seconds(seconds: float) -> float:
+    if seconds % 1:
+        raise ValueError(f"{format_duration(seconds)} is not a number of whole seconds; accepted: 0s to 365d")
+    return seconds
+
+
 def parse_address(value: object) -> addresses.Address:
     """An IPv4 or IPv6 address from its text. Raises ValueError, which says what the text is instead."""
     if isinstance(value, (IPv4Address, IPv6Address)):
@@ -319,6 +325,8 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 """Seconds, 0 to a year."""
 Span = Annotated[Duration, AfterValidator(_longer_than_nothing)]
 """Seconds, a millisecond to a year."""
+Affinity = Annotated[Duration, AfterValidator(_whole_seconds)]
+"""Whole seconds, 0 to a year."""
 Address = Annotated[addresses.Address, BeforeValidator(parse_address)]
 Port = Annotated[int, within(1, 65535)]
 Weight = Annotated[int, within(0, 65535)]

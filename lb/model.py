@@ -160,9 +160,12 @@ class Virtual(Frozen):
     scheduler: fields.Scheduler = "rr"
     flags: Annotated[tuple[fields.SchedulerFlag, ...] | None, Field(strict=False)] = None
     forward: fields.Forward = "gate"
-    persistent: Duration = 0.0
-    netmask: Annotated[int, fields.within(1, 32)] = 32
+    persistent: fields.Affinity = 0.0
+    netmask: Annotated[int, fields.within(1, 128)] | None = None
+    one_packet: bool = False
     quiescent: bool = True
+    expire_nodest_conn: bool = False
+    expire_quiescent_template: bool = False
     fallback: Fallback | None = None
     fallback_command: fields.Program | None = None
     min_up: fields.MinUp = 0
@@ -176,6 +179,11 @@ class Virtual(Frozen):
         if self.flags is not None:
             return tuple(dict.fromkeys(self.flags))
         return tuple(flag for flag in (f"{self.scheduler}-fallback",) if flag in catalog.FLAGS)
+
+    @property
+    def client_bits(self) -> int:
+        """The leading bits of addresses that count as one client."""
+        return self.netmask or self.address.max_prefixlen
 
     @property
     def check_port(self) -> int:

@@ -1,7 +1,8 @@
 """What the packet path should hold, computed from what is configured, known and ordered. Pure.
 
 A real takes new connections when its health allows it (`lb.weights`), its neighbour is resolved and nobody drained
-it. Nothing here touches connections: a real that goes down or is drained keeps the ones it has.
+it. A real that goes down or is drained keeps the connections it has, unless its virtual is not quiescent: then it is
+gone while it is down.
 """
 
 from __future__ import annotations
@@ -95,13 +96,35 @@ def _service(
 
     def destination(real: Real, weight: int) -> Destination:
         target = (key, real.address)
-        whole = share(target, real, overrides, healths.get(target, UNKNOWN))
+        health = healths.get(target, UNKNOWN)
+        whole = share(target, real, overrides, health)
         forward = virtual.forward_of(real)
         hop = hop_of(real.address, forward)
-        return Destination(real.address, weight, hop.mac, whole, real.upper, real.lower, forward=forward, way=hop.way)
+        return Destination(
+            real.address,
+            weight,
+            hop.mac,
+            whole,
+            real.upper,
+            real.lower,
+            forward,
+            hop.way,
+            gone=health.state == "down" and not virtual.quiescent,
+        )
 
-    destinations = tuple(map(destination, virtual.reals, stand[key].weights))
-    return Service(key, virtual.scheduler, destinations, _fallback(virtual, hop_of), virtual.scheduler_flags)
+    return Service(
+        key,
+        virtual.scheduler,
+        tuple(map(destination, virtual.reals, stand[key].weights)),
+        _fallback(virtual, hop_of),
+        virtual.scheduler_flags,
+        persistent_s=int(virtual.persistent),
+        netmask=virtual.client_bits,
+        expire_quiescent=virtual.expire_quiescent_template,
+        one_packet=virtual.one_packet,
+        expire_nodest=virtual.expire_nodest_conn,
+        quiescent=virtual.quiescent,
+    )
 
 
 def _fallback(virtual: Virtual, hop_of: HopOf) -> Destination | None:

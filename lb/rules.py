@@ -184,23 +184,22 @@ def _schedulers(cluster: Cluster) -> Iterator[Finding]:
             )
 
 
-def _not_yet(cluster: Cluster) -> Iterator[Finding]:
-    """Keys whose other values later versions bring."""
+def _netmasks(cluster: Cluster) -> Iterator[Finding]:
     for v, virtual in enumerate(cluster.virtuals):
-        place: Path = ("virtual", v)
-        if virtual.persistent > 0:
+        if (virtual.netmask or 0) > virtual.address.max_prefixlen:
             yield Finding(
-                ((*place, "persistent"),),
-                f"{format_duration(virtual.persistent)}: client affinity is not available yet (available: 0s); "
-                'scheduler "sh" or "mh" keeps a client on one real',
+                (("virtual", v, "netmask"), ("virtual", v, "address")),
+                f"{virtual.netmask} is longer than an IPv4 address; accepted: 1 to {virtual.address.max_prefixlen}",
             )
-        if virtual.netmask != 32:
-            message = f"{virtual.netmask}: client affinity is not available yet (available: 32)"
-            yield Finding(((*place, "netmask"),), message)
-        if not virtual.quiescent:
+
+
+def _one_packet(cluster: Cluster) -> Iterator[Finding]:
+    """Segments of one TCP connection must reach one real."""
+    for v, virtual in enumerate(cluster.virtuals):
+        if virtual.one_packet and virtual.protocol != "udp":
             yield Finding(
-                ((*place, "quiescent"),),
-                "false is not available yet (available: true): connections to a real that is down are kept",
+                (("virtual", v, "one_packet"), ("virtual", v, "protocol")),
+                f"each packet for itself is for udp, and this virtual is {virtual.protocol}; remove this key",
             )
 
 
@@ -246,7 +245,8 @@ RULES: tuple[Rule, ...] = (
     _ping,
     _links,
     _schedulers,
-    _not_yet,
+    _netmasks,
+    _one_packet,
     questions.rule,
     _weights,
     _alerts,

@@ -62,6 +62,7 @@ class Destination:
     its places and no client of another real moves. None: the weight, at least 1.
     upper: as many connections make it full, so that it takes no new one until it has fewer than `lower` (0: three
     quarters of upper). upper 0: it is never full.
+    gone: its service has it no more, as long as that lasts. What becomes of its connections says `expire_nodest`.
     """
 
     address: Address
@@ -72,6 +73,7 @@ class Destination:
     lower: int = 0
     forward: str = "gate"
     way: Way | None = None
+    gone: bool = False
 
     @property
     def local(self) -> bool:
@@ -86,7 +88,7 @@ class Destination:
     @property
     def usable(self) -> bool:
         """May it be given a new connection?"""
-        return self.weight > 0 and (self.local or self.mac is not None)
+        return self.weight > 0 and not self.gone and (self.local or self.mac is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,12 @@ class Service:
     """A virtual service as the packet path holds it.
 
     fallback: used while no destination is usable; its weight is 1. flags: the scheduler's, as ipvsadm names them.
+    persistent_s: how long a client is remembered to belong to its real; 0: not at all. netmask: the leading bits of
+    addresses that count as one client then. expire_quiescent: nobody belongs to a real of weight 0.
+    quiescent: no real of it is ever gone.
+    one_packet: each packet is scheduled by itself, and no connection remembered.
+    expire_nodest: connections to a real that is gone or was removed end, and clients may open them anew; without it
+    those to one that is gone are held up, and those to one that was removed go on.
     """
 
     key: ServiceKey
@@ -101,6 +109,12 @@ class Service:
     destinations: tuple[Destination, ...]
     fallback: Destination | None = None
     flags: tuple[str, ...] = ()
+    persistent_s: int = 0
+    netmask: int = 32
+    expire_quiescent: bool = False
+    one_packet: bool = False
+    expire_nodest: bool = False
+    quiescent: bool = True
 
     @property
     def tunnels(self) -> bool:

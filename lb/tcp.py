@@ -10,7 +10,8 @@ from enum import IntEnum, IntFlag
 
 
 class State(IntEnum):
-    """Of one connection. TCP's have IPVS's numbers; UDP has one of its own."""
+    """Of one entry of the connection table. TCP's have IPVS's numbers; UDP has one of its own, and so has a template,
+    which is no connection: it says to which real a client belongs (lb.reference.persist)."""
 
     NONE = 0
     ESTABLISHED = 1
@@ -24,6 +25,7 @@ class State(IntEnum):
     LISTEN = 9
     SYNACK = 10
     UDP = 11
+    TEMPLATE = 12
 
 
 class Flag(IntFlag):
@@ -55,7 +57,7 @@ TIMEOUTS_S: dict[State, float] = {
     State.SYNACK: 120,
     State.UDP: 300,
 }
-"""Seconds without a packet after which a connection is forgotten."""
+"""Seconds without a packet after which a connection is forgotten. A template's time is its service's `persistent`."""
 
 _SHORT = dict(zip(("NO", "ES", "SS", "SR", "FW", "TW", "CL", "CW", "LA", "LI", "SA"), State, strict=False))
 

@@ -4,7 +4,7 @@ their columns. Pure: documents in, text out."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def _place(service: HeldService) -> tuple[int, int, int, int]:
 
 
 def _service(service: HeldService) -> dict[str, Any]:
-    shown = [*service.destinations]
+    shown = [real for real in service.destinations if not real.gone]
     if service.fallback and service.fallback_active:
         shown.append(service.fallback)
     return {
@@ -40,6 +40,9 @@ def _service(service: HeldService) -> dict[str, Any]:
         "port": service.key.port,
         "scheduler": service.scheduler,
         "flags": list(service.flags),
+        "persistent_s": service.persistent_s,
+        "netmask": service.netmask,
+        "one_packet": service.one_packet,
         "fallback_active": service.fallback_active,
         "reals": [_real(service, real) for real in shown],
     }
@@ -53,6 +56,7 @@ def _real(service: HeldService, real: HeldDestination) -> dict[str, Any]:
         "weight": real.weight,
         "active": real.active,
         "inactive": real.inactive,
+        "persistent": real.persistent,
         "connections": real.connections,
         "packets": real.packets,
         "bytes": real.bytes,
@@ -126,7 +130,16 @@ def _name(service: dict[str, Any]) -> str:
 
 
 def _flags(service: dict[str, Any]) -> str:
-    return f" ({','.join(service['flags'])})" if service["flags"] else ""
+    words = [f"({','.join(service['flags'])})"] if service["flags"] else []
+    if service["persistent_s"]:
+        words.append(f"persistent {service['persistent_s']}")
+        if ":" in service["address"]:
+            words += [f"mask {service['netmask']}"] * (service["netmask"] != 128)
+        elif service["netmask"] != 32:
+            words.append(f"mask {IPv4Network((0, service['netmask'])).netmask}")
+    if service["one_packet"]:
+        words.append("ops")
+    return "".join(f" {word}" for word in words)
 
 
 def _totals(service: dict[str, Any]) -> tuple[int, int, int]:
@@ -159,16 +172,18 @@ def big(number: int) -> str:
     return f"{number // 10**12:8d}T"
 
 
-def connections(rows: Rows, timeout_s: Callable[[int, int], int]) -> list[dict[str, Any]]:
-    """One dictionary a connection. timeout_s: (protocol, state) → seconds until an idle one is forgotten."""
+def connections(rows: Rows, timeouts_s: Iterable[int]) -> list[dict[str, Any]]:
+    """One dictionary a connection or template. timeouts_s: seconds until an idle one is forgotten, one each."""
     documents = []
     address, local = (_address6, LOCAL6) if rows.dtype == CONNECTION6 else (IPv4Address, LOCAL)
-    for client, virtual, real, client_port, virtual_port, protocol, state, idle_s in rows.tolist():
+    for row, timeout_s in zip(rows.tolist(), timeouts_s, strict=True):
+        client, virtual, real, client_port, virtual_port, protocol, state, idle_s = row
         documents.append(
             {
                 "protocol": PROTOCOL_NAMES.get(protocol, str(protocol)),
-                "expires_s": max(0, timeout_s(protocol, state) - idle_s),
-                "state": State(state).name,
+                "expires_s": max(0, timeout_s - idle_s),
+                "state": "NONE" if state == State.TEMPLATE else State(state).name,
+                "template": state == State.TEMPLATE,
                 "client": with_port(address(client), client_port),
                 "virtual": with_port(address(virtual), virtual_port),
                 "real": with_port(address(real) if np.any(real) else local, virtual_port),

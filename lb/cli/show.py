@@ -224,7 +224,7 @@ def list_(node: str | None, connections: bool, stats: bool, rate: bool, as_json:
 
     view = View.open(find_pinned(node))
     if connections:
-        families = [ipvsadm.connections(rows, view.timeout_s) for rows in view.snapshot()]
+        families = [ipvsadm.connections(rows, view.timeouts_s(rows).tolist()) for rows in view.snapshot()]
         rows = list(chain.from_iterable(families))
         print_json(rows) if as_json else click.echo(ipvsadm.format_connections(rows))
         return

@@ -74,6 +74,15 @@ def _virtual(virtual: Virtual) -> Iterator[str]:
     yield f"  fallback  {_fallback(virtual)}"
     if virtual.fallback_command:
         yield f"  command   {virtual.fallback_command}: told when the last real is lost, and when there is one again"
+    if virtual.persistent:
+        one = f", each /{virtual.netmask} as one" if virtual.netmask else ""
+        yield f"  clients   stay with their real for {format_duration(virtual.persistent)}{one}"
+    if virtual.one_packet:
+        yield "  packets   are scheduled each for itself"
+    if not virtual.quiescent:
+        yield "  down      a real that is down leaves until it is up again"
+    if virtual.expire_nodest_conn:
+        yield "  leaving   connections end with the real that leaves"
     if virtual.min_up:
         yield f"  min_up    {virtual.min_up}: with fewer up, those that are down get connections too"
     if virtual.slow_start:

@@ -17,9 +17,11 @@ from lb.abi import RealFlag, ServiceFlag
 from lb.bpf import Map
 from lb.connections import CONNECTION6, Rows
 from lb.datapath import rows as real_rows
+from lb.datapath import templates
 from lb.datapath.compiler import TABLES
 from lb.datapath.loads import Loads
 from lb.datapath.rows import Placement
+from lb.datapath.templates import are_templates
 from lb.datapath.view import Array, View
 from lb.service import PROTOCOL_NUMBERS, Service
 from lb.tcp import State
@@ -77,6 +79,8 @@ class Lasting(View):
     def _write_reals(self, wanted: Array) -> None:
         changed = np.flatnonzero(wanted != self._reals)
         self.maps["reals"].update(changed, wanted[changed])
+        if (wanted["flags"] & ~self._reals["flags"] & (RealFlag.GONE | RealFlag.RETIRED)).any():
+            self.raise_epochs()  # what becomes of their connections is for packets that ask the table
         self._reals = wanted
         self._idle &= wanted["flags"] & RealFlag.RETIRED != 0
 
@@ -89,6 +93,8 @@ class Lasting(View):
             row["virtual"], row["virtual_port"], row["protocol"] = abi.words(key.address), key.port, key.protocol
             row["flags"] = ServiceFlag.USED | (ServiceFlag.FALLBACK_ACTIVE if active else 0)
             row["flags"] |= abi.service_flags(service.scheduler, service.flags)
+            row["flags"] |= ServiceFlag.ONE_PACKET if service.one_packet else 0
+            row["persistent_s"], row["netmask"] = service.persistent_s, service.netmask
             row["scheduler"] = np.frombuffer(service.scheduler.encode().ljust(8, b"\0"), np.uint8)
         changed = np.flatnonzero(wanted != opened.read())
         opened.update(changed, wanted[changed])
@@ -122,12 +128,9 @@ class Lasting(View):
         Neither counts rows that ran out, that make no sense, or whose entry here was seen more than two seconds later.
         2.2 s for a million.
         """
-        now_t = self.now_t()
-        is_udp = rows["protocol"] == _UDP
-        sane = np.where(is_udp, rows["state"] == State.UDP, (rows["state"] > 0) & (rows["state"] < State.UDP))
-        sane &= is_udp | (rows["protocol"] == PROTOCOL_NUMBERS["tcp"])
-        idle_t = abi.ticks_of(rows["idle_s"])
-        rows, idle_t = (column[sane & (idle_t <= self._timeouts_t[rows["state"]])] for column in (rows, idle_t))
+        now_t, idle_t = self.now_t(), abi.ticks_of(rows["idle_s"])
+        live = _are_sane(rows) & (idle_t <= self._timeouts_of(rows))
+        rows, idle_t = rows[live], idle_t[live]
         table = self.maps.get(TABLES[rows.dtype == CONNECTION6])
         if table is None:
             return 0, len(rows)
@@ -142,8 +145,15 @@ class Lasting(View):
             other = np.logical_or.reduce([values[name] != ours[name] for name in ("real", "state", "last_seen_t")])
             if (taken & found & other).any():
                 self.raise_epochs()
-            self._loads.add(self._by_real(values[taken]) - self._by_real(ours[found & taken]))
+            size = len(self._reals)
+            self._loads.add((self._by_real(values[taken], size) - self._by_real(ours[found & taken], size))[:2])
         return int(taken.sum()), int(len(known) - known.sum())
+
+    def _timeouts_of(self, rows: Rows) -> Array:
+        timeouts_t: Array = self._timeouts_t[rows["state"]]
+        which = are_templates(rows)
+        timeouts_t[which] = templates.timeouts_by_row(self.maps["services"].read(), rows[which])
+        return timeouts_t
 
     def raise_epochs(self) -> None:
         """Let every packet that comes from now on ask the connection table. Costs no more than the next tick does.
@@ -163,16 +173,27 @@ class Lasting(View):
         the old one, and its client sends its first packet again.
         A row is freed when it was retired and without connections in two sweeps, so that no packet is on its way there.
         """
-        before, now_t = self._counts(), self.now_t()
-        counted, ended = np.zeros_like(before), np.zeros_like(before)
+        before, size, now_t = self._counts(), len(self._reals), self.now_t()
+        counted, ended = np.zeros((3, size), np.int64), np.zeros((3, size), np.int64)
         for table in self.tables():
+            overdue = []
             for keys, values, live in self.entries(table, now_t):
-                counted += self._by_real(values[live])
-                ended += self._by_real(values[~live])
-                table.delete(keys[~live])
+                over, waits = ~live, ~live & are_templates(values)
+                if waits.any():
+                    overdue.append((keys[waits], values[waits]))
+                    over &= ~waits
+                counted += self._by_real(values[live], size)
+                ended += self._by_real(values[over], size)
+                table.delete(keys[over])
+            if overdue:
+                keys, values = map(templates.joined, zip(*overdue, strict=True))
+                lasts = self._prolong(table, keys, values, now_t)
+                counted += self._by_real(values[lasts], size)
+                ended += self._by_real(values[~lasts], size)
+                table.delete(keys[~lasts])
         with self._lock:
-            self._loads.add(-ended)
-            self._loads.correct(before - ended, counted)
+            self._loads.add(-ended[:2])
+            self._loads.correct(before - ended[:2], counted[:2])
             idle = (self._reals["flags"] & RealFlag.RETIRED != 0) & (counted.sum(axis=0) == 0)
             free = np.flatnonzero(idle & self._idle)
             if ended.any() or len(free):
@@ -182,13 +203,28 @@ class Lasting(View):
             self._idle = idle
         return Sweep(int(counted.sum()), int(ended.sum()), len(free))
 
+    def _prolong(self, table: Map, keys: Array, values: Array, now_t: int) -> Array:
+        """Let those templates last on, of some that ran out, that led to connections that are there. Returns which."""
+        services, reals = self.maps["services"].read(), self.maps["reals"].read()
+        timeouts_t = templates.timeouts_by_real(services, reals)[values["real"] % len(reals)]
+        codes = templates.code_of(keys)
+        order = np.argsort(codes)
+        lasts = np.zeros(len(keys), np.bool_)
+        for entries, held, live in self.entries(table, now_t):
+            found = templates.code_of(templates.that_led_to(entries[live], held[live], services, reals))
+            at = np.minimum(np.searchsorted(codes[order], found), len(codes) - 1)
+            lasts[order[at[codes[order][at] == found]]] = True
+        lasts &= timeouts_t != templates.NEVER_T
+        table.update(keys[lasts], templates.prolonged(values, timeouts_t, now_t)[lasts])
+        return lasts
+
     def recount(self) -> None:
         """Make the counts that schedulers go by those of the table, as after a program that kept none."""
         before = self._counts()
         counted = np.zeros_like(before)
         for table in self.tables():
             for _, values in table.batches():
-                counted += self._by_real(values)
+                counted += self._by_real(values, len(self._reals))[:2]
         with self._lock:
             self._loads.correct(before, counted)
 
@@ -196,18 +232,21 @@ class Lasting(View):
         with self._lock:
             return self._loads.counts()
 
-    def _by_real(self, values: Array) -> Array:
-        """Active (row 0) and inactive (row 1) ones of some entries of the table, by index of their real."""
-        size = len(self._reals)
-        active = self._active[values["state"]]
-        rows = [np.bincount(values["real"][which], minlength=size)[:size] for which in (active, ~active)]
-        return np.stack(rows)
-
 
 def _entries_of(table: Map, rows: Rows, reals: Array, last_seen_t: Array, now_t: int) -> tuple[Array, Array]:
     keys, values = np.zeros(len(rows), table.key), np.zeros(len(rows), table.value)
     for name in ("client", "virtual", "client_port", "virtual_port", "protocol"):
         keys[name] = rows[name]
+    keys["template"] = are_templates(rows)
     values["real"], values["state"] = reals, rows["state"]
     values["last_seen_t"], values["synced_t"] = np.maximum(last_seen_t, 0), now_t
     return keys, values
+
+
+def _are_sane(rows: Rows) -> Array:
+    """Have they a protocol of ours, and a state that fits it?"""
+    state, is_udp = rows["state"], rows["protocol"] == _UDP
+    sane = np.where(is_udp, state == State.UDP, (state > 0) & (state < State.UDP))
+    sane |= are_templates(rows) & (rows["client_port"] == 0)
+    sane &= is_udp | (rows["protocol"] == PROTOCOL_NUMBERS["tcp"])
+    return sane

@@ -25,6 +25,7 @@ from lb.datapath.source import Configuration
 from lb.datapath.view import LASTING, HeldService, Totals, View, typed_maps
 from lb.errors import DataPathError
 from lb.model import Connections
+from lb.options import Options
 from lb.ring import Ring
 from lb.schedule import Scheduling
 from lb.service import Service, ServiceKey
@@ -119,6 +120,7 @@ class DataPath:
             cpus=self._cpus,
             tunnels=self._tunnels,
             scheduling=Scheduling.of(services),
+            options=Options.of(services),
         )
 
     def _tunnels_left(self) -> bool:

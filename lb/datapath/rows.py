@@ -71,6 +71,7 @@ def retire(rows: Array, placements: Iterable[Placement]) -> Array:
     rows = rows.copy()
     gone = (rows["flags"] != 0) & ~named
     rows["flags"][gone] |= np.uint8(RealFlag.RETIRED)
+    rows["flags"][gone] &= np.uint8(0xFF & ~RealFlag.GONE)
     rows["weight"][gone] = 0
     return rows
 
@@ -177,6 +178,8 @@ def _fill(rows: Array, index: int, key: ServiceKey, destination: Destination, fl
         flags |= RealFlag.RESOLVED
     if destination.tunnelled:
         flags |= RealFlag.TUNNEL
+    if destination.gone:
+        flags |= RealFlag.GONE
     rows[index] = (
         tuple(destination.mac or bytes(6)), destination.weight, flags, key.protocol, key.port, 0,
         words(destination.address), words(key.address),

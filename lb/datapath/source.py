@@ -19,6 +19,7 @@ import numpy as np
 
 from lb import abi, tcp
 from lb.addresses import Address
+from lb.options import Options
 from lb.schedule import LOCALITY_S, SCHEDULERS, TRIES, Scheduling
 from lb.service import ServiceKey
 from lb.tcp import State
@@ -29,6 +30,8 @@ _PROTOCOL_BITS = {6: 1, 17: 2}
 
 SEED_BYTES = 56
 
+_LOW64 = (1 << 64) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -38,6 +41,7 @@ class Configuration:
     timeouts_s: seconds by state. cache_set_bits: see `abi.cache_set_bits`; 0: no cache. cpus: how many have one.
     tunnels: may any real have one, also of those that left and still have connections?
     scheduling: what the schedulers need.
+    options: what services want beyond scheduling.
     """
 
     services: tuple[tuple[ServiceKey, str], ...]
@@ -48,6 +52,7 @@ class Configuration:
     cpus: int
     tunnels: bool = False
     scheduling: Scheduling = field(default_factory=Scheduling)
+    options: Options = field(default_factory=Options)
 
     @property
     def families(self) -> frozenset[int]:
@@ -118,11 +123,13 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
         yield f"#define IPV{version}_SERVICES {int(version in configuration.families)}"
     yield from _services(configuration.services)
     yield from _scheduling(configuration.scheduling)
+    yield from _options(configuration.options)
 
 
 def _states(configuration: Configuration) -> Iterator[str]:
     yield f"#define STATE_NONE {State.NONE.value}"
     yield f"#define STATE_UDP {State.UDP.value}"
+    yield f"#define STATE_TEMPLATE {State.TEMPLATE.value}"
     yield f"#define REUSABLE_STATES {sum(1 << state for state in tcp.REUSABLE):#x}u"
     yield f"#define SETTLED_STATES {sum(1 << state for state in tcp.SETTLED):#x}u"
     yield f"#define ACTIVE_STATES {sum(1 << state for state in tcp.ACTIVE):#x}u"
@@ -180,6 +187,21 @@ def _scheduling(scheduling: Scheduling) -> Iterator[str]:
     yield f"#define LOCALITY_T {abi.ticks(LOCALITY_S)}"
     for flag in abi.ServiceFlag:
         yield f"#define SERVICE_{flag.name} {flag.value}"
+
+
+def _options(options: Options) -> Iterator[str]:
+    yield f"#define PERSISTENCE {int(bool(options.persistent))}"
+    yield _table(
+        "PERSISTENT",
+        (
+            (service, port, f"{mask & 0xFFFF_FFFF:#x}u", f"{mask >> 64:#x}ull", f"{mask & _LOW64:#x}ull")
+            for service, mask, port in options.persistent
+        ),
+    )
+    yield _table("EXPIRING_QUIESCENT", ((service,) for service in options.expiring_quiescent))
+    yield f"#define LEAVING {int(options.leaving)}"
+    yield _table("EXPIRING_NODEST", ((service,) for service in options.expiring_nodest))
+    yield _table("ONE_PACKET", ((service,) for service in options.one_packet))
 
 
 def _table(name: str, rows: Iterable[tuple[object, ...]]) -> str:

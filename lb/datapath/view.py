@@ -17,9 +17,10 @@ from lb.abi import RealFlag, ServiceFlag
 from lb.addresses import Address
 from lb.bpf import Map
 from lb.connections import Rows
-from lb.datapath import pins
+from lb.datapath import pins, templates
 from lb.datapath.compiler import TABLES
 from lb.datapath.rows import key_of
+from lb.datapath.templates import are_templates
 from lb.errors import NotRunningError
 from lb.service import ServiceKey
 from lb.tcp import State
@@ -46,7 +47,11 @@ class Totals(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeldDestination:
-    """A real of a service. active, inactive: connections as IPVS counts them; the rest: totals since it was added."""
+    """A real of a service.
+
+    active, inactive: connections as IPVS counts them; persistent: clients that belong to it; the rest: totals since it
+    was added. gone: it is as if not there.
+    """
 
     address: Address
     local: bool
@@ -54,17 +59,19 @@ class HeldDestination:
     weight: int
     active: int
     inactive: int
+    persistent: int
     packets: int
     bytes: int
     connections: int
     forward: str = "gate"
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HeldService:
     """A service. destinations: all but the fallback and the retired, in the order in which they were added.
 
-    flags: the scheduler's, as ipvsadm names them.
+    flags: the scheduler's, as ipvsadm names them. persistent_s, netmask, one_packet: see `lb.service.Service`.
     """
 
     key: ServiceKey
@@ -73,14 +80,18 @@ class HeldService:
     destinations: tuple[HeldDestination, ...]
     fallback: HeldDestination | None
     flags: tuple[str, ...] = ()
+    persistent_s: int = 0
+    netmask: int = 32
+    one_packet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Connections by index of their real, and entries that ran out."""
+    """Connections and templates by index of their real, and entries that ran out."""
 
     active: Array
     inactive: Array
+    persistent: Array
     expired: int
 
 
@@ -122,9 +133,15 @@ class View:
             self._timeouts_t[state] = abi.ticks(seconds)
             self._active[state] = state in tcp.ACTIVE
 
-    def timeout_s(self, protocol: int, state: int) -> int:  # noqa: ARG002
-        """Seconds after which an idle connection in this state is forgotten."""
-        return int(self._timeouts_s[State(state)])
+    def timeouts_s(self, rows: Rows) -> Array:
+        """Seconds after which each of these connections and templates, if idle, is forgotten."""
+        seconds = np.zeros(_STATES, np.int64)
+        for state, timeout_s in self._timeouts_s.items():
+            seconds[state] = timeout_s
+        timeouts_s: Array = seconds[rows["state"]]
+        which = are_templates(rows)
+        timeouts_s[which] = templates.seconds_by_row(self.maps["services"].read(), rows[which])
+        return timeouts_s
 
     def services(self) -> Array:
         """The rows of services in use, in the configuration's order."""
@@ -152,7 +169,9 @@ class View:
                 weight=int(row["weight"]),
                 active=int(count.active[index]),
                 inactive=int(count.inactive[index]),
+                persistent=int(count.persistent[index]),
                 **{name: int(column[index]) for name, column in stats.items()},
+                gone=RealFlag.GONE in flags,
             )
 
         members: dict[ServiceKey, list[int]] = {}
@@ -171,6 +190,9 @@ class View:
                     destinations=tuple(held(i) for i in indices if not reals["flags"][i] & RealFlag.FALLBACK),
                     fallback=fallbacks[0] if fallbacks else None,
                     flags=abi.scheduler_flags(scheduler, int(service["flags"])),
+                    persistent_s=int(service["persistent_s"]),
+                    netmask=int(service["netmask"]),
+                    one_packet=bool(service["flags"] & ServiceFlag.ONE_PACKET),
                 )
             )
         return tuple(services)
@@ -202,14 +224,19 @@ class View:
     def count(self) -> Count:
         """Connections by real, read in batches and without an object for each."""
         size = self.maps["reals"].info.max_entries
-        active, inactive, expired = np.zeros(size, np.int64), np.zeros(size, np.int64), 0
+        counts, expired = np.zeros((3, size), np.int64), 0
         now_t = self.now_t()
         for _, values, live in chain.from_iterable(self.entries(table, now_t) for table in self.tables()):
             expired += int(len(live) - live.sum())
-            reals, is_active = values["real"], self._active[values["state"]]
-            active += np.bincount(reals[live & is_active], minlength=size)[:size]
-            inactive += np.bincount(reals[live & ~is_active], minlength=size)[:size]
-        return Count(active, inactive, expired)
+            counts += self._by_real(values[live], size)
+        active, inactive, persistent = counts
+        return Count(active, inactive, persistent, expired)
+
+    def _by_real(self, values: Array, size: int) -> Array:
+        """Active ones (row 0), inactive ones (row 1) and templates (row 2) of some entries, by index of their real."""
+        active, template = self._active[values["state"]], are_templates(values)
+        kinds = active, ~active & ~template, template
+        return np.stack([np.bincount(values["real"][kind], minlength=size)[:size] for kind in kinds])
 
     def tables(self) -> tuple[Map, ...]:
         """The connection tables, one a family."""
@@ -217,8 +244,12 @@ class View:
 
     def entries(self, table: Map, now_t: int) -> Iterator[tuple[Array, Array, Array]]:
         """A connection table in batches: keys, values, and which have not run out."""
+        of_templates = templates.timeouts_by_real(self.maps["services"].read(), self.maps["reals"].read())
         for keys, values in table.batches():
-            yield keys, values, abi.age_t(values["last_seen_t"], now_t) <= self._timeouts_t[values["state"]]
+            timeouts_t = self._timeouts_t[values["state"]]
+            which = are_templates(values)
+            timeouts_t[which] = of_templates[values["real"][which] % len(of_templates)]
+            yield keys, values, abi.age_t(values["last_seen_t"], now_t) <= timeouts_t
 
     @staticmethod
     def now_t() -> int:

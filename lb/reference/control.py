@@ -23,6 +23,7 @@ from lb.reference.maps import (
     Schedule,
     address_of,
 )
+from lb.reference.persist import template_key
 from lb.reference.service import TCP
 from lb.schedule import NOBODY, Plan, plan_of
 from lb.service import PROTOCOL_NUMBERS, Destination, Service, ServiceKey
@@ -31,12 +32,13 @@ from lb.tcp import State
 _UDP = PROTOCOL_NUMBERS["udp"]
 _NEWER_T = 2
 """By how much our own entry must be the fresher one to win over another director's."""
+PROLONGED_T = abi.ticks(abi.PROLONGED_S)
 _IDLE_SWEEPS = 2
 """A retired real's row is free when so many sweeps one after the other found no connection of it."""
 
 
 class Told(NamedTuple):
-    """A connection as another director tells it. state and protocol: any bytes; idle_s: 0 to 65535."""
+    """A connection as another director tells it, or a template. state and protocol: any bytes; idle_s: 0 to 65535."""
 
     key: ConnectionKey
     real: Address
@@ -129,13 +131,14 @@ def refer_to(maps: Maps, directors: tuple[bytes, ...], seconds: float, now_ns: i
 
 def is_live(configuration: Configuration, connection: Connection, now_t: int) -> bool:
     """Has it not run out?"""
-    return now_t - connection.last_seen_t <= configuration.timeouts_t[connection.state]
+    return now_t - connection.last_seen_t <= configuration.timeout_t(connection)
 
 
 def sweep(maps: Maps, configuration: Configuration, now_ns: int) -> tuple[int, int, int]:
     """Delete what ran out, free the rows of reals that left. Returns how many live, ran out, are free again."""
     now_t = abi.tick(now_ns)
     live = {key: entry for key, entry in maps.connections.items() if is_live(configuration, entry, now_t)}
+    live |= _prolonged(maps, configuration, live, now_t)
     expired = len(maps.connections) - len(live)
     for entry in maps.connections.values():
         if not is_live(configuration, entry, now_t):
@@ -151,6 +154,25 @@ def sweep(maps: Maps, configuration: Configuration, now_ns: int) -> tuple[int, i
     return len(live), expired, len(free)
 
 
+def _prolonged(
+    maps: Maps, configuration: Configuration, live: dict[ConnectionKey, Connection], now_t: int
+) -> dict[ConnectionKey, Connection]:
+    """Templates that ran out, and stay for a minute more because connections of their clients are there (IPVS)."""
+    services = {service.key: service for service in configuration.services if service.persistent_s}
+    controlled = {
+        template_key(services[entry.real.service], key.client)
+        for key, entry in live.items()
+        if not key.template and entry.real.service in services
+    }
+    prolonged = {}
+    for key, entry in maps.connections.items():
+        timeout_t = configuration.timeout_t(entry)
+        if key in controlled and key not in live and timeout_t >= 0:
+            entry.last_seen_t = now_t + PROLONGED_T - timeout_t
+            prolonged[key] = entry
+    return prolonged
+
+
 def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_ns: int) -> tuple[int, int]:
     """Put in connections that another director knows, each once. Returns how many, and how many of unknown reals.
 
@@ -158,10 +180,10 @@ def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_
     """
     now_t, installed, unknown = abi.tick(now_ns), 0, 0
     for key, address, number, idle_s in told:
-        if not _is_sane(key.protocol, number):
+        if not _is_sane(key, number):
             continue
         state, idle_t = State(number), idle_s * 10**9 >> abi.TICK_SHIFT
-        if idle_t > configuration.timeouts_t[state]:
+        if idle_t > _timeout_t(configuration, key, state):
             continue
         real = _find(maps, key, address)
         if real is None:
@@ -187,7 +209,17 @@ def _mark(maps: Maps) -> None:
         mark_full(real.load)
 
 
-def _is_sane(protocol: int, state: int) -> bool:
+def _timeout_t(configuration: Configuration, key: ConnectionKey, state: State) -> int:
+    if state is not State.TEMPLATE:
+        return configuration.timeouts_t[state]
+    service = ServiceKey(address_of(key.virtual), key.virtual_port, key.protocol)
+    return configuration.persistent_t.get(service, -1)
+
+
+def _is_sane(key: ConnectionKey, state: int) -> bool:
+    protocol = key.protocol
+    if state == State.TEMPLATE:
+        return protocol in (TCP, _UDP) and not key.client_port
     if protocol == TCP:
         return State.NONE < state < State.UDP
     return protocol == _UDP and state == State.UDP

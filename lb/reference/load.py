@@ -19,7 +19,9 @@ def is_active(state: State) -> bool:
 
 
 def add_to(load: Load, state: State, by: int) -> None:
-    """`by` more connections in a state."""
+    """`by` more connections in a state. A template is none."""
+    if state is State.TEMPLATE:
+        return
     if is_active(state):
         load.active += by
     else:

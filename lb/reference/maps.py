@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from lb import abi
 from lb.addresses import Address
+from lb.options import Options
 from lb.schedule import Scheduling
 from lb.service import Destination, Service, ServiceKey
 from lb.tcp import TIMEOUTS_S, State
@@ -54,7 +55,8 @@ class Configuration:
     def compiled(self) -> object:
         """The part that is compiled in: where it differs, another program is swapped in."""
         services = [(service.key, service.scheduler) for service in self.services]
-        return services, self.macs, self.timeouts_s, Scheduling.of(self.services)
+        everywhere = self.macs, self.timeouts_s
+        return services, everywhere, Scheduling.of(self.services), Options.of(self.services)
 
     @cached_property
     def index(self) -> dict[tuple[int, int, int], int]:
@@ -81,6 +83,17 @@ class Configuration:
     def timeouts_t(self) -> dict[State, int]:
         """Ticks without a packet after which a connection still lives."""
         return {state: abi.ticks(seconds) for state, seconds in self.timeouts_s}
+
+    @cached_property
+    def persistent_t(self) -> dict[ServiceKey, int]:
+        """The same for the templates of persistent services."""
+        return {s.key: abi.ticks(s.persistent_s) for s in self.services if s.persistent_s}
+
+    def timeout_t(self, entry: Connection) -> int:
+        """Of either. -1: it does not live at all."""
+        if entry.state is State.TEMPLATE:
+            return self.persistent_t.get(entry.real.service, -1)
+        return self.timeouts_t[entry.state]
 
 
 class RealKey(NamedTuple):
@@ -122,18 +135,19 @@ class Real:
 
 
 class ConnectionKey(NamedTuple):
-    """Addresses as `numbered`."""
+    """Addresses as `numbered`. template: 1 for the key of a template, whose client is masked and has no port."""
 
     client: int
     virtual: int
     client_port: int
     virtual_port: int
     protocol: int
+    template: int = 0
 
 
 @dataclass(slots=True)
 class Connection:
-    """A row of `connections`."""
+    """A row of `connections`; of a template if its state says so."""
 
     real: RealKey
     state: State

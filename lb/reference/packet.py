@@ -17,11 +17,12 @@ from lb.reference.forward import forward
 from lb.reference.frame import Packet
 from lb.reference.icmp import relate
 from lb.reference.lease import disown, refer
+from lb.reference.leaving import Fate, fate_of
 from lb.reference.maps import Configuration, Maps
 from lb.reference.nd import answer_nd, is_nd, parse_nd
 from lb.reference.parse import ETHERTYPE_IPV4, parse_ipv4
 from lb.reference.parse6 import ETHERTYPE_IPV6, parse_ipv6
-from lb.reference.sched import schedule_connection
+from lb.reference.persist import choose_real
 from lb.reference.service import match_service
 from lb.reference.stats import Outcome, Undecided
 from lb.reference.vlan import skip_tags
@@ -71,16 +72,24 @@ def _balance(
         referred = refer(maps, frame, now_ns)
         if referred is not None:
             return Outcome.REFERRED, referred
+    fate = fate_of(maps, configuration, service, connection, packet) if connection else Fate.GOES_ON
+    if fate is Fate.HELD_UP:
+        return Outcome.REAL_GONE, frame
+    if fate is Fate.ENDED:
+        end_connection(maps, key)
+        connection = None
     if connection:
         tell = touch(maps, connection, packet, now_t)
     elif may_open(packet):
         if key in maps.connections:
             end_connection(maps, key)
-        chosen = schedule_connection(maps, configuration, service, packet, now_t)
+        chosen = choose_real(maps, configuration, service, packet, now_t)
         if chosen is None:
             return Outcome.NO_REAL, frame
-        connection, tell = insert_connection(maps, packet, chosen, now_t), True
         maps.reals[chosen].connections += 1
+        if configuration.services[service].one_packet:
+            return forward(maps, frame, packet, maps.reals[chosen], now_t)
+        connection, tell = insert_connection(maps, packet, chosen, now_t), True
     else:
         return disown(maps, now_ns), frame
     if tell:

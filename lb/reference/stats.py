@@ -37,6 +37,7 @@ class Outcome(Enum):
     TABLE_FULL = "drop_table_full"
     DROP_TOO_BIG = "drop_too_big"
     NO_HEADROOM = "drop_no_headroom"
+    REAL_GONE = "drop_real_gone"
     ARP_NO_LEASE = "arp_no_lease"
     ND_NO_LEASE = "nd_no_lease"
 

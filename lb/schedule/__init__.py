@@ -107,7 +107,14 @@ def plan_of(service: Service) -> Plan:
             return Plan(np.array([last], np.uint32), only, True)
         return Plan(np.empty(0, np.uint32), (), False)
     candidates = (Candidate(n, d.weight) for n, d in enumerate(destinations) if d.usable and looks)
-    return Plan(scheduler.build(destinations, has_flag(service, "fallback")), tuple(candidates), False)
+    return Plan(_table(service), tuple(candidates), False)
+
+
+def _table(service: Service) -> Table:
+    """As if those that are gone had never been there; the positions are those of all."""
+    there = np.array([n for n, destination in enumerate(service.destinations) if not destination.gone], np.uint32)
+    table = SCHEDULERS[service.scheduler].build([service.destinations[n] for n in there], has_flag(service, "fallback"))
+    return np.where(table == NOBODY, NOBODY, there[np.minimum(table, len(there) - 1)]).astype(np.uint32)
 
 
 def list_limit(schedulers: Collection[str]) -> int:

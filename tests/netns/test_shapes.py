@@ -46,6 +46,7 @@ SHAPES = (
     ("dns", "10.8.0.100", 53, 'protocol = "udp"\nscheduler = "sh"\n[virtual.check]\nport = 5353'),
     ("ports", "10.8.0.101", 0, 'scheduler = "mh"\n[virtual.check]\ntype = "negotiate"\nport = 80'),
     ("tls", "10.8.0.102", 443, f"[virtual.check]\n{TLS_CHECK}"),
+    ("ops", "10.8.0.104", 53, 'protocol = "udp"\none_packet = true'),
     ("plain", "10.8.0.103", 80, 'fallback = "10.8.0.50"'),
 )
 
@@ -55,6 +56,16 @@ for _ in range(5):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.settimeout(3)
         asking.sendto(b"?", ("10.8.0.100", 53))
+        print(asking.recv(100).decode().strip())
+"""
+
+
+ASK_FROM_ONE_PORT = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    asking.settimeout(3)
+    for _ in range(6):
+        asking.sendto(b"?", ("10.8.0.104", 53))
         print(asking.recv(100).decode().strip())
 """
 
@@ -81,6 +92,13 @@ def test_udp_under_sh_sticks_to_one_real() -> None:
     assert len(seen) == 5
     assert seen[0] in ("ra", "rb")
     assert len(set(seen)) == 1
+
+
+def test_datagrams_for_themselves_take_turns() -> None:
+    seen = run_in("client", sys.executable, "-c", ASK_FROM_ONE_PORT).split()
+    assert sorted(seen) == ["ra"] * 3 + ["rb"] * 3
+    assert "10.8.0.104:53 rr ops" in lbctl("list", "--node", "alone").stdout
+    assert "10.8.0.104" not in lbctl("list", "--connections", "--node", "alone").stdout
 
 
 def test_every_port_is_balanced() -> None:

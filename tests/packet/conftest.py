@@ -35,6 +35,25 @@ def world(loaded: World) -> World:
     return loaded
 
 
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[World]:
+    """A data path of the module's own, with nothing applied."""
+    world = World.open(f"{NODE}.lasting")
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+@pytest.fixture
+def again(lasting: World) -> World:
+    """The same, as if just opened: a program like the one before is taken again, with all turns anew."""
+    if lasting.data._program is not None:
+        lasting.forget()
+        lasting.data._program._maps["schedules"].mapped()["cursor"][:] = 0
+    return lasting
+
+
 @pytest.fixture
 def own() -> Iterator[World]:
     """A data path of the test's own, in a namespace of its own, with nothing applied."""

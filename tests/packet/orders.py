@@ -74,7 +74,12 @@ class Set:
 
     def run(self, pair: Pair) -> None:
         """Applies it."""
-        _edit(pair, self.service, lambda service: _with(service, of_family(service.key, self.real)))
+
+        def edit(service: Service) -> Service:
+            real = of_family(service.key, self.real)
+            return _with(service, replace(real, gone=real.gone and not service.quiescent))
+
+        _edit(pair, self.service, edit)
 
 
 @dataclass(frozen=True)
@@ -113,18 +118,22 @@ class Fallback:
 
 
 @dataclass(frozen=True)
-class LoseMacs:
-    """All neighbours of a service are forgotten."""
+class Lose:
+    """All reals of a service are unresolved neighbours from now on, or down."""
 
     service: int
+    health: bool = False
 
     def run(self, pair: Pair) -> None:
         """Applies it."""
 
-        def unresolved(service: Service) -> Service:
-            return replace(service, destinations=tuple(replace(real, mac=None) for real in service.destinations))
+        def lost(service: Service, real: Destination) -> Destination:
+            return replace(real, weight=0, gone=not service.quiescent) if self.health else replace(real, mac=None)
 
-        _edit(pair, self.service, unresolved)
+        def edit(service: Service) -> Service:
+            return replace(service, destinations=tuple(lost(service, real) for real in service.destinations))
+
+        _edit(pair, self.service, edit)
 
 
 @dataclass(frozen=True)
@@ -195,10 +204,13 @@ class Install:
             services = pair.configuration.services
             reals = services[report.target.service % len(services)].destinations if services else ()
             known = {place: real.address for place, real in enumerate(reals)}
-            key = ConnectionKey(ends.client, ends.virtual, ends.client_port, ends.virtual_port, ends.protocol)
             address = known.get(report.real, real6(1).address if ends.virtual & IPV6 else real(1).address)
             fitting = State.ESTABLISHED if ends.protocol == frames.TCP else State.UDP
-            told[key] = Told(key, address, fitting if report.state is None else report.state, report.idle_s)
+            state = fitting if report.state is None else report.state
+            template = state == State.TEMPLATE
+            port = 0 if template else ends.client_port
+            key = ConnectionKey(ends.client, ends.virtual, port, ends.virtual_port, ends.protocol, int(template))
+            told[key] = Told(key, address, state, report.idle_s)
         pair.install(tuple(told.values()))
 
 

@@ -41,6 +41,9 @@ UNREACHABLE = frozenset({Outcome.TABLE_FULL, Outcome.NO_HEADROOM})
 FIRST_TURN = 2**32 - 10
 """Where a story's first program begins to count: the 32 bits that slots are computed from run over on the way."""
 
+ENDS = ("client", "virtual", "client_port", "virtual_port", "protocol")
+"""What a connection's key and its row of the exchange format have in common, in the key's order."""
+
 ROWS = 512
 """Of reals that are looked at. The lowest free one is given out, and no story comes near so many."""
 
@@ -156,7 +159,10 @@ class Pair:
     def sweep(self) -> None:
         """And what it found must be the same."""
         found = self.world.data.sweep()
+        before = self._templates()
         expected = control.sweep(self.maps, self.configuration, self.clock.now_ns)
+        after = self._templates()
+        self.seen["templates prolonged"] += sum(before[key] != seen_t for key, seen_t in after.items())
         if (found.live, found.expired, found.released) != expected:
             self._disagree("sweep", expected, found)
         self.seen["swept"] += found.expired
@@ -250,7 +256,8 @@ class Pair:
 
     def _loads(self) -> dict[RealKey, tuple[int, ...]]:
         """What the reference counted must also be what its table holds."""
-        held = Counter((entry.real, is_active(entry.state)) for entry in self.maps.connections.values())
+        entries = [entry for entry in self.maps.connections.values() if entry.state is not State.TEMPLATE]
+        held = Counter((entry.real, is_active(entry.state)) for entry in entries)
         for key, real in self.maps.reals.items():
             assert (real.load.active, real.load.inactive) == (held[key, True], held[key, False])
         return {key: astuple(real.load) for key, real in self.maps.reals.items()} if self._counts else {}
@@ -280,12 +287,15 @@ class Pair:
         totals = held.view(np.uint64).reshape(-1, len(held.dtype.names)).sum(axis=0).tolist()
         return Counter(dict(zip(held.dtype.names, totals, strict=True)))
 
+    def _templates(self) -> dict[ConnectionKey, int]:
+        return {key: entry.last_seen_t for key, entry in self.maps.connections.items() if key.template}
+
     def _opened(self) -> int:
         return sum(real.connections for real in self.maps.reals.values())
 
     def _row(self, event: Event) -> tuple[Any, ...]:
         """As `read_events` has it."""
-        client, virtual, client_port, virtual_port, protocol = event.key
+        client, virtual, client_port, virtual_port, protocol, _ = event.key
         age_t = max(0, abi.tick(self.clock.now_ns) - event.last_seen_t)
         idle_s = (age_t << abi.TICK_SHIFT) // 10**9
         ends = (_words(client), _words(virtual), _real(event.real))
@@ -323,6 +333,7 @@ def _flags(real: Real) -> int:
         (RealFlag.RETIRED, real.retired),
         (RealFlag.FALLBACK, real.fallback),
         (RealFlag.TUNNEL, real.destination.tunnelled),
+        (RealFlag.GONE, real.destination.gone and not real.retired),
     ):
         flags |= flag if holds else RealFlag(0)
     return int(flags)
@@ -354,7 +365,7 @@ def _real(address: Address) -> int | list[int]:
 def _rows(told: tuple[Told, ...], kind: np.dtype[Any]) -> Rows:
     made = np.zeros(len(told), kind)
     for row, (key, address, state, idle_s) in zip(made, told, strict=True):
-        for name, value in zip(ConnectionKey._fields, key, strict=True):
+        for name, value in zip(ENDS, key, strict=False):
             row[name] = _words(value)
         row["real"], row["state"], row["idle_s"] = _real(address), state, idle_s
     return made

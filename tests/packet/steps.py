@@ -304,7 +304,7 @@ class ToTheEnd:
         entries = list(pair.maps.connections.values())
         if entries:
             entry = entries[self.connection % len(entries)]
-            end_t = entry.last_seen_t + pair.configuration.timeouts_t[entry.state] + self.ticks
+            end_t = entry.last_seen_t + pair.configuration.timeout_t(entry) + self.ticks
             pair.elapse(max(0, end_t - abi.tick(pair.clock.now_ns)) << abi.TICK_SHIFT)
 
 

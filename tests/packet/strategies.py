@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import chain
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -45,10 +46,15 @@ limits = st.sampled_from(((0, 0), (0, 0), (0, 0), (1, 0), (2, 1), (4, 0), (5, 2)
 
 
 def _real(
-    number: int, weight: int, mac: bytes | str | None, share: int | None, limits: tuple[int, int] = (0, 0)
+    number: int,
+    weight: int,
+    mac: bytes | str | None,
+    share: int | None,
+    limits: tuple[int, int] = (0, 0),
+    gone: bool = False,
 ) -> Destination:
     plain = real(number, weight, share=share)
-    return Destination(plain.address, weight, plain.mac if isinstance(mac, str) else mac, share, *limits)
+    return Destination(plain.address, weight, plain.mac if isinstance(mac, str) else mac, share, *limits, gone=gone)
 
 
 def _tunnelled(number: int, mtu: int, weight: int, mac: bytes | str | None, interface: int = 0) -> Destination:
@@ -70,7 +76,7 @@ interfaces = st.sampled_from((0, 1, 7, 7))
 """By which ways leave: 1 is that by which all packets come in here."""
 tunnelled = st.builds(_tunnelled, st.integers(1, 6), mtus, weights, macs, interfaces)
 routed = st.builds(_routed, st.integers(1, 6), mtus, weights, macs, interfaces)
-reals = st.builds(_real, st.integers(1, 4), weights, macs, shares, limits)
+reals = st.builds(_real, st.integers(1, 4), weights, macs, shares, limits, st.sampled_from((False, False, True)))
 unlimited = st.builds(_real, st.integers(1, 4), weights, macs, shares)
 destinations = st.one_of(reals, reals, reals, unlimited, unlimited, routed, tunnelled, tunnelled, st.builds(local))
 fallbacks = st.one_of(st.none(), st.builds(local), st.builds(_real, st.integers(5, 9), st.just(1), macs, st.none()))
@@ -80,6 +86,7 @@ keys = st.builds(
     st.sampled_from((80, 443, 53, 0, 65_535)),
     st.sampled_from((TCP, TCP, UDP)),
 )
+
 schedulers = st.sampled_from(tuple(SCHEDULERS))
 flag_sets = st.sets(st.sampled_from(tuple(catalog.FLAGS))).map(tuple)
 """Also another scheduler's, which mean nothing."""
@@ -96,13 +103,32 @@ def _service(
     return Service(key, scheduler, destinations, spare and told.of_family(key, spare), flags)
 
 
-services = st.builds(
+plain_services = st.builds(
     _service,
     keys,
     schedulers,
     st.lists(destinations, max_size=6, unique_by=lambda real: real.address).map(tuple),
     fallbacks,
     flag_sets,
+)
+
+
+def _with_options(service: Service, eighths: int, **options: Any) -> Service:
+    """eighths: of the address's length, its netmask."""
+    made = replace(service, netmask=service.key.address.max_prefixlen * eighths // 8, **options)
+    reals = (replace(real, gone=real.gone and not made.quiescent) for real in made.destinations)
+    return replace(made, destinations=tuple(reals))
+
+
+services = st.builds(
+    _with_options,
+    plain_services,
+    st.sampled_from((8, 8, 6, 1)),
+    persistent_s=st.sampled_from((0, 0, 0, 1, 20, 300)),
+    expire_quiescent=st.booleans(),
+    one_packet=st.sampled_from((False, False, True)),
+    expire_nodest=st.booleans(),
+    quiescent=st.booleans(),
 )
 configurations = st.lists(services, max_size=7, unique_by=lambda service: service.key).map(tuple)
 
@@ -116,7 +142,7 @@ some_flags = st.sampled_from((0x02, 0x02, 0x10, 0x10, 0x18, 0x11, 0x04, 0x14, 0x
 flags = st.one_of(some_flags, some_flags, bytes_)
 numbers = st.sampled_from((0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9))
 """Of services, reals, connections: mostly the same few."""
-places = st.one_of(numbers, st.integers(10, 15))
+places = st.one_of(numbers, st.integers(10, 20))
 """Of services in START, too."""
 targets = st.builds(
     steps.Target,
@@ -221,7 +247,7 @@ reports = st.builds(
     told.Report,
     st.one_of(usual, targets),
     st.integers(0, 7),
-    st.one_of(st.none(), st.none(), st.integers(0, 11), bytes_),
+    st.one_of(st.none(), st.none(), st.just(12), st.integers(0, 12), bytes_),
     st.one_of(st.integers(0, 5), st.integers(0, 5), st.sampled_from((10, 60, 120, 300, 900, 901, 65_535))),
 )
 refers = st.builds(
@@ -242,7 +268,7 @@ orders = st.one_of(
     st.builds(told.Fallback, places, fallbacks),
     st.builds(told.Install, st.lists(reports, max_size=8).map(tuple)),
     st.builds(told.Install, st.lists(reports, max_size=8).map(tuple)),
-    st.builds(told.LoseMacs, numbers),
+    st.builds(told.Lose, numbers, st.booleans()),
     st.builds(told.Flap, places, numbers, st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)),
 )
 swaps = st.one_of(
@@ -263,13 +289,44 @@ def _through(events: Choice, most: int) -> Choice:
     return st.builds(told.Through, usual, first, st.lists(events, min_size=1, max_size=most).map(tuple), then)
 
 
+_clients = st.builds(steps.Target, st.sampled_from((8, 11, 12, 13, 15)), st.integers(0, 1), st.integers(0, 1))
+_sweeps = either(
+    st.builds(steps.Elapse, st.sampled_from((1, 4, 5, 18, 19, 20, 55, 56, 57))), st.builds(told.Sweep), orders
+)
+affinity = st.builds(
+    told.Through,
+    _clients,
+    st.sampled_from(((2,), (2, 16), (2, 16, 17))),
+    st.lists(_sweeps, min_size=2, max_size=6).map(tuple),
+    st.just((2, 16)),
+)
+"""A client of a persistent service, while time goes by and what ran out is swept away, or is not."""
+
+
+def _departures(service: int) -> Choice:
+    """Reals of a service go down, come back and are removed while one of its connections lives."""
+    events = either(
+        st.builds(told.Lose, st.just(service), st.just(True)),
+        st.builds(told.Set, st.just(service), reals),
+        st.builds(told.Remove, st.just(service), numbers),
+    )
+    client = st.builds(steps.Target, st.just(service), st.integers(0, 1), st.integers(0, 1))
+    then = st.lists(st.sampled_from((2, 16, 16, 17)), min_size=1, max_size=3).map(tuple)
+    lives = st.sampled_from(((2,), (2, 16), (2, 16, 17)))
+    return st.builds(told.Through, client, lives, st.lists(events, min_size=1, max_size=3).map(tuple), then)
+
+
+departures = either(_departures(0), _departures(14), _departures(12))
+
+
 def _lose_neighbours(target: steps.Target, first: tuple[int, ...]) -> steps.Step:
-    return told.Through(target, first, (told.LoseMacs(target.service),), (16,))
+    return told.Through(target, first, (told.Lose(target.service),), (16,))
 
 
 lonely = st.builds(_lose_neighbours, usual, st.sampled_from(LIVES))
 some_swap = st.integers(0, 5).flatmap(lambda number: st.just([]) if number else st.tuples(_through(swaps, 1)).map(list))
-_gentle = either(sent, sent, sent, time, orders, _through(either(orders, time), 3), _through(refers, 1), lonely)
+_lives = either(_through(either(orders, time), 3), _through(refers, 1), lonely, affinity, departures)
+_gentle = either(sent, sent, sent, time, orders, _lives)
 stories = st.tuples(
     some_swap,
     *[st.lists(_gentle)] * (STORY_PARTS // 2),
@@ -279,7 +336,7 @@ stories = st.tuples(
 """Lists of steps."""
 
 START = (
-    Service(ServiceKey(VIRTUAL, 80, TCP), "rr", (real(1), real(2), _tunnelled(3, 80, 1, "own", 7))),
+    Service(ServiceKey(VIRTUAL, 80, TCP), "rr", (real(1), real(2), _tunnelled(3, 80, 1, "own", 7)), quiescent=False),
     Service(ServiceKey(VIRTUAL6, 80, TCP), "rr", (real6(1), real6(2))),
     Service(ServiceKey(VIRTUAL, 53, UDP), "wrr", (real(1, 3), real(2), real(3, 2))),
     Service(ServiceKey(VIRTUAL, 443, TCP), "sh", (real(1), real(2, 2), real(3)), local(), ("sh-fallback",)),
@@ -293,9 +350,25 @@ START = (
     Service(ServiceKey(VIRTUAL + 1, 80, TCP), "wrr", (real(1), local())),
     Service(ServiceKey(VIRTUAL + 256, 0, UDP), "mh", (), real(9)),
     Service(ServiceKey(VIRTUAL6, 53, UDP), "mh", (real6(1), real6(5), real6(6, 2)), Destination(LOCAL6, 1)),
-    Service(ServiceKey(TWIN6, 0, TCP), "sh", (real6(1), real6(2, 2), real6(3))),
+    Service(ServiceKey(TWIN6, 0, TCP), "sh", (real6(1), real6(2, 2), real6(3)), persistent_s=20, netmask=64),
     Service(ServiceKey(VIRTUAL + 256, 65_535, UDP), "rr", ()),
     Service(ServiceKey(VIRTUAL + 2, 80, TCP), "wlc", (limited(1, 4, 2), real(2, 3), limited(3, 1, 0))),
+    Service(ServiceKey(VIRTUAL + 3, 0, TCP), "rr", (real(1), real(2), real(3)), local(), (), 20, 24),
+    Service(
+        ServiceKey(VIRTUAL + 3, 53, UDP),
+        "rr",
+        (real(1), real(2), limited(3, 2, 1)),
+        None,
+        (),
+        300,
+        32,
+        True,
+        False,
+        True,
+    ),
+    Service(ServiceKey(VIRTUAL + 3, 54, UDP), "rr", (real(1), real(2)), one_packet=True),
+    Service(ServiceKey(VIRTUAL + 3, 443, TCP), "mh", (real(1), real(2)), expire_nodest=True, quiescent=False),
+    Service(ServiceKey(VIRTUAL + 3, 55, UDP), "wlc", (real(1), real(2)), None, (), 5, 1, one_packet=True),
     *(
         Service(ServiceKey(VIRTUAL + 2, 1000 + number, TCP), name, (real(1, 3), real(2), limited(3, 2, 1), real(4, 2)))
         for number, name in enumerate(("wrr", "nq", "dh", "lblcr", "ovf"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lb import abi
 from lb.connections import Rows
-from lb.tcp import State
+from lb.tcp import TIMEOUTS_S
 from tests.packet import world as packets
 from tests.packet.test_exchange import row
 from tests.packet.world import NODE, World, add_interface, on_cpu, real
@@ -32,7 +32,7 @@ SEGMENTS = st.tuples(st.just("tcp"), CPUS, PORTS, st.sampled_from(["S", "A", "PA
 OPEN = st.tuples(st.just("open"), CPUS, PORTS)
 DATAGRAMS = st.tuples(st.just("udp"), CPUS, PORTS)
 REALS = st.tuples(st.just("reals"), st.dictionaries(NUMBERS, st.integers(0, 2), max_size=3))
-ROWS = st.tuples(st.just("install"), PORTS, NUMBERS, st.sampled_from(State))
+ROWS = st.tuples(st.just("install"), PORTS, NUMBERS, st.sampled_from([*TIMEOUTS_S]))
 AGES = st.tuples(st.just("age"), st.sampled_from([5, 30, 75, 200, 400, 1000]))
 SWEEPS = st.tuples(st.just("sweep"))
 STEPS = st.lists(SEGMENTS | SEGMENTS | OPEN | DATAGRAMS | REALS | ROWS | AGES | SWEEPS, max_size=80)

@@ -22,7 +22,7 @@ from tests.packet.world import (
     udp,
 )
 
-TCP_STATES = [state for state in State if state is not State.UDP]
+TCP_STATES = [state for state in State if state < State.UDP]
 EVERY_FLAGS = range(0x40)
 LETTERS = "FSRPAU"
 

@@ -20,7 +20,8 @@ connections.key 16
   client_port >u2 at 8
   virtual_port >u2 at 10
   protocol |u1 at 12
-  zero |u1*3 at 13
+  template |u1 at 13
+  zero |u1*2 at 14
 connections.value 16
   real <u4 at 0
   last_seen_t <u4 at 4
@@ -33,7 +34,8 @@ connections6.key 40
   client_port >u2 at 32
   virtual_port >u2 at 34
   protocol |u1 at 36
-  zero |u1*3 at 37
+  template |u1 at 37
+  zero |u1*2 at 38
 reals.value 48
   mac |u1*6 at 0
   weight <u2 at 6
@@ -53,14 +55,16 @@ real_stats.value 24
   packets <u8 at 0
   bytes <u8 at 8
   connections <u8 at 16
-services.value 32
+services.value 40
   virtual >u8*2 at 0
   virtual_port >u2 at 16
   protocol |u1 at 18
   flags |u1 at 19
   scheduler |u1*8 at 20
-  zero <u4 at 28
-counters.value 128
+  persistent_s <u4 at 28
+  netmask |u1 at 32
+  zero |u1*7 at 33
+counters.value 136
   tx_packets <u8 at 0
   passed <u8 at 8
   redirected <u8 at 16
@@ -74,9 +78,10 @@ counters.value 128
   drop_table_full <u8 at 80
   drop_too_big <u8 at 88
   drop_no_headroom <u8 at 96
-  arp_no_lease <u8 at 104
-  nd_no_lease <u8 at 112
-  events_lost <u8 at 120
+  drop_real_gone <u8 at 104
+  arp_no_lease <u8 at 112
+  nd_no_lease <u8 at 120
+  events_lost <u8 at 128
 answered.value 8
   tick <u4 at 0
   count <u4 at 4

@@ -17,7 +17,7 @@ from lb.datapath.view import View
 from lb.errors import DataPathError, NotRunningError, UsageError
 from lb.schedule import SCHEDULERS
 from lb.service import Service
-from lb.tcp import State
+from tests.packet.test_exchange import row
 from tests.packet.world import (
     INTERFACE,
     SETTINGS,
@@ -98,7 +98,7 @@ def test_other_timeouts_are_compiled_in(own: World) -> None:
     own.apply_reals(*REALS)
     assert len(own.rows()) == 0
     view = View.open(own.node)
-    assert view.timeout_s(6, State.ESTABLISHED) == 10
+    assert view.timeouts_s(row()).tolist() == [10]
     view.close()
 
 

@@ -10,7 +10,7 @@ from lb.tcp import ACTIVE, TIMEOUTS_S, State
 from tests.packet.world import World, real, tcp, udp
 
 
-@pytest.mark.parametrize("state", [s for s in State if s not in (State.NONE, State.UDP)], ids=lambda state: state.name)
+@pytest.mark.parametrize("state", [s for s in State if State.NONE < s < State.UDP], ids=lambda state: state.name)
 def test_active_and_inactive_as_ipvs_counts(world: World, state: State) -> None:
     world.apply_reals(real(1))
     world.send(tcp("S"))

@@ -18,7 +18,7 @@ VIRTUAL = IPv4Address("192.168.1.105")
 
 def destination(address: str, connections: int = 0, packets: int = 0, size: int = 0) -> HeldDestination:
     where = IPv4Address(address)
-    return HeldDestination(where, where == LOCAL, bytes(6), 1, 2, 3, packets, size, connections)
+    return HeldDestination(where, where == LOCAL, bytes(6), 1, 2, 3, 4, packets, size, connections)
 
 
 def service(port: int = 80, protocol: int = 6, fallback_active: bool = False) -> HeldService:
@@ -43,6 +43,20 @@ def test_flags_of_the_scheduler() -> None:
     held = HeldService(ServiceKey(VIRTUAL, 80, 6), "sh", False, (), None, ("sh-fallback", "sh-port"))
     text = ipvsadm.format_services(ipvsadm.services([held]))
     assert text.split("\n")[-1] == "TCP  192.168.1.105:80 sh (sh-fallback,sh-port)"
+
+
+@pytest.mark.parametrize(
+    ("persistent_s", "netmask", "one_packet", "text"),
+    [
+        (300, 32, False, " rr persistent 300"),
+        (60, 24, False, " rr persistent 60 mask 255.255.255.0"),
+        (0, 32, True, " rr ops"),
+        (1, 1, True, " rr persistent 1 mask 128.0.0.0 ops"),
+    ],
+)
+def test_options_of_a_service(persistent_s: int, netmask: int, one_packet: bool, text: str) -> None:
+    held = HeldService(ServiceKey(VIRTUAL, 53, 17), "rr", False, (), None, (), persistent_s, netmask, one_packet)
+    assert ipvsadm.format_services(ipvsadm.services([held])).endswith(f"UDP  192.168.1.105:53{text}")
 
 
 def test_the_fallback_is_shown_while_it_serves() -> None:
@@ -103,13 +117,15 @@ def test_connections() -> None:
             (client, virtual, real, 41000, 80, 6, State.ESTABLISHED, 1),
             (client, virtual, 0, 41001, 80, 6, State.FIN_WAIT, 500),
             (client, virtual, real, 5353, 53, 17, State.UDP, 0),
+            (client, virtual, real, 0, 80, 6, State.TEMPLATE, 60),
         ],
         CONNECTION,
     )
-    documents = ipvsadm.connections(rows, lambda _, state: {1: 900, 11: 300}.get(state, 120))
+    documents = ipvsadm.connections(rows, (900, 120, 300, 360))
     assert ipvsadm.format_connections(documents).split("\n")[1:] == [
         "pro expire state       source             virtual            destination",
         "TCP 14:59  ESTABLISHED 10.0.0.9:41000     192.168.1.105:80   192.168.1.101:80",
         "TCP 00:00  FIN_WAIT    10.0.0.9:41001     192.168.1.105:80   127.0.0.1:80",
         "UDP 05:00  UDP         10.0.0.9:5353      192.168.1.105:53   192.168.1.101:53",
+        "TCP 05:00  NONE        10.0.0.9:0         192.168.1.105:80   192.168.1.101:80",
     ]

@@ -11,7 +11,7 @@ from lb import plan
 from lb.addresses import Address
 from lb.config import load, parse
 from lb.errors import UsageError
-from lb.health import Health
+from lb.health import Health, State
 from lb.plan import Override
 from lb.service import LOCAL, Destination, Hop, Service, ServiceKey, Way
 
@@ -71,6 +71,17 @@ def test_orders_by_hand() -> None:
     assert weights({WEB1, WEB2}, weighed) == [0, 1]
     assert weights({WEB1, WEB2}, plan.weigh({}, one, 7)) == [7, 1]
     assert plan.enable(weighed, one) == {}
+
+
+@pytest.mark.parametrize("quiescent", [True, False])
+@pytest.mark.parametrize("health", ["up", "down", "unknown"])
+def test_only_a_real_that_is_down_leaves_a_virtual_that_is_not_quiescent(quiescent: bool, health: State) -> None:
+    virtual = CLUSTER.virtuals[0].model_copy(update={"quiescent": quiescent, "expire_nodest_conn": True})
+    cluster = CLUSTER.model_copy(update={"virtuals": (virtual,)})
+    healths: dict[plan.Target, Health] = {(WEB, real): Health(health) for real in BOTH}
+    (service,) = plan.desired(cluster, healths, {}, hop_of, plan.standings(cluster, healths, {}, 0.0))
+    assert [d.gone for d in service.destinations] == [not quiescent and health == "down"] * 2
+    assert (service.quiescent, service.expire_nodest) == (quiescent, True)
 
 
 def test_a_real_that_is_out_keeps_its_share() -> None:

@@ -47,7 +47,7 @@ def test_a_connections_first_packet(maps: Maps) -> None:
     outcome, out = receive(BOTH, maps, SYN, NOW_NS)
     assert (outcome, outcome.verdict, out) == (Outcome.TX, Verdict.TX, ONE + OURS + SYN[12:])
     ((key, entry),) = maps.connections.items()
-    assert key == (0x0A000001, 0xC000020A, 1000, 80, 6)
+    assert key == (0x0A000001, 0xC000020A, 1000, 80, 6, 0)
     assert (entry.real.address, entry.state, entry.last_seen_t, entry.synced_t) == (
         FIRST.address, State.SYN_RECV, 1000, 1000,
     )  # fmt: skip

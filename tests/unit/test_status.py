@@ -41,8 +41,16 @@ CONTRACT = {"address", "port", "forward", "weight", "health", "active", "inactiv
 
 
 def held(**changes: int) -> HeldDestination:
-    counts = {"weight": 3, "active": 2, "inactive": 4, "packets": 50, "bytes": 6000, "connections": 7} | changes
-    return HeldDestination(address=TARGET[1], local=False, mac=None, forward="gate", **counts)
+    counts = {
+        "weight": 3,
+        "active": 2,
+        "inactive": 4,
+        "persistent": 1,
+        "packets": 50,
+        "bytes": 6000,
+        "connections": 7,
+    } | changes
+    return HeldDestination(address=TARGET[1], local=False, mac=None, forward="gate", gone=False, **counts)
 
 
 def service(*destinations: HeldDestination, fallback: HeldDestination | None = None) -> HeldService:

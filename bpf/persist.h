@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * To which real does a client belong? IPVS's templates: an entry of the connection table that is no connection, keyed by
+ * the client's address under a mask, without port, and the service. New connections of the client go to its real as
+ * long as that may have any, and renew it; user space alone ends it, since it must not end while connections that
+ * came by it are there (lb.datapath.templates).
+ *
+ * Generated: PERSISTENCE (0 or 1); PERSISTENT(_) with _(service, port, mask, high, low), numbers in host order, mask
+ * for IPv4, high and low for IPv6;
+ * EXPIRING_QUIESCENT(_) and ONE_PACKET(_) with _(service).
+ */
+static __always_inline bool is_one_packet(int service)
+{
+	switch (service) {
+#define CASE(service) \
+	case service: \
+		return true;
+	ONE_PACKET(CASE)
+#undef CASE
+	default:
+		return false;
+	}
+}
+
+static __always_inline bool expires_quiescent(int service)
+{
+	switch (service) {
+#define CASE(service) \
+	case service: \
+		return true;
+	EXPIRING_QUIESCENT(CASE)
+#undef CASE
+	default:
+		return false;
+	}
+}
+
+static __always_inline void write_template(struct newcomer *newcomer, __be16 port, __be32 mask, __be64 high, __be64 low)
+{
+	const struct packet *packet = &newcomer->packet;
+	__u64 last = 1ull << 40 | (__u64)packet->protocol << 32 | (__u32)port << 16;
+	union key *key = &newcomer->template;
+
+	if (is_ipv6(packet)) {
+		key->words[0] = packet->client6[0] & high;
+		key->words[1] = packet->client6[1] & low;
+		key->words[2] = packet->virtual6[0];
+		key->words[3] = packet->virtual6[1];
+		key->words[4] = last;
+	} else {
+		key->words[0] = (__u64)packet->virtual << 32 | (packet->client & mask);
+		key->words[1] = last;
+	}
+}
+
+/* Is the service persistent? Then the key of the client's template is written. */
+static __always_inline bool find_template(struct newcomer *newcomer)
+{
+	switch (newcomer->service) {
+#define CASE(service, port, mask, high, low) \
+	case service: \
+		write_template(newcomer, be16(port), be32(mask), be64(high), be64(low)); \
+		return true;
+	PERSISTENT(CASE)
+#undef CASE
+	default:
+		return false;
+	}
+}
+
+/* A fallback binds nobody: it serves until one of the others can. */
+static __always_inline bool may_bind(const struct real *real, int service)
+{
+	return real && !(real->flags & (REAL_RETIRED | REAL_GONE | REAL_FALLBACK)) &&
+	       (real->weight || !expires_quiescent(service));
+}
+
+/* The real that the client belongs to in *index, if it may have new connections. Telling it once a tick keeps the other
+ * directors' copies as young as ours. */
+static __always_inline bool follow(struct newcomer *newcomer, struct connection *found, __u32 *index, __u32 now_t)
+{
+	*index = found->real;
+	if (!may_bind(reals.lookup(index), newcomer->service))
+		return false;
+	if (found->last_seen_t != now_t) {
+		found->last_seen_t = found->synced_t = now_t;
+		tell_event(&newcomer->packet, &newcomer->template, *index, STATE_TEMPLATE, now_t);
+	}
+	return true;
+}
+
+/* Let the client belong to who was chosen. If two CPUs do so at once, both go by the one that came first. */
+static __always_inline enum outcome bind(struct newcomer *newcomer, __u32 *index, __u32 now_t)
+{
+	struct connection fresh = {
+		.real = *index,
+		.last_seen_t = now_t,
+		.synced_t = now_t,
+		.state = STATE_TEMPLATE,
+	};
+	struct connection *found;
+
+	if (!may_bind(reals.lookup(index), newcomer->service))
+		return OURS;
+	if (newcomer->binds == AGAIN)
+		leave_table(&newcomer->packet, &newcomer->template);
+	if (enter(&newcomer->packet, &newcomer->template, &fresh)) {
+		found = find_entry(&newcomer->packet, &newcomer->template);
+		if (!found)
+			return OUTCOME_drop_table_full;
+		*index = found->real;
+	}
+	tell_event(&newcomer->packet, &newcomer->template, *index, STATE_TEMPLATE, now_t);
+	return OURS;
+}
+
+/* The real for the first packet of a connection: its client's, or one that the scheduler chooses. */
+static __always_inline enum outcome choose_real(struct newcomer *newcomer, __u32 *index, __u32 now_t)
+{
+	enum outcome outcome;
+#if PERSISTENCE
+	struct connection *found;
+
+	newcomer->binds = NOT_AT_ALL;
+	if (find_template(newcomer)) {
+		found = find_entry(&newcomer->packet, &newcomer->template);
+		if (found && follow(newcomer, found, index, now_t))
+			return OURS;
+		newcomer->binds = found ? AGAIN : ANEW;
+	}
+#endif
+	outcome = schedule_connection(newcomer->service, &newcomer->packet, now_t, index);
+#if PERSISTENCE
+	if (outcome == OURS && *(volatile __u32 *)&newcomer->binds != NOT_AT_ALL)
+		return bind(newcomer, index, now_t);
+#endif
+	return outcome;
+}

@@ -1,0 +1,56 @@
+"""What services want beyond scheduling, as the packet program has it compiled in. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lb.service import Service
+
+
+class Persistence(NamedTuple):
+    """service: its place. mask: of the client's address, as a number. port: the service's."""
+
+    service: int
+    mask: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is compiled in; places of services. How long clients are remembered is not: user space alone ends that."""
+
+    persistent: tuple[Persistence, ...] = ()
+    expiring_quiescent: tuple[int, ...] = ()
+    one_packet: tuple[int, ...] = ()
+    expiring_nodest: tuple[int, ...] = ()
+    leaving: bool = False
+    """Are there services whose reals leave them, or connections that end with their real?"""
+
+    @classmethod
+    def of(cls, services: Sequence[Service]) -> Options:
+        """Those of these services, in their order."""
+        return cls(
+            persistent=tuple(
+                Persistence(place, mask_of(service), service.key.port)
+                for place, service in enumerate(services)
+                if service.persistent_s
+            ),
+            expiring_quiescent=tuple(
+                place for place, service in enumerate(services) if service.persistent_s and service.expire_quiescent
+            ),
+            one_packet=_places(services, "one_packet"),
+            expiring_nodest=_places(services, "expire_nodest"),
+            leaving=any(service.expire_nodest or not service.quiescent for service in services),
+        )
+
+
+def _places(services: Sequence[Service], option: str) -> tuple[int, ...]:
+    return tuple(place for place, service in enumerate(services) if getattr(service, option))
+
+
+def mask_of(service: Service) -> int:
+    """The bits of a client's address that count, as a number."""
+    bits = service.key.address.max_prefixlen
+    return (1 << bits) - (1 << bits - service.netmask)
