@@ -88,7 +88,7 @@ def _balance(
             return Outcome.NO_REAL, frame
         maps.reals[chosen].connections += 1
         if configuration.services[service].one_packet:
-            return forward(maps, frame, packet, maps.reals[chosen], now_t)
+            return forward(configuration, maps, frame, packet, maps.reals[chosen], now_t)
         connection, tell = insert_connection(maps, packet, chosen, now_t), True
     else:
         return disown(maps, now_ns), frame
