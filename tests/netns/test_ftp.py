@@ -1,8 +1,8 @@
 """FTP through a virtual with every port and persistence: vsftpd on the reals, data connections in both directions.
 
-The control connection makes the client's template. Passive data connections go to other ports of the virtual address, and
-follow it. For active ones the real itself connects, from the virtual address; the client's answers come to the director
-as segments of a connection that it has not seen, begin with SYN and ACK, and follow the template too.
+The control connection makes the client's template. Passive data connections go to other ports of the virtual address,
+and follow it. For active ones the real itself connects, from the virtual address; the client's answers come to the
+director as segments of a connection that it has not seen, begin with SYN and ACK, and follow the template too.
 """
 
 from __future__ import annotations
@@ -91,8 +91,7 @@ def _lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     lbctl("lab", "up", str(conf))
     servers = []
     try:
-        for name in REALS:
-            servers.append(_start_server(name, directory / name))
+        servers.extend(_start_server(name, directory / name) for name in REALS)
         for client in CLIENTS:
             run_in("client", "ip", "address", "add", f"{client}/24", "dev", "eth0")
         for address in REALS.values():
