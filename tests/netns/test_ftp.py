@@ -89,7 +89,7 @@ def _lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     conf = directory / "cluster.toml"
     conf.write_text(CONF)
     lbctl("lab", "up", str(conf))
-    servers = []
+    servers: list[subprocess.Popen[str]] = []
     try:
         servers.extend(_start_server(name, directory / name) for name in REALS)
         for client in CLIENTS:
