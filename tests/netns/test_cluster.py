@@ -168,7 +168,6 @@ def test_the_standby_knows_the_connections(director: str) -> None:
 BROKEN = {
     "syntax": ("port = 80", "port = "),
     "scheduler": ('scheduler = "rr"', 'scheduler = "rrr"'),
-    "not available": ('scheduler = "rr"', 'scheduler = "wlc"'),
     "address": (f'address = "{VIRTUAL}"', 'address = "192.168.1.305"'),
     "unknown key": ('scheduler = "rr"', 'schedular = "rr"'),
     "duration": ('keepalive = "100ms"', 'keepalive = "100 parsecs"'),
