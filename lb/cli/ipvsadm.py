@@ -57,6 +57,8 @@ def _real(service: HeldService, real: HeldDestination) -> dict[str, Any]:
         "active": real.active,
         "inactive": real.inactive,
         "persistent": real.persistent,
+        "upper": real.upper,
+        "lower": real.lower,
         "connections": real.connections,
         "packets": real.packets,
         "bytes": real.bytes,
@@ -119,6 +121,17 @@ def format_rates(document: Document) -> str:
         [head, "  -> RemoteAddress:Port"],
         lambda s: f"{_name(s):<33}{numbers(*_totals(s))}",
         lambda r: numbers(r["connections"], r["packets"], r["bytes"]),
+    )
+
+
+def format_thresholds(document: Document) -> str:
+    """`ipvsadm -L -n --thresholds`."""
+    head = f"{'Prot LocalAddress:Port':<33} {'Uthreshold':<10} {'Lthreshold':<10} {'ActiveConn':<10} {'InActConn':<10}"
+    return _lines(
+        document,
+        [head, "  -> RemoteAddress:Port"],
+        _name,
+        lambda r: "".join(f" {r[name]:<10d}" for name in ("upper", "lower", "active", "inactive")),
     )
 
 

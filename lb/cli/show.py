@@ -206,8 +206,9 @@ def _span(delta: Any) -> str:
 @click.option("-c", "--connections", is_flag=True, help="Each connection with its state and real.")
 @click.option("--stats", is_flag=True, help="Totals: connections, packets, bytes.")
 @click.option("--rate", is_flag=True, help="Connections, packets and bytes a second, over one second.")
+@click.option("--thresholds", is_flag=True, help="Connection limits of the reals, and how many they have.")
 @json_option
-def list_(node: str | None, connections: bool, stats: bool, rate: bool, as_json: bool) -> None:
+def list_(node: str | None, connections: bool, stats: bool, rate: bool, thresholds: bool, as_json: bool) -> None:
     """Show what the data plane holds, read back from its maps, in ipvsadm's columns.
 
     \b
@@ -218,8 +219,8 @@ def list_(node: str | None, connections: bool, stats: bool, rate: bool, as_json:
     It needs no running director: what a dead one left in the kernel is shown too. OutPkts and OutBytes are 0, since
     with direct routing the answers do not pass the director.
     """
-    if connections + stats + rate > 1:
-        raise UsageError("--connections, --stats and --rate show different tables; give one of them")
+    if connections + stats + rate + thresholds > 1:
+        raise UsageError("--connections, --stats, --rate and --thresholds show different tables; give one of them")
     from lb.datapath.view import View, find_pinned
 
     view = View.open(find_pinned(node))
@@ -237,6 +238,8 @@ def list_(node: str | None, connections: bool, stats: bool, rate: bool, as_json:
         document = ipvsadm.services(held)
     if as_json:
         print_json(document)
+    elif thresholds:
+        click.echo(ipvsadm.format_thresholds(document))
     else:
         form = ipvsadm.format_rates if rate else ipvsadm.format_stats if stats else ipvsadm.format_services
         click.echo(form(document))

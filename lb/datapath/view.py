@@ -49,8 +49,8 @@ class Totals(NamedTuple):
 class HeldDestination:
     """A real of a service.
 
-    active, inactive: connections as IPVS counts them; persistent: clients that belong to it; the rest: totals since it
-    was added. gone: it is as if not there.
+    active, inactive: connections as IPVS counts them; persistent: clients that belong to it; upper, lower: its thresholds
+    in force, 0 without; the rest: totals since it was added. gone: it is as if not there.
     """
 
     address: Address
@@ -65,6 +65,8 @@ class HeldDestination:
     connections: int
     forward: str = "gate"
     gone: bool = False
+    upper: int = 0
+    lower: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class View:
     def at(cls, directory: Path) -> View:
         """What is pinned in one directory of maps, whatever version wrote it."""
         document = pins.read_document(directory)
-        tables = [name for name in TABLES if name in document["layouts"]]
+        tables = [name for name in (*TABLES, "loads") if name in document["layouts"]]
         fds = {name: bpf.open_pinned(directory / name) for name in (*LASTING, *tables)}
         maps = typed_maps(document["layouts"], frozenset(document["wire"]), fds)
         return cls(maps, {State(state): seconds for state, seconds in document["timeouts_s"]})
@@ -158,6 +160,8 @@ class View:
         reals, count = self.maps["reals"].read(), self.count()
         stats = {name: column.sum(axis=1) for name, column in _columns(self.maps["real_stats"].read())}
 
+        loads = self.maps["loads"].read() if "loads" in self.maps else None
+
         def held(index: int) -> HeldDestination:
             row = reals[index]
             flags = RealFlag(int(row["flags"]))
@@ -170,6 +174,8 @@ class View:
                 active=int(count.active[index]),
                 inactive=int(count.inactive[index]),
                 persistent=int(count.persistent[index]),
+                upper=0 if loads is None else int(loads["upper"][index]),
+                lower=0 if loads is None else int(loads["lower"][index]),
                 **{name: int(column[index]) for name, column in stats.items()},
                 gone=RealFlag.GONE in flags,
             )

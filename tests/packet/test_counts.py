@@ -11,7 +11,7 @@ from lb import abi, bpf
 from lb.datapath.view import View
 from lb.service import Service
 from lb.tcp import ACTIVE, REUSABLE, TIMEOUTS_S, State, next_state
-from tests.packet.world import TCP_KEY, UDP_KEY, World, real, tcp
+from tests.packet.world import TCP_KEY, UDP_KEY, World, limited, real, tcp
 
 LIVES = 100_000
 PORTS = 6_000
@@ -83,6 +83,20 @@ def test_a_hundred_thousand_lives(own: World) -> None:
 def ran_out(value: np.void) -> bool:
     """Is it older than its state's timeout?"""
     return bool(View.now_t() - int(value["last_seen_t"]) > abi.ticks(TIMEOUTS_S[State(int(value["state"]))]))
+
+
+def test_thresholds_and_counts_are_read_back(own: World) -> None:
+    own.apply(Service(TCP_KEY, "wlc", (limited(1, 8), limited(2, 9, 3), real(3, 2))))
+    for port in range(1, 9):
+        own.send(tcp("S", port))
+    own.send(tcp("A", 1))
+    own.send(tcp("FA", 1))
+    (service,) = own.data.held()
+    assert [(d.upper, d.lower) for d in service.destinations] == [(8, 6), (9, 3), (0, 0)]
+    found = counts(own)
+    for number, d in enumerate(service.destinations, start=1):
+        assert (d.active, d.inactive) == (found[number, True], found[number, False])
+    assert sum(d.inactive for d in service.destinations) == 1
 
 
 def test_what_the_table_pushes_out_is_found_by_the_sweep(own: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import numpy as np
@@ -92,6 +93,20 @@ def test_rates_are_differences_by_time() -> None:
         "TCP  192.168.1.105:80                    1        5        0     1000        0",
         "  -> 192.168.1.101:80                    1        5        0     1000        0",
         "  -> 192.168.1.103:80                    0        0        0        0        0",
+    ]
+
+
+def test_thresholds() -> None:
+    limited = replace(destination("192.168.1.101"), upper=8, lower=6)
+    held = HeldService(service().key, "wlc", False, (limited, destination("192.168.1.102")), None)
+    document = ipvsadm.services([held])
+    assert [(r["upper"], r["lower"]) for r in document[0]["reals"]] == [(8, 6), (0, 0)]
+    assert ipvsadm.format_thresholds(document).split("\n")[1:] == [
+        "Prot LocalAddress:Port            Uthreshold Lthreshold ActiveConn InActConn ",
+        "  -> RemoteAddress:Port",
+        "TCP  192.168.1.105:80",
+        "  -> 192.168.1.101:80             8          6          2          3         ",
+        "  -> 192.168.1.102:80             0          0          2          3         ",
     ]
 
 
