@@ -16,7 +16,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.test_xdp import ACK, CLOCK, MACS, NEW, ROUNDS, SYN, TCP, VIRTUAL, open_connections, run, ten_by_ten
 from bench.testrun import TestRun, flows
 from lb.datapath import source
-from lb.service import Destination, Way
+from lb.schedule import SCHEDULERS
+from lb.service import Destination, Service, ServiceKey, Way
+from tests.packet.world import World
 
 Edit = tuple[str, str]
 
@@ -97,10 +99,25 @@ def test_forward(benchmark: BenchmarkFixture, forward: str) -> None:
 def test_new(benchmark: BenchmarkFixture, without: Callable[[Edit | None], None], part: str) -> None:
     without(NEWCOMERS[part])
     with ten_by_ten(cache=part != "the cache") as world:
-        test_run = TestRun(flows(NEW, TCP, int(VIRTUAL), 80, SYN, MACS))
-        try:
-            benchmark.pedantic(  # type: ignore[no-untyped-call]
-                lambda: CLOCK.add(test_run.net_ns(world.data.program_fd, NEW)), teardown=world.forget, rounds=ROUNDS
-            )
-        finally:
-            test_run.close()
+        _open_new(benchmark, world)
+
+
+@pytest.mark.benchmark(timer=CLOCK, group="new connections, scheduler and reals")
+@pytest.mark.parametrize("count", [10, 100])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_scheduler(benchmark: BenchmarkFixture, name: str, count: int) -> None:
+    """Weights are high, so that no real is full for ovf."""
+    reals = tuple(Destination(IPv4Address("192.0.2.100") + n, 10_000, bytes((2, 0, 0, 0, 1, n))) for n in range(count))
+    with ten_by_ten() as world:
+        world.apply(Service(ServiceKey(VIRTUAL, 80, TCP), name, reals))
+        _open_new(benchmark, world)
+
+
+def _open_new(benchmark: BenchmarkFixture, world: World) -> None:
+    test_run = TestRun(flows(NEW, TCP, int(VIRTUAL), 80, SYN, MACS))
+    try:
+        benchmark.pedantic(  # type: ignore[no-untyped-call]
+            lambda: CLOCK.add(test_run.net_ns(world.data.program_fd, NEW)), teardown=world.forget, rounds=ROUNDS
+        )
+    finally:
+        test_run.close()
