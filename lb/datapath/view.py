@@ -49,8 +49,8 @@ class Totals(NamedTuple):
 class HeldDestination:
     """A real of a service.
 
-    active, inactive: connections as IPVS counts them; persistent: clients that belong to it; upper, lower: its thresholds
-    in force, 0 without; the rest: totals since it was added. gone: it is as if not there.
+    active, inactive: connections as IPVS counts them; persistent: clients that belong to it; upper, lower: its
+    thresholds in force, 0 without; the rest: totals since it was added. gone: it is as if not there.
     """
 
     address: Address
