@@ -349,7 +349,14 @@ def test_down_when_the_files_are_gone_or_broken(nothing: Path, tmp_path: Path) -
 
 def test_an_interrupted_up_takes_down_what_it_raised(nothing: Path) -> None:
     command = [*LBCTL, "lab", "up", str(nothing), "--hosts-only"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Who runs the tests in the background may have told them to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
         assert process.stderr
         for _ in range(4):
             process.stderr.readline()
