@@ -11,7 +11,7 @@ from typing import Any
 
 from lb import config, rundir
 from lb.errors import LabError, LbctlError, NotRunningError
-from lb.lab import machines, services, state, topology, webserver
+from lb.lab import design, machines, services, state, webserver
 from lb.lab.examples import example
 from lb.lab.state import Lab
 from lb.lab.topology import Host
@@ -53,7 +53,7 @@ def up(cluster: Cluster, hosts_only: bool, new_authkeys: Callable[[], str], say:
 
 
 def _planned(cluster: Cluster, hosts_only: bool, before: Lab | None) -> Lab:
-    plan = topology.build(cluster, example, before.topology.client.name if before else _free_client(cluster))
+    plan = design.build(cluster, example, before.topology.client.name if before else _free_client(cluster))
     given = cluster.authkeys_path
     own = state.LAB_DIR / plan.cluster / "authkeys"
     return Lab(conf=cluster.path, authkeys=given if given.exists() else own, hosts_only=hosts_only, topology=plan)

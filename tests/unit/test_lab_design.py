@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from lb import config
 from lb.errors import LabError
+from lb.lab.addressing import covering
+from lb.lab.design import build
 from lb.lab.examples import example
-from lb.lab.topology import Host, Server, Topology, build, covering, page_path
+from lb.lab.pages import page_path
+from lb.lab.topology import Host, Server, Topology
 
 HEAD = """
 [cluster]
