@@ -77,8 +77,10 @@ async def transfer(table: Rows, pushes: list[Rows]) -> float:
     done = asyncio.Event()
     installed: list[int] = []
     here, there = await a_session()
-    sender = Link(here, lambda: (table,), lambda _: None, time.monotonic, done.set)
-    receiver = Link(there, lambda: (), lambda rows: installed.append(len(rows)), time.monotonic, lambda: None)
+    sender = Link(here, lambda: (table,), lambda _: None, time.monotonic, done.set, lambda _: None)
+    receiver = Link(
+        there, lambda: (), lambda rows: installed.append(len(rows)), time.monotonic, lambda: None, lambda _: None
+    )
     tasks = [asyncio.create_task(link.run()) for link in (sender, receiver)]
     start_s = time.perf_counter()
     sender.sync.lead()

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -110,15 +110,25 @@ def settings(cluster: Cluster, me: str) -> Settings:
     return Settings(me, names, ha.keepalive, ha.deadtime, ha.initdead, ha.preferred, ha.auto_failback)
 
 
+class Shared(Protocol):
+    """What else directors tell each other: any bytes, each time in whole or in parts."""
+
+    def orders(self) -> Iterable[bytes]:
+        """All that a peer must know."""
+
+    def ordered(self, orders: bytes) -> None:
+        """A peer has told this."""
+
+
 class Failover:
     """This node's part in the cluster, from `run` until `leave` or cancellation.
 
     Everything but the hooks of the table happens in the loop of `run`.
     """
 
-    def __init__(self, cluster: Cluster, me: str, keys: Keys, hooks: Hooks, table: Table) -> None:
+    def __init__(self, cluster: Cluster, me: str, keys: Keys, hooks: Hooks, table: Table, shared: Shared) -> None:
         self._cluster, self._me, self._keys = cluster, cluster.node(me), keys
-        self._hooks, self._table = hooks, table
+        self._hooks, self._table, self._shared = hooks, table, shared
         self._counters = Counters()
         life = secrets.randbits(63) | 1
         mine = settings(cluster, me)
@@ -252,6 +262,16 @@ class Failover:
         for link in self._links.links.values():
             link.sync.push(rows, now_s)
             link.wake()
+
+    def share(self) -> None:
+        """What is shared has changed."""
+        for link in self._links.links.values():
+            self._tell_shared(link)
+
+    def _tell_shared(self, link: Link) -> None:
+        for orders in self._shared.orders():
+            link.sync.tell(orders)
+        link.wake()
 
     def resync(self) -> None:
         """The data plane lost events: peers get everything again."""
@@ -392,7 +412,9 @@ class Failover:
             link.wake()
 
     def _link(self, channel: Channel) -> Link:
-        return Link(channel, self._table.snapshot, self._table.install, now, self._on_sync)
+        link = Link(channel, self._table.snapshot, self._table.install, now, self._on_sync, self._shared.ordered)
+        self._tell_shared(link)
+        return link
 
     # ------------------------------------------------------------------------------------------------------ hooks
 

@@ -22,6 +22,7 @@ FEW: Final = 128
 
 class Link:
     """Runs from `run` until the stream ends. changed: called when what we hold or the peer holds may have changed.
+    ordered: called with what operators ordered there.
 
     snapshot is called in a thread, install too unless the rows are few; at most `ha.rows.MAX_ROWS` at a time.
     """
@@ -33,12 +34,13 @@ class Link:
         install: Callable[[Rows], None],
         clock: Callable[[], float],
         changed: Callable[[], None],
+        ordered: Callable[[bytes], None],
     ) -> None:
         self.peer = channel.peer
         self.sync = Sync(channel.peer.understands)
         self._channel = channel
         self._snapshot, self._install = snapshot, install
-        self._clock, self._changed = clock, changed
+        self._clock, self._changed, self._ordered = clock, changed, ordered
         self._wake = asyncio.Event()
         self._making: asyncio.Task[None] | None = None
         self._dropped = False
@@ -83,6 +85,8 @@ class Link:
                 if rows is not None:
                     await self._put(rows)
                     await asyncio.sleep(0)  # nor behind many messages
+                while self.sync.orders:
+                    self._ordered(self.sync.orders.popleft())
                 if self.sync.sums_asked:
                     _, sums = await asyncio.to_thread(self._look, True)
                     self.sync.compare(sums)

@@ -15,6 +15,7 @@ Who leads no more sends what still happens, but never its whole table: that woul
     same N            you have all I have
     ack N             everything up to N is installed
     again             I could not install what you sent; send everything again
+    orders BYTES      what operators ordered by hand; not for us to read
     bye               this end is in order; nobody crashed
 
 Memory is bounded: at most WINDOW messages are under way unacknowledged, and at most MAX_QUEUED rows wait behind them.
@@ -75,11 +76,13 @@ class Sync:
 
     understands: what the peer's greeting says; it is not told of IPv6 connections if those are not in it.
     complete: we hold all that the peer has. delivered: the peer holds all that we have, as far as it said.
-    moved: rows sent and received.
+    moved: rows sent and received. orders: what came and nobody took yet.
     """
 
     def __init__(self, understands: Iterable[str] = UNDERSTANDS) -> None:
         self._kinds = {kind: name for kind, name in _NAMES.items() if name == "rows" or name in understands}
+        self.orders: deque[bytes] = deque()
+        self._orders: deque[bytes] = deque()
         self._digests = "digest" in understands
         self._sums: bytes | None = None
         self._wanted: bytes | None = None
@@ -128,6 +131,10 @@ class Sync:
         if self._queued > MAX_QUEUED:
             self.overflows += 1
             self.resync(now_s)
+
+    def tell(self, orders: bytes) -> None:
+        """Something for the other end that is no connection."""
+        self._orders.append(orders)
 
     def resync(self, now_s: float) -> None:
         """Increments are missing: send everything again."""
@@ -178,6 +185,8 @@ class Sync:
         """The next payload; None: nothing to send now."""
         if self._answers:
             return _pack(self._answers.popleft())
+        if self._orders:
+            return _pack(["orders", self._orders.popleft()])
         if self._stream is not Stream.LIVE or len(self._unacked) >= WINDOW:
             return None
         if self._controls:
@@ -274,6 +283,8 @@ class Sync:
                     raise Broken("malformed")
                 case ("ack", [int(number)]):
                     self._acknowledge(number, now_s)
+                case ("orders", [bytes(orders)]):
+                    self.orders.append(orders)
                 case ("again", []):
                     self.resync(now_s)
                 case ("bye", []):

@@ -23,7 +23,7 @@ import structlog
 from ha import authkeys
 from ha.failover import Failover
 from ha.programs import Programs
-from lb import plan, state, status
+from lb import byhand, plan, state, status
 from lb.addresses import Interface
 from lb.connections import Rows
 from lb.datapath import DataPath
@@ -59,7 +59,7 @@ class Director:
         self._interfaces = cluster.interfaces_of(self.node)
         self._interface = self._interfaces[0]
         self._remembered = state.load(state_path(name))
-        self._overrides = dict(self._remembered.overrides)
+        self._keep(self._remembered.book)
         self._changed = asyncio.Event()
         self._applying = asyncio.Lock()
         self._reloading = asyncio.Lock()
@@ -114,7 +114,7 @@ class Director:
             *(lambda: self.failover.predecessor, self._programs),
         )
         undo.callback(ownership.close)
-        self.failover = Failover(self.cluster, self.node.name, self._keys, ownership, self)
+        self.failover = Failover(self.cluster, self.node.name, self._keys, ownership, self, self)
         if not (link.up and link.carrier):
             self.failover.impair(True)
         undo.callback(Listener(self._data.event_fd, self._on_events).close)
@@ -290,10 +290,33 @@ class Director:
 
         Raises DataPathError.
         """
-        self._overrides = change(self._overrides)
+        self._keep(byhand.written(self._book, change(self._overrides), time.time_ns()))
         self._monitor.ordered(targets, what, "by hand")
+        self.failover.share()
         await self._apply()
         await self._memory.write()
+
+    def _keep(self, book: byhand.Book) -> None:
+        self._book, self._overrides = book, byhand.overrides(book)
+
+    def orders(self) -> Iterable[bytes]:
+        """What operators ordered by hand, for the other directors."""
+        return byhand.encode(self._book)
+
+    def ordered(self, orders: bytes) -> None:
+        """What another director was ordered."""
+        try:
+            book = byhand.merged(self._book, byhand.decode(orders))
+        except ValueError as error:
+            log.warning("orders of another director cannot be read", error=str(error))
+            return
+        before = self._overrides
+        self._keep(book)
+        for target in byhand.differing(before, self._overrides):
+            now = byhand.wording(self._overrides.get(target, Override()))
+            log.info("by hand, at another director", real=f"{target[0]} {target[1]}", now=now)
+            self._monitor.ordered([target], now, "by hand, at another director")
+            self._changed.set()
 
     def _warnings(self) -> list[str]:
         held = self._ownership.warnings if self._ownership else []
@@ -363,7 +386,7 @@ class Director:
     def _to_remember(self) -> Remembered:
         """For the next process. Only one that finds our packet path still at work may trust our last checks."""
         states = {} if self._orderly else {target: h.state for target, h in self._monitor.healths.items()}
-        return Remembered(dict(self._overrides), states, self._monitor.histories.snapshot())
+        return Remembered(self._book, states, self._monitor.histories.snapshot())
 
 
 @contextlib.contextmanager

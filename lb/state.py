@@ -18,6 +18,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lb.addresses import Address
+from lb.byhand import Book, Order
 from lb.health import State
 from lb.history import KEPT, Entry, History
 from lb.plan import Override, Target
@@ -45,8 +46,13 @@ class _Record(BaseModel):
     real: Address
     weight: int | None = None
     drained: bool = False
+    ordered_ns: int = 0
     health: State = "unknown"
     history: list[_Happened] = []
+
+    @property
+    def ordered(self) -> bool:
+        return self.drained or self.weight is not None or self.ordered_ns > 0
 
 
 class _File(BaseModel):
@@ -60,7 +66,7 @@ class _File(BaseModel):
 class Remembered:
     """What is known of reals by the time a process ends. damaged: was there a file that could not be read?"""
 
-    overrides: Mapping[Target, Override] = field(default_factory=dict)
+    book: Book = field(default_factory=dict)
     states: Mapping[Target, State] = field(default_factory=dict)
     histories: Mapping[Target, History] = field(default_factory=dict)
     damaged: bool = False
@@ -71,7 +77,7 @@ def save(path: Path, known: Remembered) -> None:
 
     Written record by record, so that a thread that does it leaves the interpreter to others in between.
     """
-    targets = list(dict.fromkeys([*known.overrides, *known.states, *known.histories]))
+    targets = list(dict.fromkeys([*known.book, *known.states, *known.histories]))
     if not targets:
         path.unlink(missing_ok=True)
         return
@@ -91,7 +97,7 @@ def save(path: Path, known: Remembered) -> None:
 
 def _record(target: Target, known: Remembered) -> dict[str, Any]:
     (address, port, protocol), real = target
-    override = known.overrides.get(target, Override())
+    override, ordered_ns = known.book.get(target, Order(Override(), 0))
     return {
         "address": str(address),
         "port": port,
@@ -99,6 +105,7 @@ def _record(target: Target, known: Remembered) -> dict[str, Any]:
         "real": str(real),
         "weight": override.weight,
         "drained": override.drained,
+        "ordered_ns": ordered_ns,
         "health": known.states.get(target, "unknown"),
         "history": [entry._asdict() for entry in known.histories.get(target, ())],
     }
@@ -118,7 +125,7 @@ def load(path: Path) -> Remembered:
         return Remembered(damaged=True)
     records = {(ServiceKey(r.address, r.port, r.protocol), r.real): r for r in file.reals}
     return Remembered(
-        {t: Override(r.weight, r.drained) for t, r in records.items() if r.drained or r.weight is not None},
+        {t: Order(Override(r.weight, r.drained), r.ordered_ns) for t, r in records.items() if r.ordered},
         {t: r.health for t, r in records.items()},
         {t: tuple(Entry(**dict(entry)) for entry in r.history[-KEPT:]) for t, r in records.items() if r.history},
     )

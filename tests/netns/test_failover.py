@@ -201,3 +201,13 @@ def test_programs_go_with_the_role(tmp_path: Path) -> None:
     finally:
         for node in ("lb1", "lb2"):
             lbctl("reload", str(CONF), "--node", node)
+
+
+def test_an_order_given_to_one_director_counts_on_both() -> None:
+    def health_of_web1(node: str) -> str:
+        return str(status(node)["virtuals"][0]["reals"][0]["health"])
+
+    lbctl("drain", "web/192.168.1.101", "--node", "lb1")
+    wait_until("it is drained on the other, too", lambda: health_of_web1("lb2") == "drained")
+    lbctl("enable", "web/192.168.1.101", "--node", "lb2")
+    wait_until("it is enabled on the first, too", lambda: health_of_web1("lb1") == "up")

@@ -67,6 +67,8 @@ class Recorder:
         self.installed: list[Rows] = []
         self.silent: list[str] = []
         self.roles: list[str] = []
+        self.given: list[bytes] = []
+        self.heard: list[bytes] = []
         self.fails: set[str] = set()
         self.stranger = ""
         self._tell = tell
@@ -108,6 +110,14 @@ class Recorder:
             raise OSError("install does not work today")
         self.installed.append(rows)
 
+    def orders(self) -> list[bytes]:
+        """As of `Shared`."""
+        return self.given
+
+    def ordered(self, orders: bytes) -> None:
+        """As of `Shared`."""
+        self.heard.append(orders)
+
     @property
     def rows(self) -> Rows:
         """All that was installed, in order."""
@@ -124,7 +134,7 @@ class Running:
 
     def __init__(self, cluster: Cluster, name: str, hooks: Recorder, keys: AuthKeys) -> None:
         self.hooks = hooks
-        self.failover = Failover(cluster, name, keys, hooks, hooks)
+        self.failover = Failover(cluster, name, keys, hooks, hooks, hooks)
         self.task = asyncio.create_task(self.failover.run())
 
     @property
@@ -198,7 +208,7 @@ async def _process(name: str, port: int, pair: tuple[str, str], *interfaces: str
 
     cluster = a_cluster(port, pair, broadcast=interfaces, multicast=interfaces)
     recorder = Recorder(some_rows(1000), tell)
-    failover = Failover(cluster, name, KEYS, recorder, recorder)
+    failover = Failover(cluster, name, KEYS, recorder, recorder, recorder)
     running = asyncio.create_task(failover.run())
     word, session, links = "", False, ""
     while not running.done():

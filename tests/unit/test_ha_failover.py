@@ -427,3 +427,16 @@ def test_a_process_that_ended_is_not_silent() -> None:
             assert two.hooks.roles == ["standby", "active"]
 
     uvloop.run(scenario())
+
+
+def test_what_is_shared_is_told_at_first_and_whenever_it_changes() -> None:
+    async def scenario() -> None:
+        async with a_pair() as pair:
+            one, two = pair.start("lb1"), pair.start("lb2")
+            one.hooks.given = [b"first", b"second"]
+            await until(lambda: two.hooks.heard == [b"first", b"second"])
+            two.hooks.given = [b"third"]
+            two.failover.share()
+            await until(lambda: b"third" in one.hooks.heard)
+
+    uvloop.run(scenario())

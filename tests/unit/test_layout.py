@@ -28,7 +28,7 @@ LAYERS = (
     # Cores: pure functions and state machines; time and chance are arguments.
     (
         *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.questions", "lb.advice"),
-        *("lb.health", "lb.weights", "lb.plan", "lb.history", "lb.alerts.digest"),
+        *("lb.health", "lb.weights", "lb.plan", "lb.byhand", "lb.history", "lb.alerts.digest"),
         *("lb.schedule", "lb.abi", "lb.options", "lb.reference"),
         *("lb.lab.topology", "lb.lab.addressing", "lb.lab.pages", "lb.lab.design"),
         *("ha.state", "ha.role", "ha.wire", "ha.heartbeat", "ha.counters", "ha.member", "ha.duties", "ha.ways"),

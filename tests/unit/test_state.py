@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb import memory, state
+from lb.byhand import Order
 from lb.history import KEPT, Entry, Histories
 from lb.memory import Memory
 from lb.plan import Override, Target
@@ -28,10 +29,10 @@ DRAINED = Entry(1700000001.0, "drained", "", 0.0, "by hand")
 
 def test_read_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / "lb1.state.json"
-    overrides = {ONE: Override(weight=3), TWO: Override(drained=True)}
-    known = Remembered(overrides, {ONE: "up"}, {TWO: (DOWN, DRAINED)})
+    book = {ONE: Order(Override(weight=3), 7), TWO: Order(Override(drained=True), 8)}
+    known = Remembered(book, {ONE: "up"}, {TWO: (DOWN, DRAINED)})
     state.save(path, known)
-    assert state.load(path) == Remembered(overrides, {ONE: "up", TWO: "unknown"}, {TWO: (DOWN, DRAINED)})
+    assert state.load(path) == Remembered(book, {ONE: "up", TWO: "unknown"}, {TWO: (DOWN, DRAINED)})
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
 
@@ -42,7 +43,7 @@ def test_what_the_version_before_wrote_is_read(tmp_path: Path) -> None:
         '{"version":1,"reals":[{"address":"192.168.1.105","port":80,"protocol":6,"real":"192.168.1.101",'
         '"weight":3,"drained":false,"health":"down"}]}'
     )
-    assert state.load(path) == Remembered({ONE: Override(3)}, {ONE: "down"}, {})
+    assert state.load(path) == Remembered({ONE: Order(Override(3), 0)}, {ONE: "down"}, {})
 
 
 def test_nothing_was_written(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_a_file_cut_or_scribbled_into_is_no_reason_not_to_start(
     tmp_path_factory: pytest.TempPathFactory, place: int, scribble: bytes
 ) -> None:
     path = tmp_path_factory.mktemp("state") / "lb1.state.json"
-    known = Remembered({ONE: Override(weight=3)}, {ONE: "up", TWO: "down"}, {TWO: (DOWN, DRAINED)})
+    known = Remembered({ONE: Order(Override(weight=3), 5)}, {ONE: "up", TWO: "down"}, {TWO: (DOWN, DRAINED)})
     state.save(path, known)
     content = path.read_bytes()
     path.write_bytes(content[:place] + scribble)
@@ -76,9 +77,15 @@ def test_a_file_cut_or_scribbled_into_is_no_reason_not_to_start(
 
 def test_nothing_to_remember_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "lb1.state.json"
-    state.save(path, Remembered({ONE: Override(drained=True)}))
+    state.save(path, Remembered({ONE: Order(Override(drained=True), 1)}))
     state.save(path, Remembered())
     assert not path.exists()
+
+
+def test_that_an_order_was_undone_is_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "lb1.state.json"
+    state.save(path, Remembered({ONE: Order(Override(), 9)}))
+    assert state.load(path).book == {ONE: Order(Override(), 9)}
 
 
 class TestHistories:
