@@ -143,6 +143,12 @@ struct answered {
 	__u32 count;
 };
 
+/* A prefix of clients that are denied. */
+struct denied_key {
+	__u32 prefix;		/* bits that count */
+	__be32 denied[4];	/* an address of either family */
+};
+
 /* Raised when the table says something else of a key than before; keys share epochs by their hash. User space, which
  * cannot add atomically, adds a number that no packet's ones reach. */
 struct epoch {
@@ -182,6 +188,8 @@ struct event6 {
 	_(drop_too_big, XDP_DROP) \
 	_(drop_no_headroom, XDP_DROP) \
 	_(drop_real_gone, XDP_DROP) \
+	_(drop_denied, XDP_DROP) \
+	_(drop_too_fast, XDP_DROP) \
 	_(arp_no_lease, XDP_DROP) \
 	_(nd_no_lease, XDP_DROP)
 

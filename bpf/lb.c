@@ -27,6 +27,7 @@
 #include "conn.h"
 #include "leaving.h"
 #include "newcomer.h"
+#include "limit.h"
 #include "vlan.h"
 #include "icmp.h"
 #include "parse.h"
@@ -58,6 +59,8 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 
 	if (service == NO_SERVICE)
 		return OUTCOME_passed;
+	if (is_denied(packet))
+		return OUTCOME_drop_denied;
 
 	found = find_entry(packet, key);
 	if (packet->is_error)
@@ -76,6 +79,8 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 			known = false;
 	}
 	if (!known) {
+		if (may_open(packet) && is_too_fast(packet, now_ns))
+			return OUTCOME_drop_too_fast;
 		if (found && (fate == ENDED || may_open(packet)))
 			end_connection(packet, key, found, place);
 		return may_open(packet) ? set_aside(packet, key, service, now_ns) : disown(now_ns);

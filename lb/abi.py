@@ -48,6 +48,10 @@ EPOCHS = 1_024
 EPOCH_STEP = 1 << 16
 """What user space adds to an epoch; packets add 1 each."""
 
+DENY_LISTS_MAX = 64
+CLIENTS_MAX = 65_536
+"""Deny lists with a counter each; clients whose rate is known at a time."""
+
 CACHE_SETS_MAX = 131_072
 CACHE_SET_BYTES = 64
 CACHE_WAYS = 2

@@ -21,6 +21,8 @@ def warnings(cluster: Cluster) -> Iterator[Finding]:
     """Every warning about `cluster`, which is valid."""
     yield from _ha(cluster)
     yield from _alerts(cluster)
+    if cluster.limits.burst and not cluster.limits.new_connections:
+        yield Finding((("limits", "burst"),), "has no effect without new_connections")
     if not cluster.virtuals:
         yield Finding(((),), "there is no [[virtual]]: nothing would be balanced")
     for v, virtual in enumerate(cluster.virtuals):

@@ -30,6 +30,7 @@ from lb.datapath import DataPath
 from lb.datapath.listener import Listener
 from lb.datapath.probing import Behind, Probing
 from lb.errors import ConfigError, LbctlError, Problem
+from lb.limits import Limits
 from lb.memory import Memory
 from lb.model import Cluster
 from lb.monitor import Monitor
@@ -107,6 +108,7 @@ class Director:
             self.node.name, self._interfaces, self.cluster.connections, self.cluster.cluster.attach
         )
         undo.callback(lambda: self._data.close(detach=self._orderly))
+        self._data.limits = Limits.of(self.cluster.limits)
         await self._apply()
         log.info("packet path attached", **self._data.modes)
         self._ownership = ownership = Ownership(
@@ -262,6 +264,7 @@ class Director:
     def _configure(self, cluster: Cluster) -> None:
         self.cluster, self.node = cluster, cluster.node(self.node.name)
         self._data.settings = cluster.connections
+        self._data.limits = Limits.of(cluster.limits)
         self._monitor.configure(cluster)
         self._want_ways()
 
@@ -341,6 +344,7 @@ class Director:
             "heartbeat": failover.counters,
             "packets": self._data.counters(),
             "monitor": self._counters(),
+            "denied": self._data.denied(),
             "virtuals": status.virtuals(self.cluster, self._known(), held, self._rates),
         }
 

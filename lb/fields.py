@@ -10,13 +10,13 @@ import re
 import shlex
 from collections.abc import Callable
 from decimal import Decimal
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import regex
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationInfo
 
 from lb import addresses, catalog
 from lb.catalog import Word
@@ -125,6 +125,21 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def parse_prefix(value: object) -> addresses.Network:
+    """`"192.0.2.0/24"`, `"2001:db8::/32"`, or an address alone. Raises ValueError."""
+    if isinstance(value, addresses.Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f'{show(value)} is not a prefix; write text, like "192.0.2.0/24"')
+    try:
+        network = ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f'{show(value)} is not a prefix; write it like "192.0.2.0/24" or "2001:db8::/32"') from None
+    if ip_address(value.partition("/")[0]) != network.network_address:
+        raise ValueError(f"{show(value)} has bits beyond its length; write {show(str(network))}")
+    return network
 
 
 def parse_address_port(value: object) -> tuple[addresses.Address, int | None]:
@@ -328,6 +343,7 @@ Span = Annotated[Duration, AfterValidator(_longer_than_nothing)]
 Affinity = Annotated[Duration, AfterValidator(_whole_seconds)]
 """Whole seconds, 0 to a year."""
 Address = Annotated[addresses.Address, BeforeValidator(parse_address)]
+Prefix = Annotated[addresses.Network, BeforeValidator(parse_prefix), PlainSerializer(str)]
 Port = Annotated[int, within(1, 65535)]
 Weight = Annotated[int, within(0, 65535)]
 StatusCode = Annotated[int, within(100, 599)]

@@ -133,6 +133,21 @@ class Alerts(Frozen):
         return urlsplit(self.webhook or "").netloc.rpartition("@")[2]
 
 
+class DenyList(Frozen):
+    """`[[limits.deny]]`: clients whose packets are dropped."""
+
+    name: Name
+    prefixes: Annotated[tuple[fields.Prefix, ...], Field(strict=False)]
+
+
+class Limits(Frozen):
+    """`[limits]`: what a client may. 0: no limit; burst 0: one second's connections."""
+
+    new_connections: Annotated[int, fields.within(0, 1_000_000)] = 0
+    burst: Annotated[int, fields.within(0, 1_000_000)] = 0
+    deny: Annotated[tuple[DenyList, ...], Field(strict=False)] = ()
+
+
 class Real(Frozen):
     """`[[virtual.real]]`: a real server. weight 0 drains it. name: for people and the lab.
 
@@ -242,6 +257,7 @@ class Cluster(Frozen):
     ha: Ha = Ha()
     connections: Connections = Connections()
     alerts: Alerts = Alerts()
+    limits: Limits = Limits()
     virtuals: Annotated[tuple[Virtual, ...], Field(strict=False)] = Field(default=(), alias="virtual")
 
     def inherited(self) -> Cluster:

@@ -19,6 +19,7 @@ from lb.schedule import FEW_SCHEDULERS, list_limit
 from lb.schedule import SCHEDULERS as IMPLEMENTED
 from lb.wording import did_you_mean, show
 
+MOST_DENY_LISTS = 64
 MOST_NODES = 8
 """What the packet path has room for (OTHER_DIRECTORS in bpf/abi.h) and one besides."""
 
@@ -193,6 +194,21 @@ def _netmasks(cluster: Cluster) -> Iterator[Finding]:
             )
 
 
+def _deny_lists(cluster: Cluster) -> Iterator[Finding]:
+    """Each counts under its own name."""
+    lists = cluster.limits.deny
+    seen: dict[str, int] = {}
+    for n, deny in enumerate(lists):
+        if seen.setdefault(deny.name, n) != n:
+            places = tuple(("limits", "deny", number, "name") for number in (n, seen[deny.name]))
+            yield Finding(
+                places, f"{show(deny.name)} is already limits.deny[{seen[deny.name]}]; put its prefixes there"
+            )
+    if len(lists) > MOST_DENY_LISTS:
+        message = f"{len(lists)} lists; accepted: up to {MOST_DENY_LISTS}, with as many prefixes each as you like"
+        yield Finding((("limits", "deny", MOST_DENY_LISTS),), message)
+
+
 def _one_packet(cluster: Cluster) -> Iterator[Finding]:
     """Segments of one TCP connection must reach one real."""
     for v, virtual in enumerate(cluster.virtuals):
@@ -246,6 +262,7 @@ RULES: tuple[Rule, ...] = (
     _links,
     _schedulers,
     _netmasks,
+    _deny_lists,
     _one_packet,
     questions.rule,
     _weights,

@@ -25,6 +25,8 @@ SECTIONS: dict[Path, tuple[str, type[BaseModel]]] = {
     ("ha",): ("[ha]", model.Ha),
     ("connections",): ("[connections]", model.Connections),
     ("alerts",): ("[alerts]", model.Alerts),
+    ("limits",): ("[limits]", model.Limits),
+    ("limits", "deny"): ("[[limits.deny]]", model.DenyList),
     ("virtual",): ("[[virtual]]", model.Virtual),
     ("virtual", "check"): ("[virtual.check]", model.Check),
     ("virtual", "check", "part"): ("[[virtual.check.part]]", model.Question),
@@ -76,6 +78,7 @@ EXAMPLES = {
     "address": 'address = "192.168.1.101"',
     "port": "port = 80",
     "cluster": '[cluster] with interface = "eth0"',
+    "prefixes": 'prefixes = ["192.0.2.0/24"]',
     "node": 'a [[node]] with name = "lb1" and address = "192.168.1.103" for each director',
 }
 """What to write for each key that has no default."""
@@ -94,6 +97,7 @@ _STAND_INS: dict[str, Any] = {
     "interface": "unknown",
     "address": "0.0.0.0",
     "port": 1,
+    "prefixes": [],
 }
 """Something acceptable for keys that have no default."""
 _STAND_IN_ELEMENTS: dict[object, Any] = {
@@ -110,6 +114,7 @@ _STAND_IN_ELEMENTS: dict[object, Any] = {
     "states": "up",
     "phases": "running",
     "flags": "sh-port",
+    "prefixes": "0.0.0.0",
 }
 """The same for elements of arrays that are not tables."""
 _EXAMPLE_ELEMENTS: dict[object, str] = {
@@ -124,6 +129,7 @@ _EXAMPLE_ELEMENTS: dict[object, str] = {
     "notify": '"/usr/local/sbin/program"',
     "flags": '"sh-port"',
     "command": '"/usr/local/bin/check", "--quick"',
+    "prefixes": '"192.0.2.0/24"',
 }
 
 

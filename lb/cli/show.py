@@ -120,6 +120,9 @@ def render(document: dict[str, Any]) -> Group:
     refused = {**_refusals(document["heartbeat"]), **_refusals(document["packets"]), **_refusals(document["monitor"])}
     if refused:
         parts += ["", "noted: " + ", ".join(f"{name} {count}" for name, count in refused.items())]
+    denied = {name: count for name, count in document["denied"].items() if count}
+    if denied:
+        parts.append("denied: " + ", ".join(f"{name} {count}" for name, count in denied.items()))
     parts += [Text(f"warning: {warning}", style="yellow") for warning in document["warnings"]]
     return Group(*parts)
 

@@ -21,6 +21,7 @@ def summary(cluster: Cluster) -> Iterator[str]:
         f"connections: up to {table.max}, forgotten after {format_duration(table.established)} of silence, "
         f"{format_duration(table.fin)} when closing, {format_duration(table.udp)} for udp"
     )
+    yield from _limits(cluster)
     if told := _told(cluster.alerts):
         yield f"alerts: {told}"
     for virtual in cluster.virtuals:
@@ -62,6 +63,15 @@ def _failover(cluster: Cluster) -> Iterator[str]:
     back = f"goes back to {ha.preferred} when it returns" if ha.auto_failback else "stays where it is"
     yield f"  after a failover the service {back}"
     yield f"  witnesses: {', '.join(map(str, ha.ping)) or 'none'}; keys: {cluster.authkeys_path}"
+
+
+def _limits(cluster: Cluster) -> Iterator[str]:
+    limits = cluster.limits
+    if limits.new_connections:
+        burst = limits.burst or limits.new_connections
+        yield f"limits: {limits.new_connections} new connections a second and client, {burst} at once"
+    for deny in limits.deny:
+        yield f"denied: {deny.name}, {len(deny.prefixes)} prefixes"
 
 
 def _virtual(virtual: Virtual) -> Iterator[str]:

@@ -22,7 +22,7 @@ from lb.datapath.headers import make_tree
 
 FUNCTION = "lb"
 SHARED = ("reals", "ways", "real_stats", "services", "counters", "answered", "lease", "epochs", "loads")
-OWN = ("schedules", "slots", "lists", "localities")
+OWN = ("schedules", "slots", "lists", "localities", "denied_by", "denied_packets", "allowances")
 TABLES, RINGS = ("connections", "connections6"), ("events", "events6")
 """The maps of bpf/maps.h: pinned ones, those that only this program has, and the pinned ones of each family, which a
 program has that balances it."""

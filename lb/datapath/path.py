@@ -7,6 +7,7 @@ import contextlib
 import os
 import select
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from lb.datapath.program import Program
 from lb.datapath.source import Configuration
 from lb.datapath.view import LASTING, HeldService, Totals, View, typed_maps
 from lb.errors import DataPathError
+from lb.limits import Limits
 from lb.model import Connections
 from lb.options import Options
 from lb.ring import Ring
@@ -41,11 +43,14 @@ class DataPath:
 
     Only `apply`, `held`, `snapshot` and `sweep` take more than a few milliseconds; the last three and `install` may run
     in other threads meanwhile.
-    settings: may be replaced by others of the same `max`; the next `apply` compiles its timeouts in.
+    settings: may be replaced by others of the same `max`; the next `apply` compiles its timeouts in. limits: may be
+    replaced, and so compiled in.
     """
 
     def __init__(self, node: str, interfaces: Sequence[str], settings: Connections, attachments: Attachments) -> None:
         self.settings = settings
+        self.limits = Limits()
+        self._denied_before: Counter[str] = Counter()
         self._node = node
         self._interfaces = interfaces
         self._attachments = attachments
@@ -121,6 +126,7 @@ class DataPath:
             tunnels=self._tunnels,
             scheduling=Scheduling.of(services),
             options=Options.of(services),
+            limits=self.limits,
         )
 
     def _tunnels_left(self) -> bool:
@@ -154,6 +160,7 @@ class DataPath:
         lasting.write_services(services, fallbacks)
         self._write_document()
         if old:
+            self._denied_before.update(old.denied())
             old.close()
         log.info("packet program swapped in", services=len(services), seconds=round(time.monotonic() - started, 2))
 
@@ -167,7 +174,7 @@ class DataPath:
         self._directory.mkdir(parents=True, exist_ok=True)
         try:
             seed = os.urandom(source.SEED_BYTES)
-            return Program(load(source.program_text(configuration, self._directory, seed)))
+            return Program(load(source.program_text(configuration, self._directory, seed)), configuration.limits)
         except DataPathError:
             if made:
                 pins.remove(self._directory)
@@ -291,6 +298,11 @@ class DataPath:
     def counters(self) -> dict[str, int]:
         """See `View.counters`."""
         return self._maps().counters()
+
+    def denied(self) -> dict[str, int]:
+        """Packets that each deny list turned away since this process began, by the list's name."""
+        now = self._program.denied() if self._program else {}
+        return {name: count + self._denied_before[name] for name, count in now.items()}
 
     def totals(self) -> dict[tuple[ServiceKey, Address], Totals]:
         """See `View.totals`."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from lb import abi, tcp
 from lb.addresses import Address
+from lb.limits import Limits
 from lb.options import Options
 from lb.schedule import LOCALITY_S, SCHEDULERS, TRIES, Scheduling
 from lb.service import ServiceKey
@@ -41,7 +42,7 @@ class Configuration:
     timeouts_s: seconds by state. cache_set_bits: see `abi.cache_set_bits`; 0: no cache. cpus: how many have one.
     tunnels: may any real have one, also of those that left and still have connections?
     scheduling: what the schedulers need.
-    options: what services want beyond scheduling.
+    options: what services want beyond scheduling. limits: who may not, and who not so often.
     """
 
     services: tuple[tuple[ServiceKey, str], ...]
@@ -53,6 +54,7 @@ class Configuration:
     tunnels: bool = False
     scheduling: Scheduling = field(default_factory=Scheduling)
     options: Options = field(default_factory=Options)
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def families(self) -> frozenset[int]:
@@ -124,6 +126,7 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
     yield from _services(configuration.services)
     yield from _scheduling(configuration.scheduling)
     yield from _options(configuration.options)
+    yield from _limits(configuration.limits)
 
 
 def _states(configuration: Configuration) -> Iterator[str]:
@@ -202,6 +205,16 @@ def _options(options: Options) -> Iterator[str]:
     yield f"#define LEAVING {int(options.leaving)}"
     yield _table("EXPIRING_NODEST", ((service,) for service in options.expiring_nodest))
     yield _table("ONE_PACKET", ((service,) for service in options.one_packet))
+
+
+def _limits(limits: Limits) -> Iterator[str]:
+    yield f"#define DENYING {int(bool(limits.deny))}"
+    yield f"#define DENIED_MAX {max(1, sum(len(deny.prefixes) for deny in limits.deny))}"
+    yield f"#define DENY_LISTS_MAX {abi.DENY_LISTS_MAX if limits.deny else 1}"
+    yield f"#define LIMITING {int(bool(limits.burst))}"
+    yield f"#define CLIENTS_MAX {abi.CLIENTS_MAX if limits.burst else 1}"
+    yield f"#define INTERVAL_NS {limits.interval_ns}ull"
+    yield f"#define BURST_NS {limits.interval_ns * limits.burst}ull"
 
 
 def _table(name: str, rows: Iterable[tuple[object, ...]]) -> str:

@@ -52,6 +52,7 @@ def apply(maps: Maps, configuration: Configuration) -> None:
     maps.tunnels = maps.tunnels or any(service.tunnels for service in configuration.services)
     if (compiled := (configuration.compiled, maps.tunnels)) != maps.compiled:
         maps.compiled = compiled
+        maps.allowances = {}
         maps.schedules = [Schedule() for _ in configuration.services]
     named: set[RealKey] = set()
     for service, schedule in zip(configuration.services, maps.schedules, strict=True):
@@ -78,6 +79,7 @@ def restart(maps: Maps, configuration: Configuration) -> None:
             add_to(maps.reals[entry.real].load, entry.state, -1)
     maps.connections = {key: entry for key, entry in maps.connections.items() if _family(key) in maps.families}
     _mark(maps)
+    maps.denied.clear()
     for real in maps.reals.values():
         real.idle_sweeps = 0
     apply(maps, configuration)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from lb import abi
 from lb.addresses import Address
+from lb.limits import Limits
 from lb.options import Options
 from lb.schedule import Scheduling
 from lb.service import Destination, Service, ServiceKey
@@ -43,6 +44,7 @@ class Configuration:
     services: tuple[Service, ...]
     mac: bytes
     timeouts_s: tuple[tuple[State, float], ...] = tuple(TIMEOUTS_S.items())
+    limits: Limits = field(default_factory=Limits)
     others: tuple[bytes, ...] = ()
     came_by: int = 1
 
@@ -55,7 +57,7 @@ class Configuration:
     def compiled(self) -> object:
         """The part that is compiled in: where it differs, another program is swapped in."""
         services = [(service.key, service.scheduler) for service in self.services]
-        everywhere = self.macs, self.timeouts_s
+        everywhere = self.macs, self.timeouts_s, self.limits
         return services, everywhere, Scheduling.of(self.services), Options.of(self.services)
 
     @cached_property
@@ -209,11 +211,14 @@ class Maps:
     """Everything that lasts from one packet to the next.
 
     answered: the tick of the last ICMP error, and how many were sent in it. tunnels: does the program know any?
-    families: the IP versions that have a table of connections.
+    families: the IP versions that have a table of connections. allowances: when a client's bucket is full again, in
+    nanoseconds. denied: packets by deny list.
     """
 
     compiled: object = None
     families: set[int] = field(default_factory=set)
+    allowances: dict[int, int] = field(default_factory=dict)
+    denied: Counter[str] = field(default_factory=Counter)
     connections: dict[ConnectionKey, Connection] = field(default_factory=dict)
     reals: dict[RealKey, Real] = field(default_factory=dict)
     schedules: list[Schedule] = field(default_factory=list)

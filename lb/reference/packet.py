@@ -18,6 +18,7 @@ from lb.reference.frame import Packet
 from lb.reference.icmp import relate
 from lb.reference.lease import disown, refer
 from lb.reference.leaving import Fate, fate_of
+from lb.reference.limit import is_denied, is_too_fast
 from lb.reference.maps import Configuration, Maps
 from lb.reference.nd import answer_nd, is_nd, parse_nd
 from lb.reference.parse import ETHERTYPE_IPV4, parse_ipv4
@@ -65,6 +66,8 @@ def _balance(
     service = match_service(configuration, key.virtual, key.virtual_port, key.protocol)
     if service is None:
         return Outcome.PASSED, frame
+    if is_denied(maps, configuration, packet):
+        return Outcome.DENIED, frame
     if packet.is_error:
         return _relate(configuration, maps, frame, packet, now_ns)
     connection = find_connection(maps, configuration, packet, now_t)
@@ -75,6 +78,9 @@ def _balance(
     fate = fate_of(maps, configuration, service, connection, packet) if connection else Fate.GOES_ON
     if fate is Fate.HELD_UP:
         return Outcome.REAL_GONE, frame
+    new = connection is None or fate is Fate.ENDED
+    if new and may_open(packet) and is_too_fast(maps, configuration, packet, now_ns):
+        return Outcome.TOO_FAST, frame
     if fate is Fate.ENDED:
         end_connection(maps, key)
         connection = None

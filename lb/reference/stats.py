@@ -38,6 +38,8 @@ class Outcome(Enum):
     DROP_TOO_BIG = "drop_too_big"
     NO_HEADROOM = "drop_no_headroom"
     REAL_GONE = "drop_real_gone"
+    DENIED = "drop_denied"
+    TOO_FAST = "drop_too_fast"
     ARP_NO_LEASE = "arp_no_lease"
     ND_NO_LEASE = "nd_no_lease"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from lb.limits import Limits
 from lb.reference.control import Told
 from lb.reference.maps import IPV6, ConnectionKey
 from lb.service import LOCAL6, Destination, Service, ServiceKey
@@ -167,6 +168,17 @@ class Reschedule:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """Clients are denied, or limited, in another way."""
+
+    limits: Limits
+
+    def run(self, pair: Pair) -> None:
+        """Applies it."""
+        pair.change(limits=self.limits)
+
+
+@dataclass(frozen=True)
 class Swap:
     """Quite another configuration."""
 
@@ -176,7 +188,7 @@ class Swap:
 
     def run(self, pair: Pair) -> None:
         """Applies it."""
-        pair.change(self.services, self.mac, **dict(self.timeouts))
+        pair.change(self.services, self.mac, None, **dict(self.timeouts))
 
 
 @dataclass(frozen=True)

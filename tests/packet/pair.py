@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections import Counter
 from dataclasses import astuple, replace
+from ipaddress import IPv4Network
 from itertools import chain
 from typing import Any
 
@@ -21,6 +22,7 @@ from lb.addresses import Address
 from lb.connections import CONNECTION, CONNECTION6, Rows
 from lb.datapath import DataPath, rows
 from lb.datapath.attach import interface_mac
+from lb.limits import DenyList, Limits
 from lb.model import Connections
 from lb.reference import control
 from lb.reference.control import Told
@@ -41,6 +43,16 @@ UNREACHABLE = frozenset({Outcome.TABLE_FULL, Outcome.NO_HEADROOM})
 FIRST_TURN = 2**32 - 10
 """Where a story's first program begins to count: the 32 bits that slots are computed from run over on the way."""
 
+LIMITS = Limits(
+    50_000_000,
+    40,
+    (
+        DenyList("client", (IPv4Network("192.0.2.200/32"),)),
+        DenyList("networks", (IPv4Network("255.0.0.0/8"), IPv4Network("192.0.2.200/31"))),
+    ),
+)
+"""What stories start with: one of their clients is on both lists, one on the second."""
+
 ENDS = ("client", "virtual", "client_port", "virtual_port", "protocol")
 """What a connection's key and its row of the exchange format have in common, in the key's order."""
 
@@ -59,7 +71,7 @@ class Pair:
         self.seen: Counter[str] = Counter()
         self.maps = Maps()
         others = tuple(interface_mac(name) for name in interfaces[1:])
-        self._initial = Configuration(services, MAC, tuple(abi.timeouts_s(SETTINGS).items()), others)
+        self._initial = Configuration(services, MAC, tuple(abi.timeouts_s(SETTINGS).items()), LIMITS, others)
         self._agreed = True
         self._open()
 
@@ -87,7 +99,11 @@ class Pair:
         self._tell_world(replace(self._initial, services=tuple(bare)))
         self.world.forget()
         self._counters = self._count()
+        self._denied_before: Counter[str] = Counter()
         self.change()
+        self._forget_allowances()
+        self.world.data._denied_before.clear()
+        self._denied_before.update(self.world.data.denied())
         for _ in range(2):
             self.world.data.sweep()
         self._schedules.mapped()["cursor"][:] = FIRST_TURN
@@ -125,13 +141,21 @@ class Pair:
             self.clock.lag_ns = min(lag_ns, self.clock.lag_ns + nanoseconds)
         self.clock.set_program(self.world.node)
 
-    def change(self, services: tuple[Service, ...] | None = None, mac: bytes | None = None, **timeouts: float) -> None:
-        """Apply other services, another MAC of the interface, other timeouts by their names in the configuration."""
+    def change(
+        self,
+        services: tuple[Service, ...] | None = None,
+        mac: bytes | None = None,
+        limits: Limits | None = None,
+        **timeouts: float,
+    ) -> None:
+        """Apply other services, another MAC of the interface, other limits, other timeouts by their names in the
+        configuration."""
         now = self.configuration
         self.configuration = replace(
             now,
             services=now.services if services is None else services,
             mac=mac or now.mac,
+            limits=now.limits if limits is None else limits,
             timeouts_s=tuple(abi.timeouts_s(SETTINGS.model_copy(update=timeouts)).items())
             if timeouts
             else now.timeouts_s,
@@ -143,6 +167,7 @@ class Pair:
         """The process ends, the program stays, the next process takes over."""
         self.world.data.close(detach=False)
         self.world.data = asyncio.run(DataPath.open(self.world.node, self._interfaces, SETTINGS, "auto"))
+        self._denied_before.clear()
         self._tell_world(self.configuration)
         control.restart(self.maps, self.configuration)
 
@@ -210,8 +235,9 @@ class Pair:
             key: (entry.real, int(entry.state), entry.last_seen_t, entry.synced_t)
             for key, entry in self.maps.connections.items()
         }
-        lease = self.maps.lease
-        lasting = lease.until_ns, lease.refer_until_ns, b"".join(lease.directors).ljust(42, b"\0")
+        lease, denied = self.maps.lease, self.maps.denied
+        lists = {deny.name: denied[deny.name] for deny in self.configuration.limits.deny}
+        lasting = lease.until_ns, lease.refer_until_ns, b"".join(lease.directors).ljust(42, b"\0"), lists
         return reals, connections, [schedule.cursor for schedule in self.maps.schedules], lasting, self._loads()
 
     def _actual(self) -> tuple[object, ...]:
@@ -243,12 +269,21 @@ class Pair:
                 connections[ConnectionKey(*key)] = (names.get(index, index), *rest)
         cursors = self._schedules.read()["cursor"][: len(self.configuration.services)].tolist()
         (lease,) = self.world.maps["lease"].read()
-        lasting = int(lease["until_ns"]), int(lease["refer_until_ns"]), lease["directors"].tobytes()
+        lasting = int(lease["until_ns"]), int(lease["refer_until_ns"]), lease["directors"].tobytes(), self._denied()
         loads = {}
         if self._counts:
             _, rows = next(self.world.maps["loads"].batches(ROWS))
             loads = {name: _load(rows[index]) for index, name in names.items()}
         return reals, connections, cursors, lasting, loads
+
+    def _forget_allowances(self) -> None:
+        program = self.world.data._program
+        assert program is not None
+        for keys, _ in program._maps["allowances"].batches():
+            program._maps["allowances"].delete(keys.copy())
+
+    def _denied(self) -> dict[str, int]:
+        return {name: count - self._denied_before[name] for name, count in self.world.data.denied().items()}
 
     @property
     def _counts(self) -> bool:
@@ -265,6 +300,7 @@ class Pair:
     def _tell_world(self, configuration: Configuration) -> None:
         set_mac(configuration.mac)
         timeouts = dict(configuration.timeouts_s)
+        self.world.data.limits = configuration.limits
         self.world.data.settings = SETTINGS.model_copy(
             update={
                 "established": timeouts[State.ESTABLISHED],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 from typing import Any
 
 from hypothesis import strategies as st
 
 from lb import abi, catalog
+from lb.limits import DenyList, Limits
 from lb.schedule import LOCALITY_S, SCHEDULERS
 from lb.service import LOCAL6, Destination, Service, ServiceKey, Way
 from lb.tcp import TIMEOUTS_S
@@ -271,9 +272,24 @@ orders = st.one_of(
     st.builds(told.Lose, numbers, st.booleans()),
     st.builds(told.Flap, places, numbers, st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)),
 )
+prefixes = st.builds(
+    lambda address, length: IPv4Network((address, length), strict=False),
+    st.sampled_from(steps.CLIENTS),
+    st.sampled_from((0, 1, 8, 24, 31, 32)),
+)
+deny_lists = st.builds(
+    DenyList, st.sampled_from(("client", "some")), st.lists(prefixes, max_size=3, unique=True).map(tuple)
+)
+some_limits = st.builds(
+    Limits,
+    st.sampled_from((1, 1_000_000, 1_500_000_000)),
+    st.sampled_from((0, 1, 2, 30)),
+    st.lists(deny_lists, max_size=2, unique_by=lambda deny: deny.name).map(tuple),
+)
 swaps = st.one_of(
     st.builds(told.Reschedule, places, schedulers, flag_sets),
     st.builds(told.Restart),
+    st.builds(told.Limit, some_limits),
     st.builds(
         told.Swap,
         configurations,

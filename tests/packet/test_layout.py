@@ -64,7 +64,7 @@ services.value 40
   persistent_s <u4 at 28
   netmask |u1 at 32
   zero |u1*7 at 33
-counters.value 136
+counters.value 152
   tx_packets <u8 at 0
   passed <u8 at 8
   redirected <u8 at 16
@@ -79,9 +79,11 @@ counters.value 136
   drop_too_big <u8 at 88
   drop_no_headroom <u8 at 96
   drop_real_gone <u8 at 104
-  arp_no_lease <u8 at 112
-  nd_no_lease <u8 at 120
-  events_lost <u8 at 128
+  drop_denied <u8 at 112
+  drop_too_fast <u8 at 120
+  arp_no_lease <u8 at 128
+  nd_no_lease <u8 at 136
+  events_lost <u8 at 144
 answered.value 8
   tick <u4 at 0
   count <u4 at 4
@@ -164,5 +166,6 @@ def test_no_name_is_both_in_wire_and_in_host_order() -> None:
         "address",
         "source",
         "destination",
+        "denied",
     }
     assert not source.wire_fields() & hosts

@@ -158,7 +158,7 @@ def test_check_as_json_is_the_whole_effective_configuration(conf: Path) -> None:
     assert [(warning["line"], warning["path"]) for warning in said["warnings"]] == [(9, "ha.authkeys")]
     assert said["config"]["virtual"][0]["check"]["interval"] == 2.0
     assert said["config"]["virtual"][0]["fallback"] == "127.0.0.1:80"
-    assert list(said["config"]) == ["cluster", "node", "ha", "connections", "alerts", "virtual"]
+    assert list(said["config"]) == ["cluster", "node", "ha", "connections", "alerts", "limits", "virtual"]
 
 
 def test_check_refuses_with_status_2(conf: Path) -> None:

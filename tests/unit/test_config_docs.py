@@ -96,7 +96,7 @@ def test_every_range_is_accepted_to_its_ends_and_not_beyond(
 
 
 def test_every_range_of_numbers_was_found() -> None:
-    assert len(NUMBERS) == 11
+    assert len(NUMBERS) == 13
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def document(*reals: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "interfaces": {"eth0": "native"},
         "since": (datetime.now(UTC) - timedelta(minutes=5)).isoformat(),
         "peers": [], "sync": {"state": "in-sync", "connections": 12, "lag_ms": 3.0},
-        "heartbeat": {}, "packets": {}, "monitor": {}, "warnings": [], "virtuals": [virtual], **changes,
+        "heartbeat": {}, "packets": {}, "denied": {}, "monitor": {}, "warnings": [], "virtuals": [virtual], **changes,
     }  # fmt: skip
 
 
@@ -145,6 +145,11 @@ def test_an_active_fallback_is_said() -> None:
 def test_only_what_was_turned_away_is_noted() -> None:
     lines = shown(document(heartbeat={"heartbeat_sent": 9, "forged": 2}, packets={"rx_packets": 4, "drop_no_real": 0}))
     assert lines[-1] == "noted: forged 2"
+
+
+def test_who_was_denied_by_which_list() -> None:
+    assert "denied: abuse 12" in shown(document(denied={"abuse": 12, "unused": 0}))
+    assert not [line for line in shown(document(denied={"unused": 0})) if "denied" in line]
 
 
 def test_warnings_come_last() -> None:
