@@ -143,10 +143,11 @@ struct answered {
 	__u32 count;
 };
 
-/* A prefix of clients that are denied. */
+/* A prefix of clients that are denied. An IPv4 address is the first of the four words. */
 struct denied_key {
-	__u32 prefix;		/* bits that count */
-	__be32 denied[4];	/* an address of either family */
+	__u32 prefix;		/* bits that count, those of `family` among them */
+	__u32 family;		/* 4 or 6 */
+	__be32 denied[4];
 };
 
 /* Raised when the table says something else of a key than before; keys share epochs by their hash. User space, which

@@ -18,18 +18,19 @@ BPF_TABLE("lru_hash", __u64, __u64, allowances, CLIENTS_MAX);
 static __always_inline bool is_denied(const struct packet *packet)
 {
 #if DENYING
-	struct denied_key key = { .prefix = 128 };
+	struct denied_key key = { .family = 4, .prefix = 32 + 32 };
 	__u64 *packets;
 	__u32 *list;
 
 	if (is_ipv6(packet)) {
+		key.family = 6;
+		key.prefix = 32 + 128;
 		key.denied[0] = packet->client6[0];
 		key.denied[1] = packet->client6[0] >> 32;
 		key.denied[2] = packet->client6[1];
 		key.denied[3] = packet->client6[1] >> 32;
 	} else {
-		key.denied[2] = be32(0xffff);
-		key.denied[3] = packet->client;
+		key.denied[0] = packet->client;
 	}
 	list = denied_by.lookup(&key);
 	if (!list)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import regex
 
 from lb import hosts, questions
+from lb.abi import DENY_LISTS_MAX
 from lb.addresses import Address, with_port
 from lb.catalog import SCHEDULERS, available
 from lb.model import Cluster, format_duration
@@ -19,7 +20,6 @@ from lb.schedule import FEW_SCHEDULERS, list_limit
 from lb.schedule import SCHEDULERS as IMPLEMENTED
 from lb.wording import did_you_mean, show
 
-MOST_DENY_LISTS = 64
 MOST_NODES = 8
 """What the packet path has room for (OTHER_DIRECTORS in bpf/abi.h) and one besides."""
 
@@ -204,9 +204,9 @@ def _deny_lists(cluster: Cluster) -> Iterator[Finding]:
             yield Finding(
                 places, f"{show(deny.name)} is already limits.deny[{seen[deny.name]}]; put its prefixes there"
             )
-    if len(lists) > MOST_DENY_LISTS:
-        message = f"{len(lists)} lists; accepted: up to {MOST_DENY_LISTS}, with as many prefixes each as you like"
-        yield Finding((("limits", "deny", MOST_DENY_LISTS),), message)
+    if len(lists) > DENY_LISTS_MAX:
+        message = f"{len(lists)} lists; accepted: up to {DENY_LISTS_MAX}, with as many prefixes each as you like"
+        yield Finding((("limits", "deny", DENY_LISTS_MAX),), message)
 
 
 def _one_packet(cluster: Cluster) -> Iterator[Finding]:

@@ -17,6 +17,9 @@ from lb.limits import Limits
 from lb.schedule import SCHEDULERS, plan_of
 from lb.service import Service
 
+_FAMILY_BITS = 32
+"""Of a prefix in the packet program's list, before those of the address."""
+
 
 class Program:
     """Owns the descriptors. layouts: of all maps of the program."""
@@ -43,9 +46,9 @@ class Program:
         prefixes = [(number, prefix) for number, deny in enumerate(self._deny) for prefix in deny.prefixes]
         keys = np.zeros(len(prefixes), entries.key)
         for key, (_, prefix) in zip(keys, prefixes, strict=True):
-            high, low = abi.words(prefix.network_address)
-            key["prefix"] = prefix.prefixlen + (128 - prefix.max_prefixlen)
-            key["denied"] = high >> 32, high & 0xFFFF_FFFF, low >> 32, low & 0xFFFF_FFFF
+            key["prefix"], key["family"] = _FAMILY_BITS + prefix.prefixlen, prefix.version
+            address = np.frombuffer(prefix.network_address.packed, ">u4")
+            key["denied"][: len(address)] = address
         entries.update(keys, np.array([number for number, _ in prefixes], entries.value))
 
     def denied(self) -> dict[str, int]:

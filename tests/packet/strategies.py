@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, ip_network
 from itertools import chain
 from typing import Any
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lb import abi, catalog
 from lb.limits import DenyList, Limits
+from lb.reference.maps import address_of
 from lb.schedule import LOCALITY_S, SCHEDULERS
 from lb.service import LOCAL6, Destination, Service, ServiceKey, Way
 from lb.tcp import TIMEOUTS_S
@@ -273,9 +274,9 @@ orders = st.one_of(
     st.builds(told.Flap, places, numbers, st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)),
 )
 prefixes = st.builds(
-    lambda address, length: IPv4Network((address, length), strict=False),
-    st.sampled_from(steps.CLIENTS),
-    st.sampled_from((0, 1, 8, 24, 31, 32)),
+    lambda address, eighths: ip_network((address, address.max_prefixlen * eighths // 8), strict=False),
+    st.sampled_from([address_of(number) for number in (*steps.CLIENTS, *steps.CLIENTS6)]),
+    st.integers(0, 8),
 )
 deny_lists = st.builds(
     DenyList, st.sampled_from(("client", "some")), st.lists(prefixes, max_size=3, unique=True).map(tuple)

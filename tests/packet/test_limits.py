@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 
 from lb.limits import DenyList, Limits
-from tests.packet.world import World, dropped, gated, mac_of, real, tcp, udp
+from lb.service import Service
+from tests.packet.world import TCP6_KEY, TCP_KEY, World, dropped, gated, mac_of, real, real6, tcp, tcp6, udp
 
 LISTS = Limits(
     deny=(
@@ -48,6 +49,27 @@ def test_who_is_on_which_list(denying: World, make: object, client: str, name: s
     after = denying.data.denied()
     assert [other for other in after if after[other] > before[other]] == ([name] if name else [])
     assert not (name and denying.entries())
+
+
+@pytest.mark.parametrize(
+    ("prefix", "client", "denied"),
+    [
+        ("2001:db8:c::/47", "2001:db8:d:ffff::1", True),
+        ("2001:db8:c::/47", "2001:db8:e::1", False),
+        ("2001:db8:c::7/128", "2001:db8:c::7", True),
+        ("2001:db8:c::7/128", "2001:db8:c::6", False),
+        ("::/0", "2001:db8:c::1", True),
+    ],
+)
+def test_ipv6_clients(again: World, prefix: str, client: str, denied: bool) -> None:
+    """A prefix of one family says nothing of the other, not even the empty one."""
+    again.data.limits = Limits(deny=(DenyList("six", (IPv6Network(prefix),)),))
+    again.apply(Service(TCP6_KEY, "rr", (real6(1),)), Service(TCP_KEY, "rr", (real(1),)))
+    frame, before = tcp6(client=client), again.data.denied()["six"]
+    with again.counting(**{"drop_denied" if denied else "tx_packets": 1}):
+        assert again.send(frame) == (dropped(frame) if denied else gated(frame, mac_of(1)))
+    assert again.real_of(tcp()) == 1
+    assert again.data.denied() == {"six": before + denied}
 
 
 def test_a_reload_denies_open_connections_and_lets_them_go_on(again: World) -> None:
