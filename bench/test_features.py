@@ -34,7 +34,7 @@ KNOWN: dict[str, Edit | None] = {
         "	if (ip->protocol == IPPROTO_ICMP)\n		return parse_icmp(packet, at + header, end, length - header);\n",
         "",
     ),
-    "the fragments' bits": ("if (ip->frag_off & be16(FRAGMENT))", "if (0)"),
+    "fragments": ("if (ip->frag_off & be16(FRAGMENT)) {", "if (0) {"),
 }
 NEWCOMERS: dict[str, Edit | None] = {
     "nothing": None,

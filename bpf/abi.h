@@ -173,6 +173,35 @@ struct event6 {
 	__u32 unused;
 };
 
+/* A datagram that comes in fragments, while they come. real: the index in `reals` of who gets it, or one of
+ * DATAGRAM_WAITS, DATAGRAM_PASSED, DATAGRAM_DROPPED. */
+struct datagram_key {
+	__be32 client;
+	__be32 virtual;
+	__be16 id;
+	__u8 protocol;
+	__u8 zero;
+};
+
+struct datagram {
+	__u32 real;
+	__u32 seen_t;
+};
+
+/* A fragment that came before its datagram's first, for user space to hold: a frame of `length` bytes. 0: the first has
+ * come. */
+struct early {
+	struct datagram_key datagram;
+	__u32 length;
+	__u64 words[EARLY_BYTES / 8];
+};
+
+/* How many fragments a CPU set aside in a tick. */
+struct pace {
+	__u32 tick;
+	__u32 count;
+};
+
 /* How a packet of a virtual leaves, and by which name it is counted. Packets of others are not counted at all. */
 #define OUTCOMES(_) \
 	_(tx_packets, XDP_TX) \
@@ -180,6 +209,8 @@ struct event6 {
 	_(redirected, XDP_REDIRECT) \
 	_(referred, XDP_TX) \
 	_(too_big, XDP_TX) \
+	_(unreachable, XDP_TX) \
+	_(set_aside, XDP_DROP) \
 	_(drop_no_real, XDP_DROP) \
 	_(drop_no_neighbour, XDP_DROP) \
 	_(drop_fragment, XDP_DROP) \

@@ -9,8 +9,9 @@
  *
  * To IPv6 there is none yet: what is too big is dropped.
  *
- * Generated: ANSWERS (is there anything to answer?), ANSWERS_A_TICK.
+ * Generated: ANSWERS_A_TICK.
  */
+#define ICMP_PORT 3		/* the code: "port unreachable" */
 #define ICMP_TOO_BIG 4		/* code of "unreachable": "fragmentation needed and DF set" */
 
 #define QUOTED_MOST (60 + QUOTED_BYTES)
@@ -77,7 +78,6 @@ static __always_inline void write_ipv4(struct iphdr *ip, __u8 protocol, __be32 s
 	ip->check = checksum(sum_header(ip, sizeof(*ip)));
 }
 
-#if ANSWERS
 /* One more in this tick? */
 static __always_inline bool within_limit(__u32 now_t)
 {
@@ -131,7 +131,7 @@ static __always_inline bool answer(struct xdp_md *ctx, const struct packet *pack
 		return false;
 	at = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
-	if (bpf_xdp_adjust_tail(ctx, (int)(link + added + quoted) - (int)(end - (void *)at)))
+	if (bpf_xdp_adjust_tail(ctx, (int)(link + added + quoted) - (int)(bytes_seen(at, end) + BEYOND(packet))))
 		return false;
 
 	at = (void *)(long)ctx->data;
@@ -155,4 +155,3 @@ static __always_inline bool answer(struct xdp_md *ctx, const struct packet *pack
 	icmp->check = checksum(sum_header(icmp, sizeof(*icmp)) + sum_quoted(icmp + 1, end, quoted));
 	return true;
 }
-#endif

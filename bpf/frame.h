@@ -38,7 +38,12 @@ struct packet {
 	__u8 tcp_flags;
 	__u16 length;		/* IPv4's total length, or the same of IPv6 */
 	__u8 link;		/* bytes in front of the IP header: 14, and 4 for each tag */
+	__be16 id;		/* of a fragment's datagram */
+#if JUMBO
+	__u32 beyond;		/* bytes of the frame behind its first buffer, the only one that is looked at */
+#endif
 	bool is_error;		/* ICMP's, about a packet of this connection */
+	bool is_first;		/* the first fragment of a datagram */
 };
 
 /* The IP header of a packet that has been parsed. NULL: never; the verifier has forgotten what was looked at. */
@@ -59,3 +64,29 @@ static __always_inline bool is_ipv6(const struct packet *packet)
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 #define FRAGMENT 0x3fff		/* "more fragments" or an offset; RFC 791 section 3.1 */
+#define FRAGMENT_OFFSET 0x1fff
+
+/* A frame may be longer than what the program sees of it: in several buffers, where the interface's MTU wants that. */
+#if JUMBO
+#define BEYOND(packet) ((packet)->beyond)
+#else
+#define BEYOND(packet) 0
+#endif
+
+/* Bytes from here to the end of the first buffer. */
+static __always_inline __u32 bytes_seen(const void *at, const void *end)
+{
+	__u32 bytes = end - at;
+
+#if JUMBO
+	asm volatile("" : "+r"(bytes));		/* else clang adds to a pointer what it may only subtract */
+#endif
+	return bytes;
+}
+
+static __always_inline void measure(struct packet *packet, struct xdp_md *ctx)
+{
+#if JUMBO
+	packet->beyond = bpf_xdp_get_buff_len(ctx) - bytes_seen((void *)(long)ctx->data, (void *)(long)ctx->data_end);
+#endif
+}

@@ -16,7 +16,6 @@ struct icmp {
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETER_PROBLEM 12
 #define QUOTED_BYTES 8		/* of the segment or datagram, at least; ports are the first four of them */
-#define FRAGMENT_OFFSET 0x1fff
 
 static __always_inline bool is_error(__u8 type)
 {

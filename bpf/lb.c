@@ -38,9 +38,11 @@
 #include "nd.h"
 #include "candidate.h"
 #include "locality.h"
+#include "fragment.h"
 #include "sched.h"
 #include "persist.h"
 #include "answer.h"
+#include "refuse.h"
 #include "send.h"
 #include "tunnel.h"
 #include "forward.h"
@@ -170,10 +172,14 @@ int lb(struct xdp_md *ctx)
 {
 	struct packet packet = {};
 	struct newcomer *newcomer;
+	enum outcome outcome;
 	__u32 index = 0;
-	enum outcome outcome = receive(&packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, &index);
 
-	if (outcome == QUESTION)
+	measure(&packet, ctx);
+	outcome = receive(&packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, &index);
+	if (outcome == LATER_FRAGMENT)
+		outcome = follow_first(ctx, &packet, read_clock(), &index);
+	else if (outcome == QUESTION)
 		outcome = answer_arp(read_clock());
 	else if (outcome == SOLICITATION)
 		outcome = answer_nd(read_clock());
@@ -185,5 +191,9 @@ int lb(struct xdp_md *ctx)
 	}
 	if (outcome == OURS)
 		outcome = forward(ctx, &packet, index);
+	else if (outcome == OUTCOME_drop_no_real)
+		outcome = refuse(ctx, &packet);
+	if (packet.is_first && outcome != OUTCOME_drop_malformed)
+		lead_later(&packet, outcome, index, read_clock());
 	return leave(outcome);
 }

@@ -45,6 +45,20 @@ __attribute__((section("maps/ringbuf:" PINS "/events6")))
 struct events6_table events6 = { .max_entries = EVENTS_BYTES };
 #endif
 
+BPF_TABLE_PINNED("lru_hash", struct datagram_key, struct datagram, datagrams, DATAGRAMS_MAX, PINS "/datagrams");
+
+struct earlies_table {
+	int key;
+	struct early leaf;
+	void *(*ringbuf_reserve)(u64);
+	void (*ringbuf_submit)(void *, u64);
+	u32 max_entries;
+};
+__attribute__((section("maps/ringbuf:" PINS "/earlies")))
+struct earlies_table earlies = { .max_entries = EARLIES_BYTES };
+
+BPF_TABLE_PINNED("percpu_array", __u32, struct pace, paces, 1, PINS "/paces");
+
 struct clock {
 	__u64 jiffies;
 	__u64 now_ns;

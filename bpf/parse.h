@@ -27,7 +27,7 @@ static __always_inline enum outcome parse_tcp(struct packet *packet, const void 
 	return OURS;
 }
 
-/* Ports of a datagram of at most `room` bytes. RFC 768 */
+/* Ports of a datagram of at most `room` bytes, or of which so many are in the first fragment. RFC 768 */
 static __always_inline enum outcome parse_udp(struct packet *packet, const void *at, const void *end, __u32 room)
 {
 	const struct udphdr *udp = at;
@@ -36,7 +36,7 @@ static __always_inline enum outcome parse_udp(struct packet *packet, const void 
 	if (room < sizeof(*udp) || (const void *)(udp + 1) > end)
 		return OUTCOME_drop_malformed;
 	length = host16(udp->len);
-	if (length < sizeof(*udp) || length > room)
+	if (length < sizeof(*udp) || (length > room && !packet->is_first))
 		return OUTCOME_drop_malformed;
 	packet->ports = *(const __u32 *)udp;
 	return OURS;
@@ -54,15 +54,21 @@ static __always_inline enum outcome parse_ipv4(struct packet *packet, const void
 
 	header = ip->ihl * 4;
 	length = host16(ip->tot_len);
-	if (ip->version != 4 || header < sizeof(*ip) || length < header || length > end - at)
+	if (ip->version != 4 || header < sizeof(*ip) || length < header || length > bytes_seen(at, end) + BEYOND(packet))
 		return OUTCOME_drop_malformed;
-	if (ip->frag_off & be16(FRAGMENT))
-		return ip->protocol == IPPROTO_ICMP ? FOR_KERNEL : OUTCOME_drop_fragment;
 
 	packet->length = length;
 	packet->client = ip->saddr;
 	packet->virtual = ip->daddr;
 	packet->protocol = ip->protocol;
+	if (ip->frag_off & be16(FRAGMENT)) {
+		if (ip->protocol == IPPROTO_ICMP)
+			return FOR_KERNEL;
+		packet->id = ip->id;
+		if (ip->frag_off & be16(FRAGMENT_OFFSET))
+			return LATER_FRAGMENT;
+		packet->is_first = true;
+	}
 	if (ip->protocol == IPPROTO_TCP)
 		return parse_tcp(packet, at + header, end, length - header);
 	if (ip->protocol == IPPROTO_ICMP)

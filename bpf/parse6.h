@@ -18,7 +18,7 @@ static __always_inline enum outcome parse_ipv6(struct packet *packet, const void
 
 	room = host16(ip->payload_length);
 	protocol = ip->next_header;
-	if ((*(const __u8 *)ip & 0xf0) != 0x60 || sizeof(*ip) + room > end - at)
+	if ((*(const __u8 *)ip & 0xf0) != 0x60 || sizeof(*ip) + room > bytes_seen(at, end) + BEYOND(packet))
 		return OUTCOME_drop_malformed;
 	packet->length = sizeof(*ip) + room;
 	packet->client6[0] = ip->source[0];

@@ -22,7 +22,6 @@ static __always_inline enum outcome send(struct xdp_md *ctx, struct ethernet *et
 	return OUTCOME_tx_packets;
 }
 
-#if ANSWERS
 /* Is it too big for its way, with so many bytes more? */
 static __always_inline bool is_too_big(const struct packet *packet, const struct way *way, __u32 more)
 {
@@ -35,4 +34,3 @@ static __always_inline enum outcome refuse_too_big(struct xdp_md *ctx, const str
 	return answer(ctx, packet, ICMP_UNREACHABLE, ICMP_TOO_BIG, way->mtu - more) ? OUTCOME_too_big
 										     : OUTCOME_drop_too_big;
 }
-#endif

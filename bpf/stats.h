@@ -7,6 +7,7 @@ enum outcome {
 	OURS,		/* not decided yet: goes on to the next step */
 	QUESTION,	/* not decided yet: ARP asks for a virtual address */
 	SOLICITATION,	/* not decided yet: neighbour discovery does */
+	LATER_FRAGMENT,	/* not decided yet: follows the first one of its datagram */
 	FOR_KERNEL,	/* not decided yet: the kernel's, if we may speak for the virtual address */
 	NEWCOMER,	/* not decided yet: it opens a connection */
 #define NAME(name, action) OUTCOME_##name,

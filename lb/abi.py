@@ -52,6 +52,19 @@ DENY_LISTS_MAX = 64
 CLIENTS_MAX = 65_536
 """Deny lists with a counter each; clients whose rate is known at a time."""
 
+DATAGRAMS_MAX = 65_536
+"""That come in fragments, in FRAGMENT_TIMEOUT_S. 4.5 MB."""
+FRAGMENT_TIMEOUT_S = 3.0
+"""How long the fragments of a datagram find each other. Paths differ by less, and a busy client begins its numbers anew
+in as little."""
+EARLY_BYTES = 2_032
+"""The longest frame that is set aside; 16 bytes beside it make 2 KB."""
+EARLIES_BYTES = 1_048_576
+"""Of the ring in which frames are set aside: 510 of them."""
+EARLY_A_TICK = 500
+DATAGRAM_WAITS, DATAGRAM_PASSED, DATAGRAM_DROPPED = 0xFFFF_FFFF, 0xFFFF_FFFE, 0xFFFF_FFFD
+"""In the place of a real's index: what became of a datagram's first fragment, which has not come in the first case."""
+
 CACHE_SETS_MAX = 131_072
 CACHE_SET_BYTES = 64
 CACHE_WAYS = 2
@@ -187,6 +200,11 @@ def connection_rows(keys: Array, values: Array, reals: Array, now_t: int) -> Row
 def age_t(last_seen_t: Array, now_t: int) -> Array:
     """Ticks since then; 0 for what is in the future, another reader of the clock having been late."""
     return np.maximum(now_t - last_seen_t.astype(np.int64), 0)
+
+
+def early_frames(earlies: Array) -> list[tuple[bytes, bytes]]:
+    """Datagram (its key's bytes) and frame of records of the ring of those set aside."""
+    return [(row["datagram"].tobytes(), row["words"].tobytes()[: int(row["length"])]) for row in earlies]
 
 
 def service_codes(addresses: Array, ports: Array, protocols: Array) -> Array:

@@ -32,6 +32,9 @@ ATTACH_XDP = 37
 XDP_FLAGS_SKB_MODE = 2
 XDP_FLAGS_DRV_MODE = 4
 F_MMAPABLE = 1 << 10
+_F_XDP_HAS_FRAGS = 1 << 5
+XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
+"""r0 = XDP_PASS; exit"""
 MAP_TYPE_ARRAY = 2
 MAP_TYPE_PROG_ARRAY = 3
 PER_CPU_TYPES = (5, 6, 10)
@@ -147,17 +150,30 @@ def create_map(kind: int, key_size: int, value_size: int, max_entries: int, flag
     return _call(_MAP_CREATE, struct.pack("<IIIII", kind, key_size, value_size, max_entries, flags))
 
 
-def load_xdp(instructions: bytes) -> int:
-    """A descriptor of an XDP program given as instructions. Raises OSError."""
-    return load_program(PROG_TYPE_XDP, instructions)
+def load_xdp(instructions: bytes, jumbo: bool = False) -> int:
+    """A descriptor of an XDP program given as instructions. jumbo: frames in several buffers too. Raises OSError."""
+    return load_program(PROG_TYPE_XDP, instructions, _F_XDP_HAS_FRAGS if jumbo else 0)
 
 
-def load_program(kind: int, instructions: bytes) -> int:
+@cache
+def takes_jumbo() -> bool:
+    """Does this kernel show XDP programs frames that do not fit into one buffer? Linux 5.18."""
+    try:
+        os.close(load_xdp(XDP_PASS, jumbo=True))
+    except OSError:
+        return False
+    return True
+
+
+def load_program(kind: int, instructions: bytes, flags: int = 0) -> int:
     """A descriptor of a program of any kind. Raises OSError."""
     _lift_memory_limit()
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"GPL")
-    attr = struct.pack("<IIQQ", kind, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence))
+    attr = struct.pack(
+        "<IIQQIIQII",
+        kind, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence), 0, 0, 0, 0, flags,
+    )  # fmt: skip
     return _call(_PROG_LOAD, attr)
 
 

@@ -27,6 +27,7 @@ from lb import byhand, plan, state, status
 from lb.addresses import Interface
 from lb.connections import Rows
 from lb.datapath import DataPath
+from lb.datapath.fragments import Fragments
 from lb.datapath.listener import Listener
 from lb.datapath.probing import Behind, Probing
 from lb.errors import ConfigError, LbctlError, Problem
@@ -120,6 +121,8 @@ class Director:
         if not (link.up and link.carrier):
             self.failover.impair(True)
         undo.callback(Listener(self._data.event_fd, self._on_events).close)
+        self._fragments = Fragments(self._data, self._interfaces)
+        undo.callback(self._fragments.close)
         for task in (
             self._reconcile,
             self._sweep,
@@ -342,7 +345,7 @@ class Director:
             "sync": {**failover.sync, "connections": status.known_connections(held)},
             "warnings": failover.warnings + self._warnings(),
             "heartbeat": failover.counters,
-            "packets": self._data.counters(),
+            "packets": {**self._data.counters(), "drop_early_fragment": self._fragments.lost},
             "monitor": self._counters(),
             "denied": self._data.denied(),
             "virtuals": status.virtuals(self.cluster, self._known(), held, self._rates),

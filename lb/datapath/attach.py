@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,11 @@ from lb.errors import DataPathError
 
 log = structlog.get_logger(__name__)
 
-_SIOCGIFHWADDR = 0x8927
+NATIVE_MTU = 3498
+"""A frame has to fit into a page of 4096 bytes beside XDP's headroom (256) and the kernel's trailer (320), with
+Ethernet's header and two VLAN tags; drivers refuse native XDP for more, unless the program takes several buffers."""
+
+_SIOCGIFHWADDR, _SIOCGIFMTU = 0x8927, 0x8921
 _FLAGS = {"native": bpf.XDP_FLAGS_DRV_MODE, "generic": bpf.XDP_FLAGS_SKB_MODE}
 _CANNOT = (errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.ENOMEM)
 """How drivers say that they do no XDP, not at this MTU, or not with this many queues."""
@@ -35,12 +40,22 @@ def interface_index(interface: str) -> int:
 
 def interface_mac(interface: str) -> bytes:
     """Six bytes. Raises DataPathError."""
+    return _ask(interface, _SIOCGIFHWADDR)[2:8]
+
+
+def interface_mtu(interface: str) -> int:
+    """Bytes of a packet. Raises DataPathError."""
+    return int.from_bytes(_ask(interface, _SIOCGIFMTU)[:4], sys.byteorder)
+
+
+def _ask(interface: str, question: int) -> bytes:
+    """What struct ifreq holds behind the interface's name."""
     request = struct.pack("16s24x", interface.encode()[:15])
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            return fcntl.ioctl(asking, _SIOCGIFHWADDR, request)[18:24]
+            return fcntl.ioctl(asking, question, request)[16:]
     except OSError as error:
-        raise DataPathError(f"the MAC of {interface!r} cannot be read: {error.strerror}") from None
+        raise DataPathError(f"the MAC and MTU of {interface!r} cannot be read: {error.strerror}") from None
 
 
 class Attachment:
@@ -124,7 +139,15 @@ class Attachment:
             log.info("attached", interface=self._interface, mode=mode, **({"refused": refusals} if refusals else {}))
             return
         words = "; ".join(refusals)
-        raise DataPathError(f"{self._interface} does no XDP ({words}); try attach = 'auto', or a smaller MTU")
+        raise DataPathError(f"{self._interface} does no XDP ({words}); try attach = 'auto'{self._narrower()}")
+
+    def _narrower(self) -> str:
+        """What else may help where frames are too large for the driver."""
+        mtu = interface_mtu(self._interface)
+        if mtu <= NATIVE_MTU:
+            return ""
+        lacking = "the driver" if bpf.takes_jumbo() else "this kernel (before 5.18)"
+        return f", or an MTU of at most {NATIVE_MTU}: {lacking} shows XDP no frames of {mtu} bytes in several buffers"
 
 
 class Attachments:

@@ -1,5 +1,6 @@
 """The child process that compiles and loads: `python -m lb.datapath.compiler FD KIND < TEXT`. The only importer of bcc.
 
+The only importer of bcc.
 LLVM takes a hundred megabytes and a third of a second; the daemon has neither to spare. The child sends a JSON document
 and, along with its first byte, the descriptors of the program and of its own maps over the Unix socket FD, and ends.
 What the compiler or the verifier has to say goes to standard error.
@@ -14,14 +15,19 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lb import bpf
 from lb.datapath.headers import make_tree
 
 FUNCTION = "lb"
-SHARED = ("reals", "ways", "real_stats", "services", "counters", "answered", "lease", "epochs", "loads")
+SHARED = (
+    *("reals", "ways", "real_stats", "services", "counters", "answered", "lease", "epochs", "loads"),
+    *("datagrams", "paces", "earlies"),
+)
 OWN = ("schedules", "slots", "lists", "localities", "denied_by", "denied_packets", "allowances")
 TABLES, RINGS = ("connections", "connections6"), ("events", "events6")
 """The maps of bpf/maps.h: pinned ones, those that only this program has, and the pinned ones of each family, which a
@@ -40,14 +46,20 @@ def layout_of(kind: type[Any]) -> Any:
     return {"size": ctypes.sizeof(kind), "fields": fields}
 
 
-def compile_and_load(text: str) -> tuple[list[int], dict[str, Any]]:
-    """Descriptors of the program and of its OWN maps, and a document of all maps' layouts. Raises what bcc raises."""
+def compile_and_load(text: str, jumbo: bool = False) -> tuple[list[int], dict[str, Any]]:
+    """Descriptors of the program and of its OWN maps, and a document of all maps' layouts. Raises what bcc raises.
+
+    jumbo: the program takes frames in several buffers, which bcc cannot tell the kernel.
+    """
     with _module(text) as module:
-        program = module.load_func(FUNCTION, module.XDP)
+        if jumbo:
+            program_fd = bpf.load_xdp(module.dump_func(FUNCTION), jumbo=True)
+        else:
+            program_fd = module.load_func(FUNCTION, module.XDP).fd
     families = [name for name in (*TABLES, *RINGS) if _has(module, name)]
     tables = {name: module.get_table(name) for name in (*SHARED, *OWN, *families)}
     layouts = {name: {"key": layout_of(t.Key), "value": layout_of(_one(t.Leaf))} for name, t in tables.items()}
-    return [program.fd, *(tables[name].map_fd for name in OWN)], layouts
+    return [program_fd, *(tables[name].map_fd for name in OWN)], layouts
 
 
 def compile_and_load_probe(text: str) -> tuple[list[int], dict[str, Any]]:
@@ -81,7 +93,11 @@ def _one(kind: Any) -> Any:
     return kind._type_ if issubclass(kind, ctypes.Array) else kind
 
 
-COMPILERS = {"packet": compile_and_load, "probe": compile_and_load_probe}
+COMPILERS: dict[str, Callable[[str], tuple[list[int], dict[str, Any]]]] = {
+    "packet": compile_and_load,
+    "jumbo": partial(compile_and_load, jumbo=True),
+    "probe": compile_and_load_probe,
+}
 """By the second argument."""
 
 

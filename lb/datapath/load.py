@@ -30,12 +30,14 @@ class Loaded:
     layouts: dict[str, Any]
 
 
-def load(text: str) -> Loaded:
+def load(text: str, jumbo: bool = False) -> Loaded:
     """Compile a text of `source.program_text` and load it. Takes a third of a second; blocks.
+
+    jumbo: as in the configuration of that text.
 
     Its pinned maps are opened, or made where they are missing. Raises DataPathError with the compiler's words.
     """
-    document, (program_fd, *map_fds) = _compiled(text, "packet")
+    document, (program_fd, *map_fds) = _compiled(text, "jumbo" if jumbo else "packet")
     return Loaded(program_fd, dict(zip(OWN, map_fds, strict=True)), json.loads(document))
 
 

@@ -17,7 +17,7 @@ from lb import abi, bpf
 from lb.addresses import Address
 from lb.connections import Rows
 from lb.datapath import pins, source
-from lb.datapath.attach import Attachments, interface_index, interface_mac
+from lb.datapath.attach import NATIVE_MTU, Attachments, interface_index, interface_mac, interface_mtu
 from lb.datapath.compiler import RINGS, TABLES
 from lb.datapath.lasting import Lasting, Sweep
 from lb.datapath.load import load
@@ -65,6 +65,7 @@ class DataPath:
         self._rings: dict[str, Ring] = {}
         self._layouts: dict[str, Any] = {}
         self._events = select.epoll()
+        self._earlies: Ring | None = None
 
     @classmethod
     async def open(cls, node: str, interfaces: Sequence[str], settings: Connections, attach: str) -> DataPath:
@@ -127,6 +128,7 @@ class DataPath:
             scheduling=Scheduling.of(services),
             options=Options.of(services),
             limits=self.limits,
+            jumbo=max(map(interface_mtu, self._interfaces)) > NATIVE_MTU and bpf.takes_jumbo(),
         )
 
     def _tunnels_left(self) -> bool:
@@ -174,7 +176,8 @@ class DataPath:
         self._directory.mkdir(parents=True, exist_ok=True)
         try:
             seed = os.urandom(source.SEED_BYTES)
-            return Program(load(source.program_text(configuration, self._directory, seed)), configuration.limits)
+            text = source.program_text(configuration, self._directory, seed)
+            return Program(load(text, configuration.jumbo), configuration.limits)
         except DataPathError:
             if made:
                 pins.remove(self._directory)
@@ -189,8 +192,11 @@ class DataPath:
             if name not in program.layouts:
                 (self._directory / name).unlink(missing_ok=True)
         self._lasting = Lasting(
-            self._open_pinned(program, (*LASTING, "epochs", "loads")), abi.timeouts_s(self.settings)
+            self._open_pinned(program, (*LASTING, "epochs", "loads", "datagrams", "paces")),
+            abi.timeouts_s(self.settings),
         )
+        kind = abi.dtype(program.layouts["earlies"]["value"], source.wire_fields())
+        self._earlies = Ring(bpf.open_pinned(self._directory / "earlies"), kind)
         return self._lasting
 
     def _open_families(self, program: Program, lasting: Lasting) -> None:
@@ -238,11 +244,11 @@ class DataPath:
     def close(self, detach: bool) -> None:
         """Let go. detach: take program, connections and counters out of the kernel; else they work on and wait."""
         self._attachments.close(detach)
-        for part in (self._program, self._lasting, *self._rings.values()):
+        for part in (self._program, self._lasting, self._earlies, *self._rings.values()):
             if part is not None:
                 part.close()
         self._events.close()
-        self._program = self._lasting = None
+        self._program = self._lasting = self._earlies = None
         self._rings = {}
         if detach:
             pins.remove_node(self._node)
@@ -265,6 +271,26 @@ class DataPath:
     def event_fd(self) -> int:
         """Readable while events wait, for a `Listener`; the same until `close`."""
         return self._events.fileno()
+
+    @property
+    def early_fd(self) -> int:
+        """Of the ring of fragments that were set aside; as `event_fd`."""
+        if self._earlies is None:
+            raise _NOTHING_LOADED
+        return self._earlies.fd
+
+    def read_earlies(self) -> list[tuple[bytes, bytes]]:
+        """Fragments that came before the first of their datagram: which one, and the frame; "": the first has come."""
+        return abi.early_frames(self._earlies.read()) if self._earlies else []
+
+    def first_has_come(self, datagram: bytes) -> bool:
+        """Is it known where this datagram goes? datagram: as `read_earlies` calls it."""
+        return self._maps().first_has_come(datagram)
+
+    def run(self, frame: bytes) -> tuple[int, bytes]:
+        """Put a frame through the program: the verdict, and the frame that leaves. Raises OSError, DataPathError."""
+        verdict, out, _ = bpf.run_program(self.program_fd, frame)
+        return verdict, out
 
     @property
     def events_lost(self) -> int:

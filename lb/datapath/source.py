@@ -29,6 +29,9 @@ _INCLUDE = re.compile(r'#include "(\w+\.h)"')
 _WIRE_FIELD = re.compile(r"^\t__be(?:16|32|64) (\w+)[;[]", re.MULTILINE)
 _PROTOCOL_BITS = {6: 1, 17: 2}
 
+_SIZES = ("REALS_MAX", "SERVICES_MAX", "SLOTS_MAX", "EVENTS_BYTES", "TICK_SHIFT", "EPOCHS", "ANSWERS_A_TICK")
+_FRAGMENTS = ("DATAGRAMS_MAX", "EARLY_BYTES", "EARLIES_BYTES", "EARLY_A_TICK")
+
 SEED_BYTES = 56
 
 _LOW64 = (1 << 64) - 1
@@ -43,6 +46,7 @@ class Configuration:
     tunnels: may any real have one, also of those that left and still have connections?
     scheduling: what the schedulers need.
     options: what services want beyond scheduling. limits: who may not, and who not so often.
+    jumbo: frames may be in several buffers.
     """
 
     services: tuple[tuple[ServiceKey, str], ...]
@@ -55,6 +59,7 @@ class Configuration:
     scheduling: Scheduling = field(default_factory=Scheduling)
     options: Options = field(default_factory=Options)
     limits: Limits = field(default_factory=Limits)
+    jumbo: bool = False
 
     @property
     def families(self) -> frozenset[int]:
@@ -80,8 +85,9 @@ def probe_text(probes_max: int) -> str:
 def schema(connections: int) -> str:
     """A hash of everything that the meaning of the pinned maps depends on: two programs share maps if it is equal."""
     sizes = (connections, abi.REALS_MAX, abi.SERVICES_MAX, abi.EVENTS_BYTES, abi.TICK_SHIFT, abi.EPOCHS)
+    fragments = [getattr(abi, name) for name in _FRAGMENTS]
     flags = [list(abi.RealFlag), list(abi.ServiceFlag), list(State)]
-    text = f"{_read('abi.h')}{_read('maps.h')}{sizes}{flags}"
+    text = f"{_read('abi.h')}{_read('maps.h')}{sizes}{fragments}{flags}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -111,15 +117,18 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
     yield '#line 1 "configuration"'
     yield f'#define PINS "{pins}"'
     yield f"#define CONNECTIONS_MAX {configuration.connections}"
-    for name in ("REALS_MAX", "SERVICES_MAX", "SLOTS_MAX", "EVENTS_BYTES", "TICK_SHIFT", "EPOCHS", "ANSWERS_A_TICK"):
+    for name in (*_SIZES, *_FRAGMENTS):
         yield f"#define {name} {getattr(abi, name)}"
+    for name in ("DATAGRAM_WAITS", "DATAGRAM_PASSED", "DATAGRAM_DROPPED"):
+        yield f"#define {name} {getattr(abi, name):#x}u"
     for flag in abi.RealFlag:
         yield f"#define REAL_{flag.name} {flag.value}"
     yield f"#define TUNNELS {int(configuration.tunnels)}"
-    yield "#define ANSWERS (TUNNELS || REDIRECTS)"
+    yield f"#define FRAGMENT_TIMEOUT_T {abi.ticks(abi.FRAGMENT_TIMEOUT_S)}"
     yield f"#define SYNC_REFRESH_T {abi.ticks(abi.SYNC_REFRESH_S)}"
     yield _table("OUR_MACS", (np.frombuffer(mac, "<u2").tolist() for mac in configuration.macs))
     yield f"#define REDIRECTS {int(len(configuration.macs) > 1)}"
+    yield f"#define JUMBO {int(configuration.jumbo)}"
     yield from _states(configuration)
     for version in (4, 6):
         yield f"#define IPV{version}_SERVICES {int(version in configuration.families)}"

@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 
 LASTING = ("reals", "ways", "real_stats", "services", "counters", "answered", "lease")
 """The pinned maps that are there to be read, beside the connection tables (`lb.datapath.compiler.TABLES`) of those
-families that are balanced. Pinned too: the rings of events and the epochs, for the one who writes."""
+families that are balanced. Pinned too, for the one who writes: rings, epochs, datagrams."""
 
 find_pinned = pins.find_node
 

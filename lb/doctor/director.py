@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lb import plan, rundir
+from lb import bpf, plan, rundir
 from lb.addresses import Address, Interface, Network, by_family
-from lb.doctor.drivers import NATIVE, driver_of, takes_tags_off, vlans_on
+from lb.datapath.attach import NATIVE_MTU
+from lb.doctor.drivers import NATIVE, SEVERAL_BUFFERS, driver_of, takes_tags_off, vlans_on
 from lb.doctor.listeners import listens
 from lb.doctor.verdict import Verdict, fail, ok, warn
 from lb.errors import ConfigError, NetworkError
@@ -20,9 +21,6 @@ from lb.netif import FAMILIES, Link, Route, addresses, link, route
 from lb.obstacles import obstacles
 from lb.wording import show_path
 
-NATIVE_MTU = 3498
-"""A frame has to fit into a page of 4096 bytes beside XDP's headroom (256) and the kernel's trailer (320), with
-Ethernet's header and two VLAN tags; most drivers refuse native XDP for more."""
 OUTER_BYTES = 20
 """What a tunnel takes of each packet."""
 SPARE_FILES = 256
@@ -89,17 +87,20 @@ def judge_address(node: Node, interface: str, here: Sequence[tuple[str, Interfac
 def look_at_mtu(site: Site) -> Iterator[Verdict]:
     """Do frames fit XDP's buffers?"""
     for name in site.interfaces:
-        yield judge_mtu(link(name))
+        yield judge_mtu(link(name), driver_of(name), bpf.takes_jumbo())
 
 
-def judge_mtu(found: Link) -> Verdict:
-    """Small enough for native XDP?"""
-    if found.mtu > NATIVE_MTU:
-        return warn(
-            f"{found.mtu} bytes: most drivers then refuse native XDP, and packets take the slower generic way",
-            f"ip link set {found.name} mtu 1500, or accept it",
-        )
-    return ok(f"{found.mtu} bytes")
+def judge_mtu(found: Link, driver: str, jumbo: bool) -> Verdict:
+    """Small enough for native XDP? jumbo: the kernel shows XDP frames in several buffers, if the driver does."""
+    if found.mtu <= NATIVE_MTU:
+        return ok(f"{found.mtu} bytes")
+    if jumbo and driver in SEVERAL_BUFFERS:
+        return ok(f"{found.mtu} bytes, in several buffers, of which {driver} knows")
+    lacking = f"{driver or 'the driver'} may know" if jumbo else "Linux before 5.18 has"
+    return warn(
+        f"{found.mtu} bytes: {lacking} no XDP in several buffers, and packets then take the slower generic way",
+        f"ip link set {found.name} mtu {NATIVE_MTU}, or accept it",
+    )
 
 
 def look_at_driver(site: Site) -> Iterator[Verdict]:

@@ -31,6 +31,11 @@ NATIVE = frozenset(
 """The usual ones of Linux 6.12 by the name that ethtool shows. The kernel has no question to ask that would not attach
 a program, and attaching one restarts many cards."""
 
+SEVERAL_BUFFERS = frozenset(
+    ("atlantic", "bnxt_en", "fsl_enetc", "i40e", "ice", "mlx5_core", "mvneta", "veth", "virtio_net")
+)
+"""Those of Linux 6.12 that show XDP programs frames larger than a page; most of them since 5.18 to 6.4."""
+
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GDRVINFO = 3
 _DRVINFO_BYTES = 196

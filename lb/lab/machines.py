@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import signal
-import struct
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,9 +29,6 @@ from lb.rundir import RUN_DIR
 BRIDGE = "switch"
 LONGEST_LINK_NAME = 15
 KILL_TIMEOUT_S = 10.0
-
-_XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
-"""r0 = XDP_PASS; exit. Frames that a veth's other end sends with XDP_TX vanish unless this end runs a program, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +136,10 @@ def _plug_in(topology: Topology, host: Host) -> None:
 
 
 def _run_pass_program(port: str) -> None:
+    """Frames that a veth's other end sends with XDP_TX vanish unless this end runs a program, too."""
     from lb import bpf
 
-    program = bpf.load_xdp(_XDP_PASS)
+    program = bpf.load_xdp(bpf.XDP_PASS, jumbo=bpf.takes_jumbo())
     wiring.attach_xdp(port, program)
     os.close(program)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import struct
 
 from lb import abi
-from lb.reference.frame import Packet, number
+from lb.reference.frame import LaterFragment, Packet
 from lb.reference.maps import Maps
 from lb.reference.vlan import skip_tags
 
-ICMP_UNREACHABLE, TOO_BIG = 3, 4
-"""A type, and a code of it. RFC 792; the next hop's MTU: RFC 1191 section 4."""
+ICMP_UNREACHABLE, PORT, TOO_BIG = 3, 3, 4
+"""A type, and two codes of it. RFC 792; the next hop's MTU: RFC 1191 section 4."""
 
 _ICMP = 1
 _QUOTED = 8
-_LATER_FRAGMENT = 0x1FFF
 _DONT_FRAGMENT = 0x4000
 _TOS = 0xC0
 _TTL = 64
@@ -42,13 +41,15 @@ def ipv4_header(protocol: int, source: int, destination: int, length: int, tos: 
     return header(checksum(header(0)))
 
 
-def answer(maps: Maps, frame: bytes, packet: Packet, kind: int, code: int, mtu: int, now_t: int) -> bytes | None:
+def answer(
+    maps: Maps, frame: bytes, packet: Packet | LaterFragment, kind: int, code: int, mtu: int, now_t: int
+) -> bytes | None:
     """What a packet's sender gets in its place, tags and all; None: nobody is to be told. RFC 1122 section 3.2.2."""
     _, ip = skip_tags(frame)
     if (
         ip[0] >> 4 != 4
+        or isinstance(packet, LaterFragment)
         or packet.is_error
-        or number(ip, 6, 2) & _LATER_FRAGMENT
         or any(low <= ip[12] <= high for low, high in _NO_HOSTS)
     ):
         return None

@@ -153,6 +153,7 @@ def sweep(maps: Maps, configuration: Configuration, now_ns: int) -> tuple[int, i
     free = [key for key, real in maps.reals.items() if real.idle_sweeps >= _IDLE_SWEEPS]
     for key in free:
         del maps.reals[key]
+    maps.datagrams = {key: datagram for key, datagram in maps.datagrams.items() if datagram.fate not in free}
     return len(live), expired, len(free)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lb.reference.frame import Packet
+from lb.reference.frame import LaterFragment, Packet
 from lb.reference.maps import Configuration, Maps, Real
 from lb.reference.send import refuse_too_big, send
 from lb.reference.stats import Outcome
@@ -11,7 +11,12 @@ from lb.service import Destination
 
 
 def forward_gate(
-    configuration: Configuration, maps: Maps, frame: bytes, packet: Packet, real: Destination, now_t: int
+    configuration: Configuration,
+    maps: Maps,
+    frame: bytes,
+    packet: Packet | LaterFragment,
+    real: Destination,
+    now_t: int,
 ) -> tuple[Outcome, bytes]:
     """The real's MAC over ours, and ours, to which the frame was sent, as the sender's.
 
@@ -25,7 +30,7 @@ def forward_gate(
 
 
 def forward(
-    configuration: Configuration, maps: Maps, frame: bytes, packet: Packet, real: Real, now_t: int
+    configuration: Configuration, maps: Maps, frame: bytes, packet: Packet | LaterFragment, real: Real, now_t: int
 ) -> tuple[Outcome, bytes]:
     """The outcome, and the frame as it leaves. Only what gets to the real is counted for it."""
     destination = real.destination

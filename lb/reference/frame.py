@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lb.reference.maps import ConnectionKey
+from lb.reference.maps import ConnectionKey, DatagramKey
 
 ETHERNET_BYTES = 14
 IPV6_BYTES = 40
@@ -15,13 +15,22 @@ TCP_ACK = 0x10
 class Packet:
     """Of a virtual. length: IPv4's total length, or the same of IPv6; tcp_flags: 0 for a datagram.
 
-    is_error: it is ICMP's, about a packet of this connection.
+    is_error: it is ICMP's, about a packet of this connection. datagram: the one whose first fragment it is.
     """
 
     key: ConnectionKey
     tcp_flags: int
     length: int
     is_error: bool = False
+    datagram: DatagramKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaterFragment:
+    """One without ports."""
+
+    datagram: DatagramKey
+    length: int
 
 
 def number(data: bytes, at: int, size: int) -> int:

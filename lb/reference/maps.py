@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
@@ -174,6 +175,38 @@ class Locality:
     changed_t: int = 0
 
 
+class DatagramKey(NamedTuple):
+    """One that comes in fragments. Addresses as numbers; id: as its fragments have it."""
+
+    client: int
+    virtual: int
+    id: int
+    protocol: int
+
+
+class Fate(Enum):
+    """What became of a datagram's first fragment, if no real has it."""
+
+    WAITS = "it has not come"
+    PASSED = "the kernel has it"
+    DROPPED = "nobody has it"
+
+
+@dataclass(slots=True)
+class Datagram:
+    """A row of `datagrams`."""
+
+    fate: RealKey | Fate
+    seen_t: int
+
+
+class Early(NamedTuple):
+    """A record of the ring of those set aside; an empty frame says that the first one has come."""
+
+    datagram: DatagramKey
+    frame: bytes
+
+
 @dataclass(slots=True)
 class Schedule:
     """A service's row of `schedules`, with its parts of `slots`, `lists` and `localities`.
@@ -227,8 +260,17 @@ class Maps:
     tunnels: bool = False
     counters: Counter[str] = field(default_factory=Counter)
     events: list[Event] = field(default_factory=list)
+    datagrams: dict[DatagramKey, Datagram] = field(default_factory=dict)
+    earlies: list[Early] = field(default_factory=list)
+    pace: tuple[int, int] = 0, 0
+    """A tick, and how many fragments were set aside in it."""
 
     def drain_events(self) -> Iterator[Event]:
         """What waits in the ring, oldest first; it is gone then."""
         waiting, self.events = self.events, []
+        yield from waiting
+
+    def drain_earlies(self) -> Iterator[Early]:
+        """The same of those set aside."""
+        waiting, self.earlies = self.earlies, []
         yield from waiting

@@ -14,24 +14,29 @@ from lb.reference.conn import (
     touch,
 )
 from lb.reference.forward import forward
-from lb.reference.frame import Packet
+from lb.reference.fragment import follow_first, lead_later
+from lb.reference.frame import LaterFragment, Packet
 from lb.reference.icmp import relate
 from lb.reference.lease import disown, refer
 from lb.reference.leaving import Fate, fate_of
 from lb.reference.limit import is_denied, is_too_fast
-from lb.reference.maps import Configuration, Maps
+from lb.reference.maps import Configuration, Maps, RealKey
 from lb.reference.nd import answer_nd, is_nd, parse_nd
 from lb.reference.parse import ETHERTYPE_IPV4, parse_ipv4
 from lb.reference.parse6 import ETHERTYPE_IPV6, parse_ipv6
 from lb.reference.persist import choose_real
+from lb.reference.refuse import refuse
 from lb.reference.service import match_service
 from lb.reference.stats import Outcome, Undecided
 from lb.reference.vlan import skip_tags
 
 _PARSERS = {ETHERTYPE_IPV4: parse_ipv4, ETHERTYPE_IPV6: parse_ipv6}
 
+Left = tuple[Outcome, bytes]
+"""How a frame leaves."""
 
-def receive(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int) -> tuple[Outcome, bytes]:
+
+def receive(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int) -> Left:
     """How a frame leaves, and with which bytes. Changes the maps.
 
     frame: at least 14 bytes, as every driver hands over. now_ns: the program's clock.
@@ -42,7 +47,7 @@ def receive(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int)
     return outcome, out
 
 
-def _decide(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int) -> tuple[Outcome, bytes]:
+def _decide(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int) -> Left:
     ethertype, data = skip_tags(frame)
     if ethertype == ETHERTYPE_ARP and parse_arp(configuration, maps, data):
         return answer_arp(maps, now_ns), frame
@@ -56,12 +61,20 @@ def _decide(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int)
         return disown(maps, now_ns), frame
     if isinstance(packet, Outcome):
         return packet, frame
-    return _balance(configuration, maps, frame, packet, now_ns)
+    if isinstance(packet, LaterFragment):
+        found = follow_first(maps, frame, packet.datagram, abi.tick(now_ns))
+    else:
+        found = _find_real(configuration, maps, frame, packet, now_ns)
+    if isinstance(found, RealKey):
+        left = forward(configuration, maps, frame, packet, maps.reals[found], abi.tick(now_ns))
+    else:
+        left = found
+    if isinstance(packet, Packet) and packet.datagram:
+        lead_later(maps, packet.datagram, left[0], found, abi.tick(now_ns))
+    return left
 
 
-def _balance(
-    configuration: Configuration, maps: Maps, frame: bytes, packet: Packet, now_ns: int
-) -> tuple[Outcome, bytes]:
+def _find_real(configuration: Configuration, maps: Maps, frame: bytes, packet: Packet, now_ns: int) -> RealKey | Left:
     key, now_t = packet.key, abi.tick(now_ns)
     service = match_service(configuration, key.virtual, key.virtual_port, key.protocol)
     if service is None:
@@ -69,7 +82,8 @@ def _balance(
     if is_denied(maps, configuration, packet):
         return Outcome.DENIED, frame
     if packet.is_error:
-        return _relate(configuration, maps, frame, packet, now_ns)
+        known = relate(maps, configuration, packet, now_t)
+        return _refer_or_disown(maps, frame, now_ns) if known is None else known
     connection = find_connection(maps, configuration, packet, now_t)
     if not may_open(packet) and (connection is None or is_finished(connection)):
         referred = refer(maps, frame, now_ns)
@@ -91,25 +105,19 @@ def _balance(
             end_connection(maps, key)
         chosen = choose_real(maps, configuration, service, packet, now_t)
         if chosen is None:
-            return Outcome.NO_REAL, frame
+            return refuse(maps, frame, packet, now_ns)
         maps.reals[chosen].connections += 1
         if configuration.services[service].one_packet:
-            return forward(configuration, maps, frame, packet, maps.reals[chosen], now_t)
+            return chosen
         connection, tell = insert_connection(maps, packet, chosen, now_t), True
     else:
         return disown(maps, now_ns), frame
     if tell:
         tell_event(maps, key, connection.real, connection.state, now_t)
-    return forward(configuration, maps, frame, packet, maps.reals[connection.real], now_t)
+    return connection.real
 
 
-def _relate(
-    configuration: Configuration, maps: Maps, frame: bytes, packet: Packet, now_ns: int
-) -> tuple[Outcome, bytes]:
-    """Who knows the connection that an error quotes, forwards; who does not, asks who may; else it is our own."""
-    now_t = abi.tick(now_ns)
-    real = relate(maps, configuration, packet, now_t)
-    if real is not None:
-        return forward(configuration, maps, frame, packet, maps.reals[real], now_t)
+def _refer_or_disown(maps: Maps, frame: bytes, now_ns: int) -> Left:
+    """An error about a connection that nobody here knows: ask who may; else it is our own."""
     referred = refer(maps, frame, now_ns)
     return (disown(maps, now_ns), frame) if referred is None else (Outcome.REFERRED, referred)

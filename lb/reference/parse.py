@@ -5,9 +5,9 @@ What is not a virtual's, or not sent to this host, is FOREIGN. IPv6: lb.referenc
 
 from __future__ import annotations
 
-from lb.reference.frame import Packet, number
+from lb.reference.frame import LaterFragment, Packet, number
 from lb.reference.icmp import parse_icmp
-from lb.reference.maps import Configuration, ConnectionKey
+from lb.reference.maps import Configuration, ConnectionKey, DatagramKey
 from lb.reference.service import ICMP, TCP, is_ours
 from lb.reference.stats import Outcome, Undecided
 
@@ -16,11 +16,14 @@ ETHERTYPE_IPV4 = 0x0800
 _IPV4_BYTES = 20
 _TCP_BYTES = 20
 _UDP_BYTES = 8
-_FRAGMENT = 0x3FFF
-"""More fragments, or an offset. RFC 791 section 3.1."""
+_MORE_FRAGMENTS = 0x2000
+_OFFSET = 0x1FFF
+"""RFC 791 section 3.1."""
 
 
-def parse_ipv4(configuration: Configuration, destination: bytes, ip: bytes) -> Packet | Outcome | Undecided:
+def parse_ipv4(
+    configuration: Configuration, destination: bytes, ip: bytes
+) -> Packet | LaterFragment | Outcome | Undecided:
     """The packet in a frame of type IPv4. destination: the MAC it was sent to. RFC 791 section 3.1."""
     if len(ip) < _IPV4_BYTES:
         return Outcome.FOREIGN  # too short to say whose it is
@@ -30,20 +33,23 @@ def parse_ipv4(configuration: Configuration, destination: bytes, ip: bytes) -> P
     version, header, length = ip[0] >> 4, (ip[0] & 15) * 4, number(ip, 2, 2)
     if version != 4 or not _IPV4_BYTES <= header <= length <= len(ip):
         return Outcome.MALFORMED
-    if number(ip, 6, 2) & _FRAGMENT:
-        return Undecided.FOR_KERNEL if protocol == ICMP else Outcome.FRAGMENT
-    data = ip[header:length]
+    client, pieces, data = number(ip, 12, 4), number(ip, 6, 2) & (_MORE_FRAGMENTS | _OFFSET), ip[header:length]
     if protocol == ICMP:
-        return parse_icmp(configuration, virtual, data, length)
-    return parse_transport(number(ip, 12, 4), virtual, protocol, data, length)
+        return Undecided.FOR_KERNEL if pieces else parse_icmp(configuration, virtual, data, length)
+    datagram = DatagramKey(client, virtual, number(ip, 4, 2), protocol) if pieces else None
+    if datagram and pieces & _OFFSET:
+        return LaterFragment(datagram, length)
+    return parse_transport(client, virtual, protocol, data, length, datagram)
 
 
-def parse_transport(client: int, virtual: int, protocol: int, data: bytes, length: int) -> Packet | Outcome:
-    """The packet, from what the IP header says and from the bytes behind it."""
-    if not (_is_segment(data) if protocol == TCP else _is_datagram(data)):
+def parse_transport(
+    client: int, virtual: int, protocol: int, data: bytes, length: int, datagram: DatagramKey | None = None
+) -> Packet | Outcome:
+    """The packet, from what the IP header says and from the bytes behind it. datagram: this is its first fragment."""
+    if not (_is_segment(data) if protocol == TCP else _is_datagram(data, whole=datagram is None)):
         return Outcome.MALFORMED
     key = ConnectionKey(client, virtual, number(data, 0, 2), number(data, 2, 2), protocol)
-    return Packet(key, data[13] if protocol == TCP else 0, length)
+    return Packet(key, data[13] if protocol == TCP else 0, length, datagram=datagram)
 
 
 def _is_segment(data: bytes) -> bool:
@@ -51,6 +57,6 @@ def _is_segment(data: bytes) -> bool:
     return len(data) >= _TCP_BYTES and _TCP_BYTES <= (data[12] >> 4) * 4 <= len(data)
 
 
-def _is_datagram(data: bytes) -> bool:
-    """RFC 768."""
-    return len(data) >= _UDP_BYTES and _UDP_BYTES <= number(data, 4, 2) <= len(data)
+def _is_datagram(data: bytes, whole: bool) -> bool:
+    """RFC 768. whole: else there is more of it in other fragments."""
+    return len(data) >= _UDP_BYTES and _UDP_BYTES <= number(data, 4, 2) <= (len(data) if whole else 0xFFFF)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lb.reference.answer import ICMP_UNREACHABLE, TOO_BIG, answer
-from lb.reference.frame import Packet
+from lb.reference.frame import LaterFragment, Packet
 from lb.reference.maps import Configuration, Maps
 from lb.reference.stats import Outcome
 from lb.service import Destination
@@ -19,7 +19,7 @@ def send(configuration: Configuration, real: Destination, ours: bytes) -> tuple[
 
 
 def refuse_too_big(
-    maps: Maps, frame: bytes, packet: Packet, real: Destination, more: int, now_t: int
+    maps: Maps, frame: bytes, packet: Packet | LaterFragment, real: Destination, more: int, now_t: int
 ) -> tuple[Outcome, bytes] | None:
     """What becomes of a packet that is too big for its way, with so many bytes more; None: it is not."""
     if real.way is None or not real.way.mtu or packet.length + more <= real.way.mtu:

@@ -29,6 +29,8 @@ class Outcome(Enum):
     REDIRECTED = "redirected"
     REFERRED = "referred"
     TOO_BIG = "too_big"
+    UNREACHABLE = "unreachable"
+    SET_ASIDE = "set_aside"
     NO_REAL = "drop_no_real"
     NO_NEIGHBOUR = "drop_no_neighbour"
     FRAGMENT = "drop_fragment"
@@ -46,7 +48,7 @@ class Outcome(Enum):
     @property
     def verdict(self) -> Verdict:
         """What the kernel is told to do with it."""
-        if self in (Outcome.TX, Outcome.REFERRED, Outcome.TOO_BIG):
+        if self in (Outcome.TX, Outcome.REFERRED, Outcome.TOO_BIG, Outcome.UNREACHABLE):
             return Verdict.TX
         if self is Outcome.REDIRECTED:
             return Verdict.REDIRECT

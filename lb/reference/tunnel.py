@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lb.reference.answer import ipv4_header
-from lb.reference.frame import Packet, number
+from lb.reference.frame import LaterFragment, Packet, number
 from lb.reference.maps import Configuration, Maps
 from lb.reference.send import refuse_too_big, send
 from lb.reference.stats import Outcome
@@ -17,7 +17,12 @@ _OUTER_BYTES = 20
 
 
 def forward_ipip(
-    configuration: Configuration, maps: Maps, frame: bytes, packet: Packet, real: Destination, now_t: int
+    configuration: Configuration,
+    maps: Maps,
+    frame: bytes,
+    packet: Packet | LaterFragment,
+    real: Destination,
+    now_t: int,
 ) -> tuple[Outcome, bytes]:
     """RFC 2003, with the inner's DSCP and ECN (RFC 6040). What is too big is answered, whether it came with DF or not.
 

@@ -31,13 +31,14 @@ class Ends:
 @dataclass(frozen=True, slots=True)
 class Shape:
     """The rest of a packet. ip_words: of IP options; tcp_words: of TCP's; fragment: the field of RFC 791 with flags;
-    payload, padding: bytes within the packet, and after it.
+    id: the identification; payload, padding: bytes within the packet, and after it.
     extensions: of IPv6."""
 
     flags: int = 0x02
     ip_words: int = 0
     tcp_words: int = 0
     fragment: int = 0
+    id: int = 1
     payload: int = 7
     padding: int = 0
     extensions: tuple[Extension, ...] = ()
@@ -62,7 +63,7 @@ def packet(ends: Ends, shape: Shape = PLAIN) -> bytes:
     header = 20 + 4 * shape.ip_words
     ip = struct.pack(
         "!BBHHHBBHII",
-        0x40 | header // 4, 0, header + len(inner) + len(payload), 1, shape.fragment, 64, ends.protocol, 0,
+        0x40 | header // 4, 0, header + len(inner) + len(payload), shape.id, shape.fragment, 64, ends.protocol, 0,
         ends.client, ends.virtual,
     )  # fmt: skip
     ethernet = ends.destination + CLIENT_MAC + b"\x08\x00"
@@ -72,6 +73,24 @@ def packet(ends: Ends, shape: Shape = PLAIN) -> bytes:
 def _in_ipv6(ends: Ends, shape: Shape, data: bytes) -> bytes:
     ip = frames6.packet(ends.client, ends.virtual, ends.protocol, data, shape.extensions)
     return ends.destination + CLIENT_MAC + frames6.ETHERTYPE + ip + bytes(shape.padding)
+
+
+def fragments(ends: Ends, shape: Shape, number: int, piece: int) -> Iterator[bytes]:
+    """A datagram (or segment) of so many pieces; each of `piece` times eight bytes, the last one of what remains.
+
+    Over IPv6 it is whole.
+    """
+    if ends.virtual & IPV6:
+        yield packet(ends, shape)
+        return
+    header = IP_AT + 20 + 4 * shape.ip_words
+    data = packet(ends, replace(shape, padding=0))[header:].ljust(8 * piece * number, b"x")
+    for place in range(number):
+        at, more = 8 * piece * place, 0x2000 if place + 1 < number else 0
+        part = data[at : at + 8 * piece] if more else data[at:]
+        frame = packet(ends, replace(shape, fragment=more | piece * place, padding=0))[:header]
+        length = header - IP_AT + len(part)
+        yield frame[: IP_AT + 2] + struct.pack("!H", length) + frame[IP_AT + 4 :] + part + bytes(shape.padding)
 
 
 def question(ends: Ends, operation: int = 1, padding: int = 18) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 from collections import Counter
 from dataclasses import astuple, replace
 from ipaddress import IPv4Network
@@ -27,7 +28,18 @@ from lb.model import Connections
 from lb.reference import control
 from lb.reference.control import Told
 from lb.reference.load import is_active
-from lb.reference.maps import IPV6, Configuration, ConnectionKey, Event, Maps, Real, RealKey, numbered
+from lb.reference.maps import (
+    IPV6,
+    Configuration,
+    ConnectionKey,
+    DatagramKey,
+    Event,
+    Fate,
+    Maps,
+    Real,
+    RealKey,
+    numbered,
+)
 from lb.reference.packet import receive
 from lb.reference.stats import Outcome
 from lb.schedule import Scheduling
@@ -56,6 +68,12 @@ LIMITS = Limits(
 ENDS = ("client", "virtual", "client_port", "virtual_port", "protocol")
 """What a connection's key and its row of the exchange format have in common, in the key's order."""
 
+FATES = {
+    abi.DATAGRAM_WAITS: Fate.WAITS,
+    abi.DATAGRAM_PASSED: Fate.PASSED,
+    abi.DATAGRAM_DROPPED: Fate.DROPPED,
+}
+WHAT = ("reals", "connections", "turns", "lease", "loads", "datagrams")
 ROWS = 512
 """Of reals that are looked at. The lowest free one is given out, and no story comes near so many."""
 
@@ -117,9 +135,10 @@ class Pair:
         connections, opened, leased = len(self.maps.connections), self._opened(), self.maps.lease.until_ns
         outcome, out = receive(self.configuration, self.maps, frame, self.clock.program_ns)
         verdict, actual = self.world.send(frame)
-        told = plain(self.world.events())
+        told = plain(self.world.events()), self.world.data.read_earlies()
         counted = self._count() - self._counters
-        expected = [self._row(event) for event in self.maps.drain_events()]
+        events = [self._row(event) for event in self.maps.drain_events()]
+        expected = events, [(_datagram(early.datagram), early.frame) for early in self.maps.drain_earlies()]
         if (verdict, actual, told) != (outcome.verdict, out, expected) or counted != self.maps.counters:
             self._disagree(
                 f"frame {frame.hex()}",
@@ -127,10 +146,12 @@ class Pair:
                 actual=(verdict, actual.hex(), told, counted),
             )
         self.seen[outcome.name] += 1
-        for event in expected:
+        for event in events:
             self.seen[f"told {State(event[6]).name}"] += 1
         if self._opened() != opened and len(self.maps.connections) == connections:
             self.seen["opened in an old one's place"] += 1
+        if expected[1] and outcome is not Outcome.SET_ASIDE:
+            self.seen["early fragments called"] += 1
         if self.maps.lease.until_ns != leased:
             self.seen["lease ended by a claim"] += 1
 
@@ -210,9 +231,7 @@ class Pair:
         """Compare all maps."""
         actual, expected = self._actual(), self._expected()
         if actual != expected:
-            for what, ours, theirs in zip(
-                ("reals", "connections", "turns", "lease", "loads"), expected, actual, strict=True
-            ):
+            for what, ours, theirs in zip(WHAT, expected, actual, strict=True):
                 if ours != theirs:
                     self._disagree(what, _without(ours, theirs), _without(theirs, ours))
 
@@ -238,7 +257,9 @@ class Pair:
         lease, denied = self.maps.lease, self.maps.denied
         lists = {deny.name: denied[deny.name] for deny in self.configuration.limits.deny}
         lasting = lease.until_ns, lease.refer_until_ns, b"".join(lease.directors).ljust(42, b"\0"), lists
-        return reals, connections, [schedule.cursor for schedule in self.maps.schedules], lasting, self._loads()
+        datagrams = {key: (found.fate, found.seen_t) for key, found in self.maps.datagrams.items()}
+        turns = [schedule.cursor for schedule in self.maps.schedules]
+        return reals, connections, turns, lasting, self._loads(), datagrams
 
     def _actual(self) -> tuple[object, ...]:
         _, held = next(self.world.maps["reals"].batches(ROWS))
@@ -274,7 +295,17 @@ class Pair:
         if self._counts:
             _, rows = next(self.world.maps["loads"].batches(ROWS))
             loads = {name: _load(rows[index]) for index, name in names.items()}
-        return reals, connections, cursors, lasting, loads
+        return reals, connections, cursors, lasting, loads, self._datagrams(names)
+
+    def _datagrams(self, names: dict[int, RealKey]) -> dict[DatagramKey, object]:
+        return {
+            DatagramKey(*(int(key[name]) for name in DatagramKey._fields)): (
+                FATES.get(int(value["real"])) or names.get(int(value["real"])),
+                int(value["seen_t"]),
+            )
+            for keys, values in self.world.maps["datagrams"].batches()
+            for key, value in zip(keys, values, strict=True)
+        }
 
     def _forget_allowances(self) -> None:
         program = self.world.data._program
@@ -350,6 +381,11 @@ def _held_way(real: Any, way: Any) -> tuple[object, ...] | None:
     if int(real["flags"]) & needed != needed:
         return None
     return abi.address_of(way["source"]), int(way["mtu"]), int(way["interface"]), way["own_mac"].tobytes()
+
+
+def _datagram(key: DatagramKey) -> bytes:
+    """As `read_earlies` has it."""
+    return struct.pack("!IIHBx", *key)
 
 
 def _real_key(row: Any) -> RealKey:

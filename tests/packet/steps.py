@@ -134,6 +134,24 @@ class Echo(Send):
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """A datagram in fragments, which come in this order (the same one may come twice, another never)."""
+
+    target: Target
+    order: tuple[int, ...]
+    shape: Shape = PLAIN
+    number: int = 3
+    piece: int = 3
+    tags: int = 0
+
+    def run(self, pair: Pair) -> None:
+        """Sends them."""
+        pieces = list(frames.fragments(self.target.ends(pair), self.shape, self.number, self.piece))
+        for place in self.order:
+            pair.send(frames.tagged(pieces[place % len(pieces)], *TAGS[self.tags]))
+
+
+@dataclass(frozen=True)
 class Life:
     """Segments with these flags, one after the other."""
 

@@ -139,6 +139,9 @@ configurations = st.lists(services, max_size=7, unique_by=lambda service: servic
 LIVES = ((2, 16, 24, 17, 16), (2, 16, 20, 2), (2, 16, 17, 2, 16), (2, 2, 16), (16, 24, 17), (2, 16))
 """Flags, one segment after the other."""
 
+ORDERS = ((0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 1, 2, 3), (3, 0, 1))
+"""Of fragments."""
+
 bytes_ = st.integers(0, 255)
 some_flags = st.sampled_from((0x02, 0x02, 0x10, 0x10, 0x18, 0x11, 0x04, 0x14, 0x12, 0x06, 0x01, 0x00, 0xC2))
 flags = st.one_of(some_flags, some_flags, bytes_)
@@ -188,6 +191,16 @@ errors = st.builds(
     steps.Error, usual, shapes, no_edits, st.just(0), tags, st.just(3), codes, routers, st.sampled_from((8, 20, 40))
 )
 odd_errors = st.builds(steps.Error, targets, odd_shapes, edits, cuts, tags, kinds, codes, routers, quoted)
+fragment_shapes = st.builds(Shape, flags=flags, ip_words=st.sampled_from((0, 0, 1)), id=st.integers(1, 3))
+pieces = st.builds(
+    steps.Pieces,
+    st.one_of(usual, usual, targets, elsewhere),
+    st.one_of(st.sampled_from(ORDERS), st.lists(st.integers(0, 3), max_size=6).map(tuple)),
+    fragment_shapes,
+    st.integers(1, 4),
+    st.sampled_from((1, 3, 3, 3, 260)),
+    tags,
+)
 sent = st.one_of(
     st.builds(steps.Send, usual, shapes),
     st.builds(steps.Send, targets, odd_shapes),
@@ -195,6 +208,8 @@ sent = st.one_of(
     st.builds(steps.Send, usual, shapes, no_edits, st.just(0), tags),
     errors,
     errors,
+    pieces,
+    pieces,
     odd_errors,
     st.builds(steps.Echo, st.one_of(usual, elsewhere), odd_shapes, edits, cuts, tags, kinds),
     st.builds(steps.Send, elsewhere, shapes),

@@ -64,26 +64,28 @@ services.value 40
   persistent_s <u4 at 28
   netmask |u1 at 32
   zero |u1*7 at 33
-counters.value 152
+counters.value 168
   tx_packets <u8 at 0
   passed <u8 at 8
   redirected <u8 at 16
   referred <u8 at 24
   too_big <u8 at 32
-  drop_no_real <u8 at 40
-  drop_no_neighbour <u8 at 48
-  drop_fragment <u8 at 56
-  drop_malformed <u8 at 64
-  drop_no_lease <u8 at 72
-  drop_table_full <u8 at 80
-  drop_too_big <u8 at 88
-  drop_no_headroom <u8 at 96
-  drop_real_gone <u8 at 104
-  drop_denied <u8 at 112
-  drop_too_fast <u8 at 120
-  arp_no_lease <u8 at 128
-  nd_no_lease <u8 at 136
-  events_lost <u8 at 144
+  unreachable <u8 at 40
+  set_aside <u8 at 48
+  drop_no_real <u8 at 56
+  drop_no_neighbour <u8 at 64
+  drop_fragment <u8 at 72
+  drop_malformed <u8 at 80
+  drop_no_lease <u8 at 88
+  drop_table_full <u8 at 96
+  drop_too_big <u8 at 104
+  drop_no_headroom <u8 at 112
+  drop_real_gone <u8 at 120
+  drop_denied <u8 at 128
+  drop_too_fast <u8 at 136
+  arp_no_lease <u8 at 144
+  nd_no_lease <u8 at 152
+  events_lost <u8 at 160
 answered.value 8
   tick <u4 at 0
   count <u4 at 4
@@ -103,6 +105,28 @@ loads.value 32
   lower <u4 at 20
   full <u4 at 24
   spare <u4 at 28
+datagrams.value 8
+  real <u4 at 0
+  seen_t <u4 at 4
+paces.value 8
+  tick <u4 at 0
+  count <u4 at 4
+"""
+
+DATAGRAM = """\
+datagram_key 12
+  client >u4 at 0
+  virtual >u4 at 4
+  id >u2 at 8
+  protocol |u1 at 10
+  zero |u1 at 11
+"""
+
+EARLY = """\
+early 2048
+  datagram |V12 at 0
+  length <u4 at 12
+  words <u8*254 at 16
 """
 
 EVENTS = """\
@@ -155,6 +179,12 @@ def test_events(both: World) -> None:
     assert printed("event", rings["events"].record) + printed("event6", rings["events6"].record) == EVENTS
 
 
+def test_fragments(both: World) -> None:
+    assert both.data._earlies is not None
+    assert printed("early", both.data._earlies.record) == EARLY
+    assert printed("datagram_key", both.maps["datagrams"].key) == DATAGRAM
+
+
 def test_no_name_is_both_in_wire_and_in_host_order() -> None:
     text = source._read("abi.h")
     hosts = set(re.findall(r"^\t__[us](?:16|32|64) (\w+)", text, re.MULTILINE))
@@ -167,5 +197,6 @@ def test_no_name_is_both_in_wire_and_in_host_order() -> None:
         "source",
         "destination",
         "denied",
+        "id",
     }
     assert not source.wire_fields() & hosts

@@ -1,4 +1,4 @@
-"""A virtual's packets that are cut off, contradict themselves or come in pieces are dropped, each under a name."""
+"""A virtual's packets that are cut off or contradict themselves are dropped, each under a name."""
 
 from __future__ import annotations
 
@@ -93,22 +93,6 @@ def test_ethernet_padding_is_no_contradiction(world: World) -> None:
     padded = changed(frame, IP_AT + 2, 0, 40) + bytes(20)
     with world.counting(tx_packets=1):
         assert world.send(padded) == gated(padded, mac_of(1))
-
-
-def test_every_fragment_of_a_virtuals_datagram(world: World) -> None:
-    datagram = bytes(UDP(sport=1000, dport=53) / bytes(64))
-    pieces = [
-        bytes(
-            Ether(dst=OUR_MAC, src=CLIENT_MAC)
-            / IP(src=CLIENT, dst=str(VIRTUAL), proto=17, frag=at // 8, flags="MF" if at < 48 else 0)
-            / datagram[at : at + 24]
-        )
-        for at in (0, 24, 48)
-    ]
-    for piece in pieces:
-        with world.counting(drop_fragment=1):
-            assert world.send(piece) == dropped(piece)
-    assert world.entries() == []
 
 
 def test_do_not_fragment_is_no_fragment(world: World) -> None:

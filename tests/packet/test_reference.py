@@ -13,9 +13,10 @@ import pytest
 from lb.datapath import source
 from lb.datapath.source import Configuration
 from tests.packet import fuzz
+from tests.packet.frames import Shape
 from tests.packet.orders import Install, Refer, Report
 from tests.packet.pair import Pair
-from tests.packet.steps import Ask, Claim, Elapse, Error, Life, Send, Step, Target, TooMany
+from tests.packet.steps import Ask, Claim, Elapse, Error, Life, Pieces, Send, Step, Target, TooMany
 
 STORIES = 24
 SEED = 1
@@ -66,6 +67,9 @@ BREAKS = {
     ),
     "an error's connection": ("if (packet->is_error)", "if (0)"),
     "a tag": ("*at += sizeof(*tag);", ""),
+    "what waits": ("datagrams.update(&key, &fate);", ""),
+    "an early fragment": ("early->length = length;", "early->length = length - 1;"),
+    "a fragment's datagram": ("packet->id = ip->id;", ""),
     "a counter": ("mine->name++;", ""),
     "an event": ("if (tell)\n\t\ttell_event", "if (!tell)\n\t\ttell_event"),
     "an entry": ("if (tell)\n\t\tknown->synced_t = now_t;", ""),
@@ -76,6 +80,7 @@ BREAKS = {
 STORY: list[Step] = [
     *(Life(Target(), (2,)), Elapse(1), Life(Target(), (16,)), Elapse(1), Life(Target(), (16,))),
     *(Error(Target()), Elapse(1), Error(Target()), Life(Target(), (2,)), Send(Target(), tags=1)),
+    *(Pieces(Target(service=1), (2, 0, 1, 2)), Pieces(Target(service=1, client_port=1), (0, 1), Shape(id=2))),
     *(Refer(0, 60.0, 60.0), Life(Target(client=1), (16,)), Claim(Target(), Target())),
 ]
 

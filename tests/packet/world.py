@@ -230,17 +230,25 @@ class World:
 
     def forget(self) -> None:
         """No connection, no event, no lease, no retired real, nobody answered."""
-        for table in self.data._maps().tables():
-            for keys, _ in table.batches():
-                table.delete(keys.copy())
-        self.data._maps().raise_epochs()
+        self.forget_connections()
+        for keys, _ in self.maps["datagrams"].batches():
+            self.maps["datagrams"].delete(keys.copy())
+        self.maps["paces"].update(np.zeros(1), self.maps["paces"].empty(1))
         for _ in range(2):
             self.data.sweep()
         self.data.read_events()
+        self.data.read_earlies()
         self.data.refer_to([bytes(6)], 0)
         self.data.renew_lease(0)
         answered = self.maps["answered"]
         answered.update(np.zeros(1), answered.empty(1))
+
+    def forget_connections(self) -> None:
+        """No connection, and none by heart."""
+        for table in self.data._maps().tables():
+            for keys, _ in table.batches():
+                table.delete(keys.copy())
+        self.data._maps().raise_epochs()
 
     @property
     def maps(self) -> dict[str, bpf.Map]:

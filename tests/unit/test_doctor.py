@@ -11,8 +11,9 @@ from click.testing import CliRunner
 
 from lb import config, realserver
 from lb.cli.doctor import doctor
+from lb.datapath.attach import NATIVE_MTU
 from lb.doctor import DIRECTOR, MACHINE, REAL, director, drivers, machine, real
-from lb.doctor.director import NATIVE_MTU, Site
+from lb.doctor.director import Site
 from lb.doctor.drivers import driver_of
 from lb.doctor.listeners import listens, parse
 from lb.doctor.verdict import Verdict
@@ -125,10 +126,19 @@ class TestDirector:
         check(director.judge_address(site.node, "eth0", [lo]), "fail", "is not on this host")
 
     @pytest.mark.parametrize(
-        ("mtu", "level"), [(1500, "ok"), (NATIVE_MTU, "ok"), (NATIVE_MTU + 1, "warn"), (9000, "warn")]
+        ("mtu", "driver", "jumbo", "level", "seen"),
+        [
+            (1500, "ixgbe", False, "ok", "1500 bytes"),
+            (NATIVE_MTU, "ixgbe", False, "ok", f"{NATIVE_MTU} bytes"),
+            (NATIVE_MTU + 1, "ixgbe", True, "warn", "ixgbe may know no XDP in several buffers"),
+            (9000, "", True, "warn", "the driver may know no XDP in several buffers"),
+            (9000, "ice", False, "warn", "Linux before 5.18 has no XDP in several buffers"),
+            (9000, "ice", True, "ok", "9000 bytes, in several buffers, of which ice knows"),
+        ],
     )
-    def test_mtu(self, mtu: int, level: str) -> None:
-        check(director.judge_mtu(Link(2, "eth0", b"", mtu, up=True, carrier=True)), level, f"{mtu} bytes")
+    def test_mtu(self, mtu: int, driver: str, jumbo: bool, level: str, seen: str) -> None:
+        found = Link(2, "eth0", b"", mtu, up=True, carrier=True)
+        check(director.judge_mtu(found, driver, jumbo), level, seen)
 
     @pytest.mark.parametrize(
         ("vlans", "taken_off", "level", "seen"),

@@ -27,6 +27,7 @@ LAYERS = (
     ),
     # Cores: pure functions and state machines; time and chance are arguments.
     (
+        "lb.earlies",
         *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.questions", "lb.advice"),
         *("lb.health", "lb.weights", "lb.plan", "lb.byhand", "lb.history", "lb.alerts.digest"),
         *("lb.schedule", "lb.abi", "lb.options", "lb.limits", "lb.reference"),
