@@ -80,7 +80,7 @@ BREAKS = {
 STORY: list[Step] = [
     *(Life(Target(), (2,)), Elapse(1), Life(Target(), (16,)), Elapse(1), Life(Target(), (16,))),
     *(Error(Target()), Elapse(1), Error(Target()), Life(Target(), (2,)), Send(Target(), tags=1)),
-    *(Pieces(Target(service=1), (2, 0, 1, 2)), Pieces(Target(service=1, client_port=1), (0, 1), Shape(id=2))),
+    *(Pieces(Target(service=2), (2, 0, 1, 2)), Pieces(Target(service=2, client_port=1), (0, 1), Shape(id=2))),
     *(Refer(0, 60.0, 60.0), Life(Target(client=1), (16,)), Claim(Target(), Target())),
 ]
 
