@@ -49,7 +49,7 @@ HEAL_AFTER_S = 1.0
 WHOLE_S = 30.0
 SLACK_MS = 100.0
 """What a failover may take beyond deadtime where only silence tells."""
-ORDERLY_MS = 50.0
+ORDERLY_MS = 20.0
 """What it may take where the other is told, or sees a process end."""
 
 
@@ -131,7 +131,8 @@ KINDS = {
 class Run:
     """One failover. Times in milliseconds; the fault happened between fault_s and done_s of CLOCK_MONOTONIC.
 
-    outage_ms: the longest time in which no new connection was served. stall_ms: for which a download stood still.
+    outage_ms: the longest time in which no new connection was served. late_ms: by how much the prober itself was late
+    at most; an outage may include it. stall_ms: for which a download stood still.
     downloads, uploads: lost. young_s: when connections were opened that were lost within two seconds, from fault_s.
     whole_s: until the pair was whole after the load had ended.
     """
@@ -141,6 +142,7 @@ class Run:
     now: str
     outage_ms: float
     limit_ms: float
+    late_ms: float
     stall_ms: float
     downloads: int
     uploads: int
@@ -197,6 +199,7 @@ class Bench:
             now=next(node for node in self._nodes if self._role(node) == "active"),
             outage_ms=probed["outage_ms"],
             limit_ms=self._cluster.ha.deadtime * 1000 + SLACK_MS if kind.silent else ORDERLY_MS,
+            late_ms=probed["late_ms"],
             stall_ms=round(load["stall_ms"], 1),
             downloads=self._transfers - len(load["downloads"]),
             uploads=self._transfers - self._arrived(load["uploads"]),
@@ -306,6 +309,7 @@ def document(runs: Sequence[Run], command: str) -> None:
 def _line(number: int, total: int, run: Run) -> str:
     late = " (too long)" if run.outage_ms > run.limit_ms else ""
     words = [f"{run.kind}: {run.was} → {run.now}, outage {run.outage_ms:.0f} ms{late}"]
+    words.append(f"the prober was late by up to {run.late_ms:.0f} ms")
     words.append(f"downloads stood still for {run.stall_ms:.0f} ms")
     if run.downloads or run.uploads:
         words.append(f"{run.downloads} downloads and {run.uploads} uploads lost")

@@ -1,4 +1,4 @@
-"""Which of the ping nodes answer: heartbeat's ping nodes, for whoever decides by them. Edge: a raw ICMP socket."""
+"""Which of the ping nodes answer: heartbeat's ping nodes, for whoever decides by them. Edge: raw ICMP sockets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final
+from ipaddress import ip_address
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -16,10 +17,25 @@ from lb.errors import NetworkError
 
 log = structlog.get_logger(__name__)
 
-_ECHO_REPLY: Final = 0
-_ECHO_REQUEST: Final = 8
 _ICMP: Final = struct.Struct("!BBHHH")
 _PAYLOAD: Final = b"lbctl witness"
+_ICMP6_FILTER: Final = 1
+_PACKETS_A_TURN: Final = 256
+
+
+class _Family(NamedTuple):
+    """How a family is pinged. request, reply: types of messages (RFC 792, RFC 4443)."""
+
+    family: socket.AddressFamily
+    protocol: int
+    request: int
+    reply: int
+
+
+_FAMILIES: Final = {
+    4: _Family(socket.AF_INET, socket.IPPROTO_ICMP, 8, 0),
+    6: _Family(socket.AF_INET6, socket.IPPROTO_ICMPV6, 128, 129),
+}
 
 
 def checksum(data: bytes) -> int:
@@ -32,19 +48,44 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def echo_request(identifier: int, sequence: int) -> bytes:
-    """An ICMP echo request (RFC 792) with its checksum."""
-    head = _ICMP.pack(_ECHO_REQUEST, 0, 0, identifier, sequence)
-    return _ICMP.pack(_ECHO_REQUEST, 0, checksum(head + _PAYLOAD), identifier, sequence) + _PAYLOAD
+def echo_request(version: int, identifier: int, sequence: int) -> bytes:
+    """An echo request; that of ICMPv6 without its checksum, which covers addresses and is the kernel's to fill in."""
+    kind = _FAMILIES[version].request
+    head = _ICMP.pack(kind, 0, 0, identifier, sequence)
+    filled = checksum(head + _PAYLOAD) if version == 4 else 0
+    return _ICMP.pack(kind, 0, filled, identifier, sequence) + _PAYLOAD
 
 
-def answers(packet: bytes, identifier: int) -> bool:
-    """Is this IPv4 packet, as a raw socket gives it, an echo reply to us? Never raises."""
-    header = (packet[0] & 0x0F) * 4 if packet else 0
-    if header < 20 or len(packet) < header + _ICMP.size:
+def answers(version: int, packet: bytes, identifier: int) -> bool:
+    """Is this an echo reply to us? packet: as a raw socket gives it, of IPv4 with its header. Never raises."""
+    header = 0
+    if version == 4:
+        header = (packet[0] & 0x0F) * 4 if packet else 0
+        if header < 20:
+            return False
+    if len(packet) < header + _ICMP.size:
         return False
     kind, code, _, theirs, _ = _ICMP.unpack_from(packet, header)
-    return (kind, code, theirs) == (_ECHO_REPLY, 0, identifier)
+    return (kind, code, theirs) == (_FAMILIES[version].reply, 0, identifier)
+
+
+def _open(version: int, source: Address) -> socket.socket:
+    """A socket that asks from `source`, where that is of this family. Raises NetworkError."""
+    how = _FAMILIES[version]
+    try:
+        sock = socket.socket(how.family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, how.protocol)
+    except OSError as error:
+        raise NetworkError(f"cannot ping over IPv{version}: {error.strerror}; lbctl must run as root") from None
+    try:
+        if version == 6:  # all other messages, as those of neighbour discovery, stay in the kernel
+            blocked = ((1 << 256) - 1 ^ 1 << how.reply).to_bytes(32, "little")
+            sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, blocked)
+        if source.version == version:
+            sock.bind((str(source), 0))
+    except OSError as error:
+        sock.close()
+        raise NetworkError(f"cannot ping from {source}: {error.strerror}; it must be an address of this host") from None
+    return sock
 
 
 class Witnesses:
@@ -59,68 +100,68 @@ class Witnesses:
         self._changed = changed
         self._addresses: tuple[Address, ...] = ()
         self._deadtime_s = 1.0
-        self._answered_s: dict[str, float] = {}
+        self._answered_s: dict[Address, float] = {}
         self._identifier = int.from_bytes(os.urandom(2))
         self._sequence = 0
         self._count = 0
         self._wake = asyncio.Event()
+        self._sockets: dict[int, socket.socket] = {}
 
     def configure(self, addresses: tuple[Address, ...], deadtime_s: float) -> None:
         """Whom to ask, from now on."""
         self._addresses = addresses
         self._deadtime_s = deadtime_s
-        self._answered_s = {a: s for a, s in self._answered_s.items() if a in map(str, addresses)}
+        self._answered_s = {a: s for a, s in self._answered_s.items() if a in addresses}
         self._wake.set()
 
     @property
     def silent(self) -> tuple[Address, ...]:
         """Those that do not answer."""
         now_s = self._clock()
-        return tuple(a for a in self._addresses if not self._answers(str(a), now_s))
+        return tuple(a for a in self._addresses if not self._answers(a, now_s))
 
-    def _answers(self, address: str, now_s: float) -> bool:
+    def _answers(self, address: Address, now_s: float) -> bool:
         answered_s = self._answered_s.get(address)
         return answered_s is not None and now_s < answered_s + self._deadtime_s
 
     async def run(self) -> None:
         """Ask for ever. Raises NetworkError where raw sockets are not allowed."""
-        loop = asyncio.get_running_loop()
         while not self._addresses:
             self._wake.clear()
             await self._wake.wait()
-        with self._open() as sock:
-            loop.add_reader(sock, self._read, sock)
-            try:
-                while True:
-                    self._ask(sock)
-                    await asyncio.sleep(self._deadtime_s / 3)
-                    self._tell()
-            finally:
-                loop.remove_reader(sock)
-
-    def _open(self) -> socket.socket:
         try:
-            sock = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
-            sock.bind((str(self._source), 0))
-        except OSError as error:
-            raise NetworkError(f"cannot ping from {self._source}: {error.strerror}; lbctl must run as root") from None
-        return sock
+            while True:
+                self._ask()
+                await asyncio.sleep(self._deadtime_s / 3)
+                self._tell()
+        finally:
+            for sock in self._sockets.values():
+                asyncio.get_running_loop().remove_reader(sock)
+                sock.close()
 
-    def _ask(self, sock: socket.socket) -> None:
+    def _ask(self) -> None:
         self._sequence = (self._sequence + 1) & 0xFFFF
         for address in self._addresses:
+            request = echo_request(address.version, self._identifier, self._sequence)
             try:
-                sock.sendto(echo_request(self._identifier, self._sequence), (str(address), 0))
+                self._socket(address.version).sendto(request, (str(address), 0))
             except OSError as error:
                 log.debug("a ping was not sent", address=str(address), reason=error.strerror)
 
-    def _read(self, sock: socket.socket) -> None:
-        for _ in range(256):
+    def _socket(self, version: int) -> socket.socket:
+        if version not in self._sockets:
+            self._sockets[version] = _open(version, self._source)
+            asyncio.get_running_loop().add_reader(self._sockets[version], self._read, version)
+        return self._sockets[version]
+
+    def _read(self, version: int) -> None:
+        for _ in range(_PACKETS_A_TURN):
             try:
-                packet, (address, _) = sock.recvfrom(1500)
+                packet, (host, *_) = self._sockets[version].recvfrom(1500)
             except OSError:
                 break
-            if answers(packet, self._identifier) and address in map(str, self._addresses):
+            address = ip_address(host)
+            if answers(version, packet, self._identifier) and address in self._addresses:
                 self._answered_s[address] = self._clock()
         self._tell()
 

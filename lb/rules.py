@@ -125,8 +125,6 @@ def _ping(cluster: Cluster) -> Iterator[Finding]:
         if seen.setdefault(address, n) != n:
             message = f"{address} is already ping[{seen[address]}] and would count twice; remove one"
             yield Finding((place, ("ha", "ping", seen[address])), message)
-        if address.version != 4:
-            yield Finding((place,), f"{address}: pinging IPv6 is not available yet; name a witness by its IPv4 address")
         if address in virtuals:
             yield Finding(
                 (place, virtuals[address]),

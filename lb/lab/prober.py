@@ -3,7 +3,10 @@
 Run inside a lab host: `python -m lb.lab.prober http://192.168.1.105/ --seconds 10`. Prints one JSON document:
 
     attempts, failures    requests begun; requests without a whole answer within the timeout
-    outage_ms             the longest time between the starts of two successful requests, less the interval
+    outage_ms             the longest time between the starts of two successful requests with a failed one between
+                          them, less the interval
+    late_ms               the longest by which a request was begun too late: the prober's own lateness, which makes an
+                          outage look longer
     answers               how often each first line of a body was seen (the lab's pages name their host)
 """
 
@@ -15,7 +18,6 @@ import json
 import signal
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from urllib.parse import urlsplit
 
 import uvloop
@@ -28,6 +30,7 @@ class Result:
     attempts: int = 0
     failures: int = 0
     outage_ms: float = 0.0
+    late_ms: float = 0.0
     answers: dict[str, int] = field(default_factory=dict)
 
 
@@ -52,32 +55,48 @@ async def probe(url: str, interval_s: float, timeout_s: float, stop: asyncio.Eve
     loop = asyncio.get_running_loop()
     result = Result()
     answers: Counter[str] = Counter()
-    succeeded: list[float] = []
+    outcomes: list[tuple[float, bool]] = []
     running: set[asyncio.Task[None]] = set()
 
     async def attempt(started_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
                 answers[await fetch(host, port, path)] += 1
-            succeeded.append(started_s)
+            outcomes.append((started_s, True))
         except (OSError, ValueError, TimeoutError):
-            result.failures += 1
+            outcomes.append((started_s, False))
 
     begun_s = loop.time()
+    late_s = 0.0
     while not stop.is_set():
         due_s = begun_s + result.attempts * interval_s
         await asyncio.sleep(due_s - loop.time())
         result.attempts += 1
+        late_s = max(late_s, loop.time() - due_s)
         task = loop.create_task(attempt(loop.time()))
         running.add(task)
         task.add_done_callback(running.discard)
     ended_s = loop.time()
     await asyncio.gather(*running)
     result.answers = dict(answers)
-    marks = [begun_s, *sorted(succeeded), ended_s]
-    gap_s = max(later - earlier for earlier, later in pairwise(marks))
-    result.outage_ms = round(max(0.0, gap_s - interval_s) * 1000, 1)
+    result.failures = sum(not succeeded for _, succeeded in outcomes)
+    result.outage_ms = round(max(0.0, longest_outage_s(begun_s, outcomes, ended_s) - interval_s) * 1000, 1)
+    result.late_ms = round(late_s * 1000, 1)
     return result
+
+
+def longest_outage_s(begun_s: float, outcomes: list[tuple[float, bool]], ended_s: float) -> float:
+    """Of the stretches of failures, the longest from the success before it to the one behind it; 0: nothing failed.
+
+    outcomes: when each request was begun, and whether it succeeded.
+    """
+    longest_s, last_s, failing = 0.0, begun_s, False
+    for started_s, succeeded in [*sorted(outcomes), (ended_s, True)]:
+        if succeeded:
+            longest_s = max(longest_s, (started_s - last_s) * failing)
+            last_s = started_s
+        failing = not succeeded
+    return longest_s
 
 
 async def _main(arguments: argparse.Namespace) -> Result:
