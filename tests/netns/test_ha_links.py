@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from tests.netns.conftest import ip
 from tests.unit.ha_process import Process
 
 PORT = 694
 HOSTS = ("10.77.0.1", "10.77.0.2")
+HOSTS6 = ("fd77::1", "fd77::2")
 
 
-def test_a_failed_link_is_no_failover(segment: tuple[str, str]) -> None:
-    """Unicast on eth0; broadcast and multicast on eth1, which has no address at all."""
+@pytest.mark.parametrize("hosts", [HOSTS, HOSTS6], ids=["IPv4", "IPv6"])
+def test_a_failed_link_is_no_failover(segment: tuple[str, str], hosts: tuple[str, str]) -> None:
+    """Unicast on eth0; broadcast and multicast on eth1, which nobody gave an address. IPv6: all but broadcast."""
     here, there = segment
     ip("-n", here, "link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", there)
-    for name in segment:
+    for name, address in zip(segment, HOSTS6, strict=True):
         ip("-n", name, "link", "set", "eth1", "up")
+        ip("netns", "exec", name, "sysctl", "-qw", "net.ipv6.conf.eth0.keep_addr_on_down=1")  # as a lost carrier does
+        ip("-n", name, "address", "add", f"{address}/64", "dev", "eth0", "nodad")
 
     async def scenario() -> None:
         nodes = [
-            await Process.start(name, PORT, HOSTS, "ip", "netns", "exec", where, interfaces=("eth1",))
+            await Process.start(name, PORT, hosts, "ip", "netns", "exec", where, interfaces=("eth1",))
             for name, where in zip(("lb1", "lb2"), segment, strict=True)
         ]
         try:

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def free_port() -> int:
 
 def a_cluster(port: int, pair: tuple[str, str], **ha: Any) -> Cluster:
     """lb1 and lb2 at these addresses, fast enough for tests, slow enough for a busy machine."""
-    nodes = tuple(Node(name=f"lb{n}", address=IPv4Address(a)) for n, a in enumerate(pair, 1))
+    nodes = tuple(Node(name=f"lb{n}", address=ip_address(a)) for n, a in enumerate(pair, 1))
     timing = {"keepalive": 0.05, "deadtime": 0.6, "initdead": 0.8, "preferred": "lb1", **ha}
     return Cluster(
         path=Path("/etc/lbctl/cluster.toml"),
@@ -201,12 +201,16 @@ async def both(table: Rows | None = None, **ha: Any) -> AsyncIterator[tuple[Pair
 
 
 async def _process(name: str, port: int, pair: tuple[str, str], *interfaces: str) -> None:
-    """Run until killed; a table of 1,000 connections. interfaces: for heartbeats by broadcast and multicast, too."""
+    """Run until killed; a table of 1,000 connections. interfaces: for heartbeats by broadcast and multicast, too.
+
+    Multicast is of the family of the nodes' addresses.
+    """
 
     def tell(word: str) -> None:
         print(json.dumps({"at": time.clock_gettime(time.CLOCK_MONOTONIC), "word": word}), flush=True)
 
-    cluster = a_cluster(port, pair, broadcast=interfaces, multicast=interfaces)
+    group = ip_address("ff02::6:94" if ":" in pair[0] else "239.255.6.94")
+    cluster = a_cluster(port, pair, broadcast=interfaces, multicast=interfaces, group=group)
     recorder = Recorder(some_rows(1000), tell)
     failover = Failover(cluster, name, KEYS, recorder, recorder, recorder)
     running = asyncio.create_task(failover.run())
