@@ -23,6 +23,7 @@ import structlog
 from ha import authkeys
 from ha.failover import Failover
 from ha.programs import Programs
+from ha.watchdog import Watchdog
 from lb import byhand, plan, state, status
 from lb.addresses import Interface
 from lb.connections import Rows
@@ -70,6 +71,7 @@ class Director:
         self.failover: Failover
         self._ownership: Ownership | None = None
         self._programs = Programs(cluster, name, self._on_resource_failed)
+        self._watchdog = Watchdog()
         self._orderly = False
         self.stopping = asyncio.Event()
 
@@ -123,12 +125,15 @@ class Director:
         undo.callback(Listener(self._data.event_fd, self._on_events).close)
         self._fragments = Fragments(self._data, self._interfaces)
         undo.callback(self._fragments.close)
+        self._watchdog.configure(self.cluster.ha.watchdog, self.cluster.ha.deadtime)
+        undo.callback(self._watchdog.close)
         for task in (
             self._reconcile,
             self._sweep,
             self._measure,
             ownership.keep_lease,
             self._programs.run,
+            self._watchdog.run,
             self.failover.run,
         ):
             self._tasks.append(asyncio.create_task(task(), name=task.__name__))
@@ -261,6 +266,7 @@ class Director:
             if self._ownership:
                 self._ownership.configure(new)
             self.failover.reconfigure(new, keys)
+            self._watchdog.configure(new.ha.watchdog, new.ha.deadtime)
             await self._memory.write()
             log.info("configuration applied", file=str(new.path))
 
@@ -326,7 +332,7 @@ class Director:
 
     def _warnings(self) -> list[str]:
         held = self._ownership.warnings if self._ownership else []
-        return held + [self._memory.trouble] * bool(self._memory.trouble)
+        return held + [trouble for trouble in (self._memory.trouble, self._watchdog.trouble) if trouble]
 
     async def status(self) -> dict[str, Any]:
         """DESIGN section 3's document."""

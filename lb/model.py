@@ -86,6 +86,7 @@ class Ha(Frozen):
     resources: Annotated[tuple[fields.Command, ...], Field(strict=False)] = ()
     notify: Annotated[tuple[fields.Command, ...], Field(strict=False)] = ()
     fence: fields.Command | None = None
+    watchdog: fields.WholePath | None = None
     authkeys: fields.FilePath = "authkeys"
     port: Port = 694
 
