@@ -104,7 +104,7 @@ def _undisturbed() -> Iterator[None]:
 class TestRun:
     """Frames to send again and again, in order. They are padded to one length, a multiple of 8 bytes.
 
-    grows: the program puts something in front of them.
+    grows: the program puts something in front of them. frames: their bytes, which may be changed between runs.
     """
 
     __test__ = False  # no class of tests, whatever pytest thinks of its name
@@ -122,7 +122,8 @@ class TestRun:
         self._fds = {name: self._module.load_func(name.encode(), BPF.XDP).fd for name in names}
         self._frame = frames[0].ljust(size, b"\0")
         pool = bpf.Map(self._dup("frames"), np.dtype("u4"), np.dtype((np.void, size)))
-        pool.mapped()[:] = np.frombuffer(b"".join(frame.ljust(size, b"\0") for frame in frames), pool.value)
+        self.frames: Any = pool.mapped()
+        self.frames[:] = np.frombuffer(b"".join(frame.ljust(size, b"\0") for frame in frames), pool.value)
         words = [(name, "u8") for name in ("next", "done", "last", "began_ns", "ended_ns")]
         state = bpf.Map(self._dup("runs"), np.dtype("u4"), np.dtype(words))
         self._state = state.mapped()
@@ -145,6 +146,10 @@ class TestRun:
         if verdict == 0 or self._state["done"][0] != packets:
             raise RuntimeError(f"{self._state['done'][0]} of {packets} frames could be sent, last verdict {verdict}")
         return float(self._state["ended_ns"][0] - self._state["began_ns"][0]) / (packets - 1)
+
+    def rewind(self) -> None:
+        """Go on with the first frame."""
+        self._state["next"] = 0
 
     def net_ns(self, program_fd: int, packets: int) -> float:
         """Of one packet in the program alone. The trampoline is measured just before and just after it."""

@@ -44,6 +44,7 @@ class Link:
         self._wake = asyncio.Event()
         self._making: asyncio.Task[None] | None = None
         self._dropped = False
+        self._opened_s = clock()
 
     async def run(self) -> bool:
         """Returns when the stream has ended: was that in order, by either side's wish? Raises Broken."""
@@ -81,7 +82,11 @@ class Link:
     async def _read(self) -> None:
         while payloads := await self._channel.receive():
             for payload in payloads:
+                was_complete = self.sync.complete
                 rows = self.sync.receive(payload, self._clock())
+                if self.sync.complete and not was_complete:
+                    after_s = round(self._clock() - self._opened_s, 3)
+                    log.info("in sync", peer=self.peer.node, rows=self.sync.moved, session_s=after_s)
                 if rows is not None:
                     await self._put(rows)
                     await asyncio.sleep(0)  # nor behind many messages
