@@ -91,8 +91,8 @@ int macswap(struct xdp_md *ctx)
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """No other process runs on this core meanwhile; the caches are shared all the same."""
+def undisturbed() -> Iterator[None]:
+    """No other process takes our core meanwhile; the caches are shared all the same."""
     before = os.sched_getscheduler(0), os.sched_getparam(0)
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     try:
@@ -141,11 +141,16 @@ class TestRun:
         """Of one packet, trampoline and all; goes on with the frame after the last one sent."""
         self._module[b"target"][ctypes.c_int(0)] = ctypes.c_int(program_fd)
         self._state["done"], self._state["last"] = 0, packets - 1
-        with _undisturbed():
+        with undisturbed():
             verdict, _, _ = bpf.run_program(self._fds["trampoline"], self._frame, packets)
         if verdict == 0 or self._state["done"][0] != packets:
             raise RuntimeError(f"{self._state['done'][0]} of {packets} frames could be sent, last verdict {verdict}")
         return float(self._state["ended_ns"][0] - self._state["began_ns"][0]) / (packets - 1)
+
+    @property
+    def ended_s(self) -> float:
+        """When the last frame was about to be sent, of CLOCK_MONOTONIC."""
+        return float(self._state["ended_ns"][0]) / 1e9
 
     def rewind(self) -> None:
         """Go on with the first frame."""

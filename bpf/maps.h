@@ -12,7 +12,7 @@ BPF_TABLE_PINNED("percpu_array", __u32, struct counters, counters, 1, PINS "/cou
 BPF_TABLE_PINNED("percpu_array", __u32, struct answered, answered, 1, PINS "/answered");
 BPF_TABLE_PINNED("array", __u32, struct lease, lease, 1, PINS "/lease");
 
-BPF_TABLE_PINNED("array", __u32, struct epoch, epochs, EPOCHS, PINS "/epochs");
+BPF_F_TABLE("array:" PINS "/epochs", __u32, struct epoch, epochs, EPOCHS, BPF_F_MMAPABLE);
 BPF_F_TABLE("array:" PINS "/loads", __u32, struct load, loads, REALS_MAX, BPF_F_MMAPABLE);
 
 /* Each family's connections. bcc has no macro for a pinned ring; `leaf` is there for its description only: a ring has no

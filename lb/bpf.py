@@ -318,7 +318,7 @@ class Map:
         stride = (self.value.itemsize + 7) // 8 * 8
         size = -(-stride * self.info.max_entries // mmap.PAGESIZE) * mmap.PAGESIZE
         shared = mmap.mmap(self.fd, size)
-        return np.frombuffer(shared, self.value, self.info.max_entries)
+        return np.ndarray(self.info.max_entries, self.value, shared, strides=(stride,))
 
     def _batch(self, at: int, cursor: int, keys: Array, values: Array | None, count: int) -> bytearray:
         return bytearray(

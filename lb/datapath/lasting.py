@@ -20,7 +20,7 @@ from lb.datapath import rows as real_rows
 from lb.datapath import templates
 from lb.datapath.compiler import TABLES
 from lb.datapath.loads import Loads
-from lb.datapath.rows import Placement
+from lb.datapath.rows import Finder, Placement
 from lb.datapath.templates import are_templates
 from lb.datapath.view import Array, View
 from lb.service import PROTOCOL_NUMBERS, Service
@@ -51,6 +51,8 @@ class Lasting(View):
         self._ways = maps["ways"].read()
         self._idle = np.zeros(len(self._reals), np.bool_)
         self._loads = Loads(maps["loads"])
+        self._epochs = maps["epochs"].mapped()
+        self._finders: dict[bool, Finder] = {}
         self._lock = threading.Lock()
 
     def add_reals(self, services: Sequence[Service]) -> list[Placement]:
@@ -82,6 +84,7 @@ class Lasting(View):
         if (wanted["flags"] & ~self._reals["flags"] & (RealFlag.GONE | RealFlag.RETIRED)).any():
             self.raise_epochs()  # what becomes of their connections is for packets that ask the table
         self._reals = wanted
+        self._finders = {}
         self._idle &= wanted["flags"] & RealFlag.RETIRED != 0
 
     def write_services(self, services: Sequence[Service], fallback_active: Sequence[bool]) -> None:
@@ -135,7 +138,7 @@ class Lasting(View):
         if table is None:
             return 0, len(rows)
         with self._lock:
-            reals = real_rows.find(self._reals, rows)
+            reals = self._find(rows)
             known = reals >= 0
             keys, values = _entries_of(table, rows[known], reals[known], now_t - idle_t[known], now_t)
             ours, found = table.lookup_each(keys)
@@ -149,10 +152,17 @@ class Lasting(View):
             self._loads.add((self._by_real(values[taken], size) - self._by_real(ours[found & taken], size))[:2])
         return int(taken.sum()), int(len(known) - known.sum())
 
+    def _find(self, rows: Rows) -> Array:
+        is_ipv6 = rows.dtype == CONNECTION6
+        if is_ipv6 not in self._finders:
+            self._finders[is_ipv6] = Finder(self._reals, is_ipv6)
+        return self._finders[is_ipv6].find(rows)
+
     def _timeouts_of(self, rows: Rows) -> Array:
         timeouts_t: Array = self._timeouts_t[rows["state"]]
         which = are_templates(rows)
-        timeouts_t[which] = templates.timeouts_by_row(self.maps["services"].read(), rows[which])
+        if which.any():
+            timeouts_t[which] = templates.timeouts_by_row(self.maps["services"].read(), rows[which])
         return timeouts_t
 
     def raise_epochs(self) -> None:
@@ -160,10 +170,7 @@ class Lasting(View):
 
         An epoch that a packet raises between being read and being written here loses that step; it is new all the same.
         """
-        epochs = self.maps["epochs"]
-        numbers = epochs.read()
-        numbers["number"] += np.uint32(abi.EPOCH_STEP)
-        epochs.update(np.arange(len(numbers)), numbers)
+        self._epochs["number"] += np.uint32(abi.EPOCH_STEP)
 
     def _forget_datagrams(self, reals: Array) -> None:
         """Fragments still to come must not be sent to whoever gets these rows."""

@@ -21,6 +21,7 @@ class Loads:
 
     def __init__(self, opened: Map) -> None:
         self._rows = opened.mapped()
+        self._limited = np.flatnonzero(self._rows["upper"])
 
     def counts(self) -> Array:
         """Active (row 0) and inactive (row 1) connections by index of their real, as the program sees them now."""
@@ -54,12 +55,14 @@ class Loads:
         changed = np.flatnonzero((limits[0] != self._rows["upper"]) | (limits[1] != self._rows["lower"]))
         self._rows["upper"][changed], self._rows["lower"][changed] = limits[:, changed]
         self._rows["full"][changed] = 0
+        self._limited = np.flatnonzero(limits[0])
         self._mark()
 
     def _mark(self) -> None:
         """See `lb.reference.load.mark_full`."""
-        rows = self._rows
-        total = np.maximum(self.counts(), 0).sum(axis=0)
-        full = np.where(rows["full"], total >= rows["lower"], (rows["upper"] > 0) & (total >= rows["upper"]))
-        changed = np.flatnonzero(full != rows["full"])
-        rows["full"][changed] = full[changed]
+        if len(self._limited):
+            rows = self._rows[self._limited]
+            total = np.maximum(self.counts()[:, self._limited], 0).sum(axis=0)
+            full = np.where(rows["full"], total >= rows["lower"], total >= rows["upper"])
+            changed = full != rows["full"]
+            self._rows["full"][self._limited[changed]] = full[changed]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lb.abi import REALS_MAX, RealFlag, address_of, service_codes, words
 from lb.addresses import Address
-from lb.connections import CONNECTION6, Rows
+from lb.connections import Rows
 from lb.errors import DataPathError
 from lb.service import LOCAL, LOCAL6, Destination, Service, ServiceKey
 
@@ -83,55 +83,75 @@ def release(rows: Array, indices: Array) -> Array:
     return rows
 
 
-def find(rows: Array, connections: Rows) -> Array:
-    """The index of each connection's real, -1 where it has no row. As packets do, exact ports go before port 0."""
-    is_ipv6 = connections.dtype == CONNECTION6
-    used = np.flatnonzero((rows["flags"] != 0) & (_is_ipv6(rows["virtual"]) == is_ipv6))
-    virtuals, reals, wanted_virtuals, wanted_reals = (_numbers6 if is_ipv6 else _numbers4)(rows[used], connections)
-    codes, ordinals = np.unique(
-        service_codes(virtuals, rows["virtual_port"][used], rows["protocol"][used]), return_inverse=True
-    )
-    identities = ordinals.astype(np.uint64) << np.uint64(32) | reals
-    order = np.argsort(identities)
-    found = np.full(len(connections), -1, np.int64)
-    for ports in (np.zeros_like(connections["virtual_port"]), connections["virtual_port"]):
-        wanted = service_codes(wanted_virtuals, ports, connections["protocol"])
-        ordinal, is_service = _search(codes, wanted)
-        place, is_real = _search(identities[order], ordinal.astype(np.uint64) << np.uint64(32) | wanted_reals)
-        hits = is_service & is_real
-        found[hits] = used[order[place[hits]]]
-    return found
+class Finder:
+    """Which of these rows of `reals` connections of one family have; made once for many of them."""
+
+    def __init__(self, rows: Array, is_ipv6: bool) -> None:
+        self._used = np.flatnonzero((rows["flags"] != 0) & (_is_ipv6(rows["virtual"]) == is_ipv6))
+        used = rows[self._used]
+        self._addresses = _Addresses6(used) if is_ipv6 else _Addresses4()
+        virtuals, reals = (self._addresses.numbers(used[name]) for name in ("virtual", "address"))
+        services, ordinals = np.unique(
+            service_codes(virtuals, used["virtual_port"], used["protocol"]), return_inverse=True
+        )
+        identities = _paired(ordinals, reals)
+        self._services, self._order = services, np.argsort(identities)
+        self._identities = identities[self._order]
+
+    def find(self, connections: Rows) -> Array:
+        """The index of each connection's real, -1 where it has no row. As packets do, exact ports go before port 0."""
+        virtuals = self._addresses.numbers(connections["virtual"])
+        reals = self._addresses.numbers(self._addresses.with_local(connections["real"]))
+        found = np.full(len(connections), -1, np.int64)
+        for ports in (np.zeros_like(connections["virtual_port"]), connections["virtual_port"]):
+            ordinals, is_service = _search(self._services, service_codes(virtuals, ports, connections["protocol"]))
+            places, is_real = _search(self._identities, _paired(ordinals, reals))
+            hits = is_service & is_real
+            found[hits] = self._used[self._order[places[hits]]]
+        return found
+
+
+class _Addresses4:
+    """Addresses as numbers of 32 bits, whichever way they are held."""
+
+    def numbers(self, addresses: Array) -> Array:
+        low = addresses if addresses.ndim == 1 else addresses[:, 1] & np.uint64(_LOW32)
+        return low.astype(np.uint64)
+
+    def with_local(self, reals: Array) -> Array:
+        return np.where(reals == 0, np.uint32(int(LOCAL)), reals)
+
+
+class _Addresses6:
+    """The same for IPv6: an address's place among those of the rows; _LOW32 if it is none of them."""
+
+    def __init__(self, rows: Array) -> None:
+        known = np.unique(np.concatenate([rows["virtual"], rows["address"]]).astype(np.uint64), axis=0)
+        self._highs, ordinals = np.unique(known[:, 0], return_inverse=True)
+        self._lows = np.unique(known[:, 1])
+        self._codes = _paired(ordinals, np.searchsorted(self._lows, known[:, 1]).astype(np.uint64))
+
+    def numbers(self, addresses: Array) -> Array:
+        high, is_high = _search(self._highs, addresses[:, 0].astype(np.uint64))
+        low, is_low = _search(self._lows, addresses[:, 1].astype(np.uint64))
+        place, is_known = _search(self._codes, _paired(high, low.astype(np.uint64)))
+        return np.where(is_high & is_low & is_known, place, _LOW32).astype(np.uint64)
+
+    def with_local(self, reals: Array) -> Array:
+        reals = reals.copy()
+        reals[(reals == 0).all(axis=1)] = words(LOCAL6)
+        return reals
+
+
+def _paired(highs: Array, lows: Array) -> Array:
+    """One sortable number of two that have 32 bits at most."""
+    return highs.astype(np.uint64) << np.uint64(32) | lows
 
 
 def _is_ipv6(addresses: Array) -> Array:
     """Which of these words are no IPv4 addresses?"""
     mapped: Array = (addresses[:, 0] != 0) | (addresses[:, 1] >> np.uint64(32) != words(LOCAL)[1] >> 32)
     return mapped
-
-
-def _numbers4(rows: Array, connections: Rows) -> tuple[Array, Array, Array, Array]:
-    """Virtuals and reals of the rows, then of the connections: each address as a number of 32 bits."""
-    low = [(rows[name][:, 1] & np.uint64(_LOW32)).astype(np.uint64) for name in ("virtual", "address")]
-    reals = np.where(connections["real"] == 0, int(LOCAL), connections["real"]).astype(np.uint64)
-    return low[0], low[1], connections["virtual"], reals
-
-
-def _numbers6(rows: Array, connections: Rows) -> tuple[Array, Array, Array, Array]:
-    """The same for IPv6: the address's place among those of the rows; _LOW32 if it is none of them."""
-    known = np.unique(np.concatenate([rows["virtual"], rows["address"]]).astype(np.uint64), axis=0)
-    highs, ordinals = np.unique(known[:, 0], return_inverse=True)
-    lows = np.unique(known[:, 1])
-    codes = ordinals.astype(np.uint64) << np.uint64(32) | np.searchsorted(lows, known[:, 1]).astype(np.uint64)
-
-    def number(addresses: Array) -> Array:
-        high, is_high = _search(highs, addresses[:, 0].astype(np.uint64))
-        low, is_low = _search(lows, addresses[:, 1].astype(np.uint64))
-        place, is_known = _search(codes, high.astype(np.uint64) << np.uint64(32) | low.astype(np.uint64))
-        return np.where(is_high & is_low & is_known, place, _LOW32).astype(np.uint64)
-
-    reals = connections["real"].copy()
-    reals[(reals == 0).all(axis=1)] = words(LOCAL6)
-    return number(rows["virtual"]), number(rows["address"]), number(connections["virtual"]), number(reals)
 
 
 def key_of(row: Any) -> ServiceKey:
