@@ -70,7 +70,8 @@ struct real_stats {
 };
 
 /* How many connections a real has. The program adds to the first two, atomically; user space alone writes the next two,
- * so that neither ever loses what the other one wrote. Either may be negative, the sums mean something. */
+ * so that neither ever loses what the other one wrote. Either may be negative, the sums mean something. The last one is
+ * the program's again, and goes round: two readings mean something. */
 struct load {
 	__s32 active;
 	__s32 inactive;
@@ -79,7 +80,7 @@ struct load {
 	__u32 upper;		/* 0: never full */
 	__u32 lower;
 	__u32 full;		/* reached `upper`, not yet below `lower` again */
-	__u32 spare;		/* two rows a cache line */
+	__u32 repeats;		/* SYNs that came again, unanswered (repeat.h) */
 };
 
 /* For those who read the maps; the program has its services compiled in. */

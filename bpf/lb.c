@@ -25,6 +25,7 @@
 #include "cache.h"
 #include "load.h"
 #include "conn.h"
+#include "repeat.h"
 #include "leaving.h"
 #include "newcomer.h"
 #include "limit.h"
@@ -88,6 +89,7 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 		return may_open(packet) ? set_aside(packet, key, service, now_ns) : disown(now_ns);
 	}
 
+	note_repeat(found, packet);
 	tell = touch(found, packet, place, now_t);
 	*index = found->real;
 	remember(place, packet, key, *index, found->state);

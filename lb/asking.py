@@ -86,6 +86,7 @@ class Check(Question):
     rises: Annotated[int, fields.within(1, 1000)] = 1
     flaps: Annotated[int, fields.within(0, 100)] = 0
     flap_window: Span = 300.0
+    passive: Annotated[int, fields.within(0, 1_000_000)] = 0
     dynamic_weight: bool = False
     via: Literal["real", "virtual"] = "real"
 

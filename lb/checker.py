@@ -43,13 +43,16 @@ LATENESS_S = 0.1
 """How much later than its timeout a failed probe may end before the lateness is taken for our own."""
 TROUBLE_SILENCE_S = 10.0
 """Least time between two log lines about this director's own trouble."""
+EARLY_SPACING_S = 1.0
+"""How long after a check's beginning its real may be checked beside its due times: packets get lost everywhere."""
 
 
 @dataclass(slots=True, eq=False)
 class _Slot:
     """A target under way.
 
-    due_s: monotonic seconds of its next check. void: was its last probe not counted? fault: the last that was logged.
+    due_s: monotonic seconds of its next check; begun_s: of its last one. repeats: SYNs that it left unanswered since.
+    void: was its last probe not counted? fault: the last that was logged.
     """
 
     key: TargetKey
@@ -57,13 +60,16 @@ class _Slot:
     health: Health
     due_s: float
     probe: asyncio.Task[None] | None = None
+    begun_s: float = -math.inf
+    repeats: int = 0
     void: bool = False
     fault: str = ""
 
 
 class Checker:
     """Checks reals from `configure` to `close`, and calls `on_change` after each change of a state or of an answered
-    weight; the Change is None where the state stayed.
+    weight; the Change is None where the state stayed. not_counted, early: checks that gave no verdict, and that were
+    made beside their due times.
 
     To be made and used inside one running event loop.
     """
@@ -85,6 +91,7 @@ class Checker:
         self._seeds: dict[TargetKey, State] = {}
         self._trouble_said_s = -math.inf
         self.not_counted = 0
+        self.early = 0
 
     def seed(self, states: Mapping[TargetKey, State]) -> None:
         """States remembered from before a restart, for the targets that the next `configure` names."""
@@ -116,6 +123,25 @@ class Checker:
             self._enter(slot)
         self._seeds = {}
         self._set_wakeup()
+
+    def unanswered(self, repeats: Mapping[TargetKey, int]) -> None:
+        """So many more SYNs came again: who left `passive` of them unanswered since its last check is asked at once.
+
+        Of many no more than AT_ONCE: packets may be forged, and must not make more checks than can be made.
+        """
+        now_s, begun = self._loop.time(), 0
+        for key, count in repeats.items():
+            slot = self._slots.get(key)
+            if slot is None or not slot.target.check.passive:
+                continue
+            slot.repeats += count
+            waits = slot.probe is not None or slot.health.state != "up" or now_s < slot.begun_s + EARLY_SPACING_S
+            if slot.repeats < slot.target.check.passive or waits or begun == AT_ONCE:
+                continue
+            log.debug("SYNs come again: checked at once", **_words(slot), repeats=slot.repeats)
+            self._begin(slot, now_s)
+            begun += 1
+        self.early += begun
 
     def health(self, key: TargetKey) -> Health | None:
         """What is known of one target; None if it is not checked here."""
@@ -163,9 +189,13 @@ class Checker:
     def _due(self, slot: _Slot, now_s: float) -> None:
         self._arm(slot, max(slot.due_s, now_s))
         if slot.probe is None:
-            slot.probe = self._loop.create_task(self._check(slot))
-            self._probes.add(slot.probe)
-            slot.probe.add_done_callback(self._probes.discard)
+            self._begin(slot, now_s)
+
+    def _begin(self, slot: _Slot, now_s: float) -> None:
+        slot.begun_s, slot.repeats = now_s, 0
+        slot.probe = self._loop.create_task(self._check(slot))
+        self._probes.add(slot.probe)
+        slot.probe.add_done_callback(self._probes.discard)
 
     def _arm(self, slot: _Slot, after_s: float) -> None:
         """Ask again at the next point of the grid of its state's interval."""

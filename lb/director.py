@@ -47,6 +47,7 @@ from lb.status import Known
 log = structlog.get_logger(__name__)
 
 SWEEP_INTERVAL_S = 5.0
+REPEATS_INTERVAL_S = 0.1
 HANDOVER_LINGER_S = 0.3
 """How long a director that handed over goes on forwarding: switches and clients learn the new place meanwhile."""
 
@@ -131,6 +132,7 @@ class Director:
             self._reconcile,
             self._sweep,
             self._measure,
+            self._listen_for_repeats,
             ownership.keep_lease,
             self._programs.run,
             self._watchdog.run,
@@ -243,6 +245,13 @@ class Director:
             with _failure_logged("the rates were not measured"):
                 self._rates.read(await asyncio.to_thread(self._data.totals), time.monotonic())
             await asyncio.sleep(SAMPLE_INTERVAL_S)
+
+    async def _listen_for_repeats(self) -> None:
+        """Have reals checked at once that leave SYNs unanswered, where `passive` asks for it."""
+        while True:
+            await asyncio.sleep(REPEATS_INTERVAL_S)
+            if repeats := self._data.repeats():
+                self._monitor.unanswered(repeats)
 
     # ---------------------------------------------------------------- changes
 

@@ -129,7 +129,15 @@ class Monitor:
     @property
     def counters(self) -> dict[str, int]:
         """What did not go as it should."""
-        return {"checks_not_counted": self._checker.not_counted, "alerts_unsent": self._alerts.failures}
+        return {
+            "checks_not_counted": self._checker.not_counted,
+            "checks_early": self._checker.early,
+            "alerts_unsent": self._alerts.failures,
+        }
+
+    def unanswered(self, repeats: Mapping[Target, int]) -> None:
+        """See `Checker.unanswered`."""
+        self._checker.unanswered(repeats)
 
     def weigh(self, cluster: Cluster, overrides: Overrides) -> Mapping[ServiceKey, Standing]:
         """How the virtuals stand with these orders; by and by, a slow start will call for the next look."""

@@ -27,6 +27,8 @@ class Options:
     expiring_nodest: tuple[int, ...] = ()
     leaving: bool = False
     """Are there services whose reals leave them, or connections that end with their real?"""
+    repeats: bool = False
+    """Is there a service whose SYNs that come again are counted? Then those of all are."""
 
     @classmethod
     def of(cls, services: Sequence[Service]) -> Options:
@@ -43,6 +45,7 @@ class Options:
             one_packet=_places(services, "one_packet"),
             expiring_nodest=_places(services, "expire_nodest"),
             leaving=any(service.expire_nodest or not service.quiescent for service in services),
+            repeats=any(service.watched for service in services),
         )
 
 

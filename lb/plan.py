@@ -124,6 +124,7 @@ def _service(
         one_packet=virtual.one_packet,
         expire_nodest=virtual.expire_nodest_conn,
         quiescent=virtual.quiescent,
+        watched=virtual.check.passive > 0,
     )
 
 

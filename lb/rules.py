@@ -238,6 +238,16 @@ def _weights(cluster: Cluster) -> Iterator[Finding]:
             )
 
 
+def _passive(cluster: Cluster) -> Iterator[Finding]:
+    """Only TCP's clients say again what nobody answered, so that only they can be watched."""
+    for v, virtual in enumerate(cluster.virtuals):
+        if virtual.check.passive and virtual.protocol != "tcp":
+            yield Finding(
+                (("virtual", v, "check", "passive"), ("virtual", v, "protocol")),
+                f"counts SYNs, which protocol {show(virtual.protocol)} has none of; remove it",
+            )
+
+
 def _alerts(cluster: Cluster) -> Iterator[Finding]:
     alerts = cluster.alerts
     for one, other in (("smtp_login", "smtp_passwd_file"), ("smtp_passwd_file", "smtp_login")):
@@ -264,6 +274,7 @@ RULES: tuple[Rule, ...] = (
     _one_packet,
     questions.rule,
     _weights,
+    _passive,
     _alerts,
 )
 

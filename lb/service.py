@@ -102,6 +102,7 @@ class Service:
     one_packet: each packet is scheduled by itself, and no connection remembered.
     expire_nodest: connections to a real that is gone or was removed end, and clients may open them anew; without it
     those to one that is gone are held up, and those to one that was removed go on.
+    watched: SYNs that come again are counted, for each of its reals (and those of all others: the program has one way).
     """
 
     key: ServiceKey
@@ -115,6 +116,7 @@ class Service:
     one_packet: bool = False
     expire_nodest: bool = False
     quiescent: bool = True
+    watched: bool = False
 
     @property
     def tunnels(self) -> bool:

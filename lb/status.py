@@ -84,6 +84,7 @@ def _real(virtual: Virtual, real: Real, known: Known, held: HeldService | None, 
         "packets": counts.packets if counts else 0,
         "bytes": counts.bytes if counts else 0,
         "connections": counts.connections if counts else 0,
+        "repeats": counts.repeats if counts else 0,
         "rates": _rates((service_key(virtual), real.address), rates),
     }
 

@@ -27,6 +27,7 @@ from lb.errors import UsageError
 _HARMLESS = {
     "heartbeat_sent", "heartbeat_received", "heartbeat_posthumous", "sync_opened",
     "rx_packets", "tx_packets", "passed", "redirected", "referred", "too_big", "set_aside", "arp_no_lease",
+    "checks_early",
 }  # fmt: skip
 """Counters of what is as it should be."""
 

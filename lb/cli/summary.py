@@ -131,6 +131,8 @@ def _timing(check: Check) -> Iterator[str]:
     yield f"up after {_times(check.rises, 'success')}"
     if check.flaps:
         yield f"held down after {_times(check.flaps, 'fall')} within {format_duration(check.flap_window)}"
+    if check.passive:
+        yield f"at once after {_times(check.passive, 'repeated SYN')}"
 
 
 def _asks(virtual: Virtual, question: Question) -> str:

@@ -62,10 +62,15 @@ class Lasting(View):
             fresh = np.flatnonzero((self._reals["flags"] == 0) & (wanted["flags"] != 0))
             stats = self.maps["real_stats"]
             stats.update(fresh, stats.empty(len(fresh)))
+            self._loads.begin(fresh)
             self._write_ways(real_rows.place_ways(self._ways, services, placements))
             self._write_reals(wanted)
             self._loads.set_limits(services, placements)
             return placements
+
+    def repeats(self, indices: Array) -> Array:
+        """See `Loads.repeats`."""
+        return self._loads.repeats(indices)
 
     def retire_reals(self, placements: Iterable[Placement]) -> None:
         """Retire the reals that no service has any more: their connections go on."""

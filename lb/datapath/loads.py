@@ -45,6 +45,15 @@ class Loads:
         after = self.counts()
         self.add(counted - np.clip(counted, np.minimum(before, after), np.maximum(before, after)))
 
+    def begin(self, fresh: Array) -> None:
+        """These rows are other reals' from now on."""
+        self._rows["repeats"][fresh] = 0
+
+    def repeats(self, indices: Array) -> Array:
+        """How many SYNs came again, by now and modulo 2^32, for each of these rows."""
+        held: Array = self._rows["repeats"][indices]
+        return held
+
     def set_limits(self, services: Sequence[Service], placements: Iterable[Placement]) -> None:
         """The thresholds of these services' reals; all others have none. A real with new ones is full at its upper."""
         limits = np.zeros((2, len(self._rows)), np.uint32)

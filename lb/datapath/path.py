@@ -22,6 +22,7 @@ from lb.datapath.compiler import RINGS, TABLES
 from lb.datapath.lasting import Lasting, Sweep
 from lb.datapath.load import load
 from lb.datapath.program import Program
+from lb.datapath.repeats import Repeats
 from lb.datapath.source import Configuration
 from lb.datapath.view import LASTING, HeldService, Totals, View, typed_maps
 from lb.errors import DataPathError
@@ -64,6 +65,7 @@ class DataPath:
         self._lasting: Lasting | None = None
         self._rings: dict[str, Ring] = {}
         self._layouts: dict[str, Any] = {}
+        self._repeats = Repeats()
         self._events = select.epoll()
         self._earlies: Ring | None = None
 
@@ -107,6 +109,7 @@ class DataPath:
             return
         placements = self._lasting.add_reals(services)
         fallbacks = self._program.publish(services, placements)
+        self._repeats.watch(self._lasting, services, placements)
         self._lasting.retire_reals(placements)
         self._lasting.write_services(services, fallbacks)
         if not self._attachments.holds():
@@ -157,6 +160,7 @@ class DataPath:
             raise
         old, self._program = self._program, program
         self._configuration = configuration
+        self._repeats.watch(lasting, services, placements)
         lasting.set_timeouts(dict(configuration.timeouts_s))
         lasting.retire_reals(placements)
         lasting.write_services(services, fallbacks)
@@ -333,6 +337,10 @@ class DataPath:
     def totals(self) -> dict[tuple[ServiceKey, Address], Totals]:
         """See `View.totals`."""
         return self._maps().totals()
+
+    def repeats(self) -> dict[tuple[ServiceKey, Address], int]:
+        """See `Repeats.read`. A few microseconds."""
+        return self._repeats.read(self._maps())
 
     def install(self, rows: Rows) -> tuple[int, int]:
         """See `Lasting.install`."""

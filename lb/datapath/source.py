@@ -140,6 +140,7 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
 
 def _states(configuration: Configuration) -> Iterator[str]:
     yield f"#define STATE_NONE {State.NONE.value}"
+    yield f"#define STATE_SYN_RECV {State.SYN_RECV.value}"
     yield f"#define STATE_UDP {State.UDP.value}"
     yield f"#define STATE_TEMPLATE {State.TEMPLATE.value}"
     yield f"#define REUSABLE_STATES {sum(1 << state for state in tcp.REUSABLE):#x}u"
@@ -212,6 +213,7 @@ def _options(options: Options) -> Iterator[str]:
     )
     yield _table("EXPIRING_QUIESCENT", ((service,) for service in options.expiring_quiescent))
     yield f"#define LEAVING {int(options.leaving)}"
+    yield f"#define REPEATS {int(options.repeats)}"
     yield _table("EXPIRING_NODEST", ((service,) for service in options.expiring_nodest))
     yield _table("ONE_PACKET", ((service,) for service in options.one_packet))
 

@@ -33,6 +33,7 @@ families that are balanced. Pinned too, for the one who writes: rings, epochs, d
 
 find_pinned = pins.find_node
 
+_NO_LOADS: Array = np.zeros(0)
 _STATES = 256
 """Of a byte."""
 
@@ -51,6 +52,7 @@ class HeldDestination:
 
     active, inactive: connections as IPVS counts them; persistent: clients that belong to it; upper, lower: its
     thresholds in force, 0 without; the rest: totals since it was added. gone: it is as if not there.
+    repeats: SYNs that it left unanswered and that came again, where they are counted.
     """
 
     address: Address
@@ -67,6 +69,7 @@ class HeldDestination:
     gone: bool = False
     upper: int = 0
     lower: int = 0
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,8 @@ class View:
         reals, count = self.maps["reals"].read(), self.count()
         stats = {name: column.sum(axis=1) for name, column in _columns(self.maps["real_stats"].read())}
 
-        loads = self.maps["loads"].read() if "loads" in self.maps else None
+        loads = self.maps["loads"].read() if "loads" in self.maps else _NO_LOADS
+        known = loads.dtype.names or ()  # an older version's row may lack some
 
         def held(index: int) -> HeldDestination:
             row = reals[index]
@@ -174,8 +178,7 @@ class View:
                 active=int(count.active[index]),
                 inactive=int(count.inactive[index]),
                 persistent=int(count.persistent[index]),
-                upper=0 if loads is None else int(loads["upper"][index]),
-                lower=0 if loads is None else int(loads["lower"][index]),
+                **{name: int(loads[name][index]) for name in ("upper", "lower", "repeats") if name in known},
                 **{name: int(column[index]) for name, column in stats.items()},
                 gone=RealFlag.GONE in flags,
             )

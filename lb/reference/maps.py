@@ -124,7 +124,7 @@ class Load:
 class Real:
     """A row of `reals`, of `real_stats` and of `loads`.
 
-    idle_sweeps: how often it was found retired and without connections.
+    idle_sweeps: how often it was found retired and without connections. repeats: SYNs that came again, unanswered.
     """
 
     destination: Destination
@@ -134,6 +134,7 @@ class Real:
     packets: int = 0
     bytes: int = 0
     connections: int = 0
+    repeats: int = 0
     load: Load = field(default_factory=Load)
 
 

@@ -26,6 +26,7 @@ from lb.reference.parse import ETHERTYPE_IPV4, parse_ipv4
 from lb.reference.parse6 import ETHERTYPE_IPV6, parse_ipv6
 from lb.reference.persist import choose_real
 from lb.reference.refuse import refuse
+from lb.reference.repeat import note_repeat
 from lb.reference.service import match_service
 from lb.reference.stats import Outcome, Undecided
 from lb.reference.vlan import skip_tags
@@ -99,6 +100,7 @@ def _find_real(configuration: Configuration, maps: Maps, frame: bytes, packet: P
         end_connection(maps, key)
         connection = None
     if connection:
+        note_repeat(maps, configuration, connection, packet)
         tell = touch(maps, connection, packet, now_t)
     elif may_open(packet):
         if key in maps.connections:

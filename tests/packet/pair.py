@@ -245,7 +245,7 @@ class Pair:
                 _flags(real),
                 real.destination.mac or bytes(6),
                 0 if real.retired else real.destination.weight,
-                (real.packets, real.bytes, real.connections),
+                (real.packets, real.bytes, real.connections, real.repeats),
                 _way(real.destination),
             )
             for key, real in self.maps.reals.items()
@@ -268,7 +268,12 @@ class Pair:
         names = {index: _real_key(held[index]) for index in used.tolist()}
         assert len(set(names.values())) == len(names), "a real has two rows"
         stats, _ = self.world.maps["real_stats"].lookup_each(used)
-        totals = zip(*(stats[name].sum(axis=1).tolist() for name in ("packets", "bytes", "connections")), strict=True)
+        _, counts = next(self.world.maps["loads"].batches(ROWS))
+        totals = zip(
+            *(stats[name].sum(axis=1).tolist() for name in ("packets", "bytes", "connections")),
+            counts["repeats"][used].tolist(),
+            strict=True,
+        )
         reals = {
             names[index]: (
                 int(held[index]["flags"]),

@@ -131,6 +131,7 @@ services = st.builds(
     one_packet=st.sampled_from((False, False, True)),
     expire_nodest=st.booleans(),
     quiescent=st.booleans(),
+    watched=st.sampled_from((False, False, False, True)),
 )
 configurations = st.lists(services, max_size=7, unique_by=lambda service: service.key).map(tuple)
 
@@ -378,6 +379,7 @@ START = (
         (real(1), _tunnelled(5, 80, 1, "own"), real(6, 2)),
         None,
         ("mh-fallback", "mh-port"),
+        watched=True,
     ),
     Service(ServiceKey(VIRTUAL + 1, 80, TCP), "wrr", (real(1), local())),
     Service(ServiceKey(VIRTUAL + 256, 0, UDP), "mh", (), real(9)),

@@ -104,7 +104,7 @@ loads.value 32
   upper <u4 at 16
   lower <u4 at 20
   full <u4 at 24
-  spare <u4 at 28
+  repeats <u4 at 28
 datagrams.value 8
   real <u4 at 0
   seen_t <u4 at 4

@@ -75,13 +75,15 @@ BREAKS = {
     "an entry": ("if (tell)\n\t\tknown->synced_t = now_t;", ""),
     "an entry recalled too long": ("line->tick == place->tick && ", ""),
     "a total": ("stats->connections++;", ";"),
+    "a SYN that comes again": ("__sync_fetch_and_add(&load->repeats, 1);", ";"),
     "the lease": ("held->until_ns = 0;", ";"),
 }
 STORY: list[Step] = [
     *(Life(Target(), (2,)), Elapse(1), Life(Target(), (16,)), Elapse(1), Life(Target(), (16,))),
     *(Error(Target()), Elapse(1), Error(Target()), Life(Target(), (2,)), Send(Target(), tags=1)),
     *(Pieces(Target(service=2), (2, 0, 1, 2)), Pieces(Target(service=2, client_port=1), (0, 1), Shape(id=2))),
-    *(Refer(0, 60.0, 60.0), Life(Target(client=1), (16,)), Claim(Target(), Target())),
+    *(Life(Target(client_port=1), (2, 2)), Refer(0, 60.0, 60.0), Life(Target(client=1), (16,))),
+    Claim(Target(), Target()),
 ]
 
 

@@ -203,6 +203,67 @@ def test_a_weight_that_the_real_answers_is_reported_as_it_changes() -> None:
     run(body)
 
 
+class TestUnanswered:
+    SELDOM = Check(interval=3600.0, timeout=5.0, failures=1, passive=3)
+
+    def test_a_real_that_left_enough_unanswered_is_asked_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("lb.checker.EARLY_SPACING_S", 0.0)
+        port = free_port()
+
+        async def body(checker: Checker, changes: Changes) -> None:
+            async with serve_at(port) as served:
+                checker.configure({key_of(1): target(1, port, self.SELDOM)})
+                await until(lambda: states(changes) == ["up"])
+                checker.unanswered({key_of(1): 2})
+                assert (checker.early, served.connections) == (0, 1)
+                checker.unanswered({key_of(1): 1})
+                await until(lambda: served.connections == 2)
+                await until(lambda: not checker._probes)
+                checker.unanswered({key_of(1): 2})
+                assert checker.early == 1, "a check that passes forgets them"
+            checker.unanswered({key_of(1): 1})
+            await until(lambda: states(changes) == ["up", "down"])
+            checker.unanswered({key_of(1): 100})
+            assert checker.early == 2, "it is out already"
+
+        run(body)
+
+    def test_not_so_soon_after_its_last_check(self) -> None:
+        async def body(checker: Checker, changes: Changes) -> None:
+            async with serve_at(port := free_port()) as served:
+                checker.configure({key_of(1): target(1, port, self.SELDOM)})
+                await until(lambda: states(changes) == ["up"] and not checker._probes)
+                checker.unanswered({key_of(1): 100})
+                assert (checker.early, served.connections) == (0, 1)
+
+        run(body)
+
+    def test_who_does_not_want_it_and_who_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("lb.checker.EARLY_SPACING_S", 0.0)
+
+        async def body(checker: Checker, changes: Changes) -> None:
+            async with serve_at(port := free_port()):
+                checker.configure({key_of(1): target(1, port, Check(interval=3600.0))})
+                await until(lambda: states(changes) == ["up"] and not checker._probes)
+                checker.unanswered({key_of(1): 100, key_of(2): 100})
+                assert checker.early == 0
+
+        run(body)
+
+    def test_no_more_at_a_time_than_leave_others_their_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("lb.checker.EARLY_SPACING_S", 0.0)
+        keys = [key_of(number) for number in range(1, 2 * AT_ONCE)]
+
+        async def body(checker: Checker, changes: Changes) -> None:
+            async with serve_at(port := free_port()):
+                checker.configure({key: target(key[0].port, port, self.SELDOM) for key in keys})
+                await until(lambda: len(changes) == len(keys) and not checker._probes)
+                checker.unanswered(dict.fromkeys(keys, 3))
+                assert checker.early == AT_ONCE
+
+        run(body)
+
+
 def test_many_that_are_due_together_leave_others_their_turn() -> None:
     """A thousand are due after the loop stood still; heartbeats would run in between."""
     begun_a_turn: list[int] = []

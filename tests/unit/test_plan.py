@@ -84,6 +84,15 @@ def test_only_a_real_that_is_down_leaves_a_virtual_that_is_not_quiescent(quiesce
     assert (service.quiescent, service.expire_nodest) == (quiescent, True)
 
 
+def test_a_passive_check_has_its_virtual_watched() -> None:
+    virtual = CLUSTER.virtuals[0]
+    for passive in (0, 3):
+        check = virtual.check.model_copy(update={"passive": passive})
+        cluster = CLUSTER.model_copy(update={"virtuals": (virtual.model_copy(update={"check": check}),)})
+        (service,) = plan.desired(cluster, {}, {}, lambda *_: Hop(), plan.standings(cluster, {}, {}, 0.0))
+        assert service.watched == (passive > 0)
+
+
 def test_a_real_that_is_out_keeps_its_share() -> None:
     service = planned(set(), plan.weigh({}, ((WEB, WEB1),), 7))
     assert [(d.weight, d.share) for d in service.destinations] == [(0, 7), (0, 1)]
