@@ -6,6 +6,7 @@ from typing import Final
 
 MEANINGS: Final[dict[str, str]] = {
     "heartbeat_sent": "heartbeats sent, one for each peer",
+    "heartbeat_deputised": "times when the director was late and its deputy, a process of its own, sent for it",
     "heartbeat_unsent": "heartbeats that the kernel would not send: no link or no route",
     "heartbeat_received": "heartbeats that proved a peer's life",
     "heartbeat_copied": "heartbeats that had come over another link before",

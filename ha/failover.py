@@ -21,6 +21,7 @@ import structlog
 from ha import status as views
 from ha.channel import Channel
 from ha.counters import Counters
+from ha.deputy import now
 from ha.duties import Duties
 from ha.link import Link
 from ha.links import Callbacks, Links
@@ -91,11 +92,6 @@ class Table(Protocol):
 
     def install(self, rows: Rows) -> None:
         """Put a peer's connections into the table, `ha.rows.MAX_ROWS` at most; many in a thread."""
-
-
-def now() -> float:
-    """Monotonic seconds that also pass while the machine is suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def digest(cluster: Cluster) -> str:
@@ -387,7 +383,9 @@ class Failover:
             self._hooks.now(self._duties.role)
         while action := self._member.next_action():
             self._act(action)
-        self._ports.send(self._member.datagrams_to_send(now()))
+        if datagrams := self._member.datagrams_to_send(now()):
+            self._ports.send(datagrams)
+            self._ports.entrust(self._member.spares())
         while note := self._member.next_note():
             (log.warning if note.warning else log.info)(note.text, **note.fields)
         self._follow_peers()

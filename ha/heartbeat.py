@@ -30,6 +30,9 @@ from ha.state import Cause, Heard, Lost, Phase, Report, Stalled
 MAX_CANDIDATES: Final = 4
 """Lives of one peer that are echoed while none of them is proven."""
 
+GRACE: Final = 1 / 20
+"""How late we may be, in keepalives, before a spare heartbeat goes out instead."""
+
 _DRIFT: Final = 1e-3
 """Two clocks may differ by so much per second; far above what oscillators do."""
 
@@ -49,6 +52,16 @@ class Timing:
     def tolerance_s(self) -> float:
         """Lateness above this is a stall of our own."""
         return self.deadtime_s / 4
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """A heartbeat made before its time. due_s: when to send it, unless another one was made meanwhile; worthless_s:
+    from when on not any more. datagrams: (peer, datagram)."""
+
+    due_s: float
+    worthless_s: float
+    datagrams: list[tuple[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +178,25 @@ class Heartbeats:
         late = now_s - self._beat_s >= self.timing.keepalive_s
         self._beat_s = (now_s if late else self._beat_s) + self.timing.keepalive_s
         self._last_beat_s = now_s
-        self._sequence += 1
-        data = wire.encode(self._heartbeat(now_s), self.keys)
         self._counters.add("heartbeat_sent", len(self.peers))
+        return self._next(now_s)
+
+    def spares(self) -> list[Spare]:
+        """Heartbeats for the next turns, in case we are late for them; to be taken after each that was sent.
+
+        They say what is true now, with sequences that nothing else will have. As many as fit into a stall of ours that
+        counts for nothing, but one at least; none once we have left.
+        """
+        if self._report.phase is Phase.LEFT:
+            return []
+        keepalive_s = self.timing.keepalive_s
+        turns = max(1, round(self.timing.tolerance_s / keepalive_s))
+        due_s = [self._beat_s + turn * keepalive_s + keepalive_s * GRACE for turn in range(turns)]
+        return [Spare(at_s, at_s + keepalive_s, self._next(at_s)) for at_s in due_s]
+
+    def _next(self, at_s: float) -> list[tuple[str, bytes]]:
+        self._sequence += 1
+        data = wire.encode(self._heartbeat(at_s), self.keys)
         return [(name, data) for name in self.peers]
 
     def _heartbeat(self, now_s: float) -> wire.Heartbeat:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ha import wire
 from ha.counters import Counters
-from ha.heartbeat import Heartbeats, Note, Timing
+from ha.heartbeat import Heartbeats, Note, Spare, Timing
 from ha.role import step
 from ha.state import Action, Cause, Event, Heard, Lost, Phase, Settings, State, Tick
 
@@ -56,6 +56,10 @@ class Member:
         """(peer, datagram), when it is time."""
         self._wake(now_s)
         return self.heartbeats.datagrams_to_send(now_s)
+
+    def spares(self) -> list[Spare]:
+        """To be taken after each `datagrams_to_send` that was not empty, and sent if we are late for the next ones."""
+        return self.heartbeats.spares()
 
     def declare(self, peer: str, cause: Cause, now_s: float) -> None:
         """It is known otherwise that a peer's process is gone."""

@@ -54,16 +54,16 @@ class Port:
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in way.bind else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             self._bind(family)
         except OSError as error:
-            self._socket.close()
+            self.socket.close()
             raise cannot_listen(way.name, "UDP", port, error) from None
-        self._loop.add_reader(self._socket, self._read)
+        self._loop.add_reader(self.socket, self._read)
 
     def _bind(self, family: int) -> None:
-        way, sock = self._way, self._socket
+        way, sock = self._way, self.socket
         if family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _CONTROL)
         else:
@@ -72,14 +72,14 @@ class Port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the same group on several interfaces
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, way.interface.encode())
             self._join(family, socket.if_nametoindex(way.interface))
-        sock.bind(self._at(way.bind))
+        sock.bind(self.at(way.bind))
 
-    def _at(self, host: str) -> tuple[str, int] | tuple[str, int, int, int]:
-        """With the interface, which a group of IPv6 has only there."""
+    def at(self, host: str) -> tuple[str, int] | tuple[str, int, int, int]:
+        """Where to send for this host; with the interface, which a group of IPv6 has only there."""
         return (host, self._port, 0, self._scope) if self._scope else (host, self._port)
 
     def _join(self, family: int, index: int) -> None:
-        way, sock = self._way, self._socket
+        way, sock = self._way, self.socket
         if way.kind == "broadcast":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         elif family == socket.AF_INET:
@@ -97,7 +97,7 @@ class Port:
     def send(self, host: str, data: bytes) -> None:
         """Send it, if that can be done now."""
         try:
-            self._socket.sendto(data, self._at(host))
+            self.socket.sendto(data, self.at(host))
         except OSError as error:
             self.gone = self.gone or (error.errno in _GONE and bool(self._way.interface))
             self._counters.add("heartbeat_unsent")
@@ -107,13 +107,13 @@ class Port:
 
     def close(self) -> None:
         """Hear and send nothing more."""
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
+        self._loop.remove_reader(self.socket)
+        self.socket.close()
 
     def _read(self) -> None:
         for _ in range(_AT_ONCE):
             try:
-                data = self._socket.recv(1 << 16)
+                data = self.socket.recv(1 << 16)
             except OSError:  # nothing more, or an error report of a datagram sent before
                 return
             self._received(data)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import structlog
 
 from ha.counters import Counters
+from ha.deputy import Deputy
+from ha.heartbeat import Spare
 from ha.port import Port
 from ha.ways import Way, ways
 from lb.errors import NetworkError
@@ -28,6 +30,7 @@ class Ports:
         self._ways = ways(cluster, me)
         self._open: dict[str, Port] = {}
         self._refused: set[str] = set()
+        self._deputy: Deputy | None = None
         self._open[self._ways[0].name] = self._make(self._ways[0])
         self.mend()
 
@@ -44,7 +47,8 @@ class Ports:
         self.mend()
 
     def mend(self) -> None:
-        """Open what is not."""
+        """Open what is not, and see to it that there is a deputy."""
+        self._appoint()
         for way in self._ways:
             port = self._open.get(way.name)
             if port and port.gone:
@@ -72,7 +76,42 @@ class Ports:
                 for address, data in way.targets(datagrams):
                     port.send(address, data)
 
+    def entrust(self, spares: list[Spare]) -> None:
+        """What to send over every link in time if we are late; instead of what was entrusted before."""
+        if self._deputy is None:
+            return
+        open_ways = [(way, self._open[way.name]) for way in self._ways if way.name in self._open]
+        handed = [
+            (
+                spare.due_s,
+                spare.worthless_s,
+                [
+                    (at, port.at(address), data)
+                    for at, (way, port) in enumerate(open_ways)
+                    for address, data in way.targets(spare.datagrams)
+                ],
+            )
+            for spare in spares
+        ]
+        try:
+            sent = self._deputy.entrust(handed, [port.socket for _, port in open_ways])
+        except OSError as error:
+            log.warning("late heartbeats have no deputy; another one is started", reason=str(error))
+            self._deputy.close()
+            self._deputy = None
+        else:
+            self._counters.add("heartbeat_deputised", sent)
+
+    def _appoint(self) -> None:
+        if self._deputy is None:
+            try:
+                self._deputy = Deputy()
+            except OSError as error:
+                log.warning("late heartbeats have no deputy; it is tried again", reason=str(error))
+
     def close(self) -> None:
         """Hear and send nothing more."""
+        if self._deputy:
+            self._deputy.close()
         for port in self._open.values():
             port.close()

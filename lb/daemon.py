@@ -7,6 +7,7 @@ import contextlib
 import gc
 import resource
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 import uvloop
@@ -17,12 +18,16 @@ from lb.director import Director
 from lb.errors import LbctlError
 from lb.model import Cluster
 from lb.orders import Orders, routes
+from lb.priority import raise_thread
 
 log = structlog.get_logger(__name__)
 
 GARBAGE_THRESHOLD = 50_000
 """New objects after which garbage is looked for. Python's 700 costs a third of the checks of ten thousand reals, and
 heartbeats pauses of 120 ms; what a start made stays, and is not looked through again."""
+
+THREADS = 8
+"""For what blocks: compiling, sweeping, reading and writing tables, files."""
 
 
 def run(cluster: Cluster, node: str) -> None:
@@ -38,6 +43,8 @@ def run(cluster: Cluster, node: str) -> None:
 async def _run(director: Director) -> None:
     name = director.node.name
     loop = asyncio.get_running_loop()
+    raise_thread()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, initializer=raise_thread))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, director.stopping.set)
     server = Server(name, routes(director))

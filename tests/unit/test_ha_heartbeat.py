@@ -228,6 +228,31 @@ def test_a_change_is_said_at_once() -> None:
     assert heard == Heard("a", Report(Phase.STANDBY), voids_me=True)
 
 
+def test_spares_are_heartbeats_like_any_other_and_none_comes_twice() -> None:
+    """One that is sent in our place keeps us alive; our next one is newer than all of them."""
+    a, b = acquainted()
+    a.core.timing = b.core.timing = Timing(keepalive_s=0.1, warntime_s=0.3, deadtime_s=1.2)
+    b.hear(a.beat(10.0), 10.0)
+    first, second, third = a.core.spares()
+    assert [spare.due_s for spare in (first, second, third)] == pytest.approx([10.105, 10.205, 10.305])
+    assert third.worthless_s == pytest.approx(10.405)
+    for spare in (first, second):
+        ((peer, data),) = spare.datagrams
+        assert peer == "b"
+        assert [type(event) for event in b.hear(data, spare.due_s)] == [Heard]
+    assert [type(event) for event in b.hear(a.beat(10.25), 10.25)] == [Heard]
+    b.hear(third.datagrams[0][1], 10.31)
+    assert b.rejected() == {"replayed": 1}
+    assert b.tick(11.3) == []
+
+
+def test_who_has_left_has_no_spares() -> None:
+    a, _ = acquainted()
+    a.core.say(Report(Phase.LEFT), frozenset(), 1.0)
+    a.beat(1.0)
+    assert a.core.spares() == []
+
+
 def test_late_heartbeats_are_noted_with_their_interval() -> None:
     a, b = acquainted()
     for tenths in range(1, 5):
