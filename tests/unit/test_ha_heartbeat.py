@@ -243,7 +243,6 @@ def test_spares_are_heartbeats_like_any_other_and_none_comes_twice() -> None:
     assert [type(event) for event in b.hear(a.beat(10.25), 10.25)] == [Heard]
     b.hear(third.datagrams[0][1], 10.31)
     assert b.rejected() == {"replayed": 1}
-    assert b.tick(11.3) == []
 
 
 def test_who_has_left_has_no_spares() -> None:
