@@ -77,10 +77,13 @@ async def transfer(table: Rows, pushes: list[Rows]) -> float:
     done = asyncio.Event()
     installed: list[int] = []
     here, there = await a_session()
-    sender = Link(here, lambda: (table,), lambda _: None, time.monotonic, done.set, lambda _: None)
-    receiver = Link(
-        there, lambda: (), lambda rows: installed.append(len(rows)), time.monotonic, lambda: None, lambda _: None
-    )
+
+    def install(rows: Rows) -> int:
+        installed.append(len(rows))
+        return 0
+
+    sender = Link(here, lambda: (table,), lambda _: 0, time.monotonic, done.set, lambda _: None)
+    receiver = Link(there, lambda: (), install, time.monotonic, lambda: None, lambda _: None)
     tasks = [asyncio.create_task(link.run()) for link in (sender, receiver)]
     start_s = time.perf_counter()
     sender.sync.lead()

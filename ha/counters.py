@@ -31,6 +31,7 @@ MEANINGS: Final[dict[str, str]] = {
     "sync_refused": "greetings that the other end closed on; its own counters say why",
     "sync_timeout": "a connection that did not finish its greeting in time",
     "sync_crowded": "a connection refused because too many were greeting",
+    "sync_unknown": "connections of a peer that were left out: their virtual or real is not in our file",
     "sync_overflow": "times when a peer was too slow and gets everything again",
 }
 """Every counter by its name."""

@@ -90,8 +90,10 @@ class Table(Protocol):
     def snapshot(self) -> tuple[Rows, ...]:
         """All connections, an array for each family; called in a thread."""
 
-    def install(self, rows: Rows) -> None:
-        """Put a peer's connections into the table, `ha.rows.MAX_ROWS` at most; many in a thread."""
+    def install(self, rows: Rows) -> int:
+        """Put a peer's connections into the table, `ha.rows.MAX_ROWS` at most; many in a thread.
+
+        Returns how many have no place there, since their real is unknown."""
 
 
 def digest(cluster: Cluster) -> str:
@@ -300,7 +302,7 @@ class Failover:
             self._since.isoformat(timespec="milliseconds"),
             views.peers(self._cluster, state, lives, now_s),
             views.sync(state, sessions, now_s),
-            {**counted, "sync_overflow": counted["sync_overflow"] + sum(s.overflows for s in sessions.values())},
+            {**counted, **{name: counted[name] + more for name, more in self._links.counted.items()}},
             views.warnings(
                 self._cluster, state, lives, sessions, self._member.heartbeats.config, self._witnesses.silent, now_s
             ),

@@ -25,13 +25,14 @@ class Link:
     ordered: called with what operators ordered there.
 
     snapshot is called in a thread, install too unless the rows are few; at most `ha.rows.MAX_ROWS` at a time.
+    left_out: rows that had no place in the table, since this node knows no such real.
     """
 
     def __init__(
         self,
         channel: Channel,
         snapshot: Callable[[], tuple[Rows, ...]],
-        install: Callable[[Rows], None],
+        install: Callable[[Rows], int],
         clock: Callable[[], float],
         changed: Callable[[], None],
         ordered: Callable[[bytes], None],
@@ -44,6 +45,8 @@ class Link:
         self._wake = asyncio.Event()
         self._making: asyncio.Task[None] | None = None
         self._dropped = False
+        self.left_out = 0
+        self._incomplete = False
         self._opened_s = clock()
 
     async def run(self) -> bool:
@@ -79,6 +82,13 @@ class Link:
                 await self._channel.send(message)
         await self._channel.close()
 
+    def reconfigured(self) -> None:
+        """Reals that were unknown may be known now."""
+        if self._incomplete:
+            self._incomplete = False
+            self.sync.ask_again()
+            self.wake()
+
     async def _read(self) -> None:
         while payloads := await self._channel.receive():
             for payload in payloads:
@@ -102,14 +112,21 @@ class Link:
         """Heartbeats do not wait behind a heap of rows: a thread puts those into the table, one heap at a time."""
         try:
             if len(rows) > FEW:
-                await asyncio.to_thread(self._install, rows)
+                left_out = await asyncio.to_thread(self._install, rows)
             else:
-                self._install(rows)
+                left_out = self._install(rows)
         except Exception:
             log.exception("connections of a peer could not be installed", peer=self.peer.node, rows=len(rows))
             self.sync.failed()
         else:
             self.sync.installed()
+            self._count(left_out)
+
+    def _count(self, left_out: int) -> None:
+        self.left_out += left_out
+        if left_out and not self._incomplete:
+            self._incomplete = True
+            log.warning("connections to reals that this node does not know are left out", peer=self.peer.node)
 
     async def _write(self) -> None:
         while True:

@@ -78,6 +78,8 @@ class Links:
         names = {node.name for node in cluster.peers_of(self._me.name)}
         for name in set(self.links) - names:
             self.links[name].drop()
+        for link in self.links.values():
+            link.reconfigured()
         self._start_connectors()
 
     def knock(self, peer: str) -> None:
@@ -89,6 +91,15 @@ class Links:
         """It is dead, or its process is another one: the session with it is worth nothing."""
         if peer in self.links:
             self.links[peer].drop()
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """What the sessions that are open add to the counters when they end."""
+        links = self.links.values()
+        return {
+            "sync_overflow": sum(link.sync.overflows for link in links),
+            "sync_unknown": sum(link.left_out for link in links),
+        }
 
     def rest(self) -> None:
         """Connect and ask no more; what is open stays."""
@@ -227,6 +238,7 @@ class Links:
             self._count(broken.kind, str(self._cluster.node(name).address))
         finally:
             self._counters.add("sync_overflow", link.sync.overflows)
+            self._counters.add("sync_unknown", link.left_out)
             if self.links.get(name) is link:
                 del self.links[name]
                 self._tell.changed()

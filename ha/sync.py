@@ -14,7 +14,7 @@ Who leads no more sends what still happens, but never its whole table: that woul
     end N             that was all; from here on you are in sync
     same N            you have all I have
     ack N             everything up to N is installed
-    again             I could not install what you sent; send everything again
+    again             I could not install what you sent, or could now install more of it; send everything again
     orders BYTES      what operators ordered by hand; not for us to read
     bye               this end is in order; nobody crashed
 
@@ -319,6 +319,10 @@ class Sync:
         """What `receive` returned could not be put into the table: ask for everything again."""
         self.complete = False
         self.installed()
+        self.ask_again()
+
+    def ask_again(self) -> None:
+        """Ask for everything: what had no place in the table may have one now."""
         self._answers.append(["again"])
 
     def _acknowledge(self, number: int, now_s: float) -> None:

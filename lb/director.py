@@ -197,12 +197,11 @@ class Director:
         """Every live connection."""
         return self._data.snapshot()
 
-    def install(self, rows: Rows) -> None:
-        """Take over connections that another director knows."""
+    def install(self, rows: Rows) -> int:
+        """Take over connections that another director knows. Returns how many are of reals that are unknown here."""
         installed, unknown = self._data.install(rows)
-        if unknown:
-            log.warning("connections to reals that this node does not know were left out", count=unknown)
         log.debug("connections installed", count=installed)
+        return unknown
 
     # ------------------------------------------------------------------ tasks
 

@@ -59,7 +59,10 @@ def a_cluster(port: int, pair: tuple[str, str], **ha: Any) -> Cluster:
 
 
 class Recorder:
-    """Hooks that write down what they are told. table: what a snapshot has. fails: names of hooks that raise."""
+    """Hooks that write down what they are told. table: what a snapshot has. fails: names of hooks that raise.
+
+    unknown: reals that this node does not know.
+    """
 
     def __init__(self, table: Rows | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
         self.calls: list[str] = []
@@ -70,6 +73,7 @@ class Recorder:
         self.given: list[bytes] = []
         self.heard: list[bytes] = []
         self.fails: set[str] = set()
+        self.unknown: tuple[int, ...] = ()
         self.stranger = ""
         self._tell = tell
 
@@ -104,11 +108,13 @@ class Recorder:
         """As of `Table`."""
         return (self.table,)
 
-    def install(self, rows: Rows) -> None:
+    def install(self, rows: Rows) -> int:
         """As of `Table`."""
         if "install" in self.fails:
             raise OSError("install does not work today")
-        self.installed.append(rows)
+        known = rows[~np.isin(rows["real"], self.unknown)]
+        self.installed.append(known)
+        return len(rows) - len(known)
 
     def orders(self) -> list[bytes]:
         """As of `Shared`."""

@@ -105,6 +105,29 @@ def test_a_table_that_cannot_take_rows_is_not_in_sync() -> None:
     uvloop.run(scenario())
 
 
+def test_connections_of_an_unknown_real_are_counted_and_asked_for_again_when_it_may_be_known() -> None:
+    """The files differ for a while; nothing else suffers from that."""
+
+    async def scenario() -> None:
+        rows = some_rows(300)
+        stranger = int(rows["real"][0])
+        async with both() as (pair, one, two):
+            two.hooks.unknown = (stranger,)
+            one.hooks.table = rows
+            one.failover.push(rows)
+            missing = int((rows["real"] == stranger).sum())
+            await until(lambda: two.count("sync_unknown") == missing)
+            assert len(two.hooks.rows) == len(rows) - missing
+            assert two.failover.status().sync["state"] == "in-sync"
+            two.hooks.unknown = ()
+            two.hooks.table = two.hooks.rows
+            two.failover.reconfigure(pair.cluster)
+            await until(lambda: stranger in two.hooks.rows["real"])
+            assert two.count("sync_unknown") == missing
+
+    uvloop.run(scenario())
+
+
 def test_standby_and_takeover_move_the_address_and_the_sync_turns_round(run: Callable[[Any], None]) -> None:
     async def scenario() -> None:
         async with both(some_rows(10)) as (_, one, two):
