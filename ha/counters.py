@@ -11,6 +11,7 @@ MEANINGS: Final[dict[str, str]] = {
     "heartbeat_received": "heartbeats that proved a peer's life",
     "heartbeat_copied": "heartbeats that had come over another link before",
     "heartbeat_late": "heartbeats that came more than warntime after the one before",
+    "heartbeat_unread": "datagrams that came faster than they are read, and were thrown away",
     "heartbeat_malformed": "not a heartbeat: random bytes, truncated or too long",
     "heartbeat_version": "a heartbeat of a version that is not spoken here",
     "heartbeat_key": "signed with a key that is not ours, or changed on the way",

@@ -1,4 +1,8 @@
-"""One link that heartbeats go over: a UDP socket, bound so that it hears nothing else. Edge.
+"""One link that heartbeats go over: UDP sockets, bound so that they hear nothing else. Edge.
+
+Between the nodes' own addresses each peer has a socket of its own (`ha.steering`): what comes from there has its own
+room in the kernel. What others send comes to the first socket, of which only so much is read as counting it may cost,
+however much they send: the rest is left to the kernel, and its number counted.
 
 A plain socket instead of a loop's transport: a send that fails, as every send does while a link is down, must be as
 harmless on every event loop as a lost datagram.
@@ -16,6 +20,7 @@ from typing import Final
 import structlog
 
 from ha.counters import Counters
+from ha.steering import steer
 from ha.ways import Way
 from lb.errors import NetworkError
 
@@ -26,6 +31,13 @@ _CONTROL: Final = 0xC0
 
 _AT_ONCE: Final = 64
 """Datagrams that are read before the loop gets its turn."""
+
+_REST_S: Final = 0.01
+"""After so many a socket that anybody can send to is not read for this long."""
+
+_SO_MEMINFO: Final = 55
+_MEMINFO: Final = struct.Struct("9I")
+"""Of a socket; the last number says how many datagrams found no room (linux/sock_diag.h, SK_MEMINFO_DROPS)."""
 
 _GONE: Final = frozenset({errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL})
 """The interface that the socket is bound to is not there any more, though one of its name may be."""
@@ -53,26 +65,47 @@ class Port:
         self._received = received
         self._counters = counters
         self._loop = asyncio.get_running_loop()
+        self._resting: asyncio.TimerHandle | None = None
+        self._dropped: dict[socket.socket, int] = {}
         family = socket.AF_INET6 if ":" in way.bind else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._of_peers: list[socket.socket] = []
         try:
-            self._bind(family)
+            self._prepare(self.socket)
+            self._bind()
+            if way.kind == "unicast":
+                self._steer()
         except OSError as error:
-            self.socket.close()
+            self._close_sockets()
             raise cannot_listen(way.name, "UDP", port, error) from None
-        self._loop.add_reader(self.socket, self._read)
+        self._loop.add_reader(self.socket, self._read_strangers)
+        for sock in self._of_peers:
+            self._loop.add_reader(sock, self._read, sock)
 
-    def _bind(self, family: int) -> None:
-        way, sock = self._way, self.socket
-        if family == socket.AF_INET:
+    def _prepare(self, sock: socket.socket) -> None:
+        if sock.family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _CONTROL)
         else:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _CONTROL)
+
+    def _bind(self) -> None:
+        way, sock = self._way, self.socket
         if way.interface:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the same group on several interfaces
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, way.interface.encode())
-            self._join(family, socket.if_nametoindex(way.interface))
+            self._join(sock.family, socket.if_nametoindex(way.interface))
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(self.at(way.bind))
+
+    def _steer(self) -> None:
+        hosts = list(self._way.peers.values())
+        steer(self.socket, hosts)
+        for _ in hosts:
+            sock = socket.socket(self.socket.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._of_peers.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(self.at(self._way.bind))
 
     def at(self, host: str) -> tuple[str, int] | tuple[str, int, int, int]:
         """Where to send for this host; with the interface, which a group of IPv6 has only there."""
@@ -107,13 +140,37 @@ class Port:
 
     def close(self) -> None:
         """Hear and send nothing more."""
-        self._loop.remove_reader(self.socket)
-        self.socket.close()
+        if self._resting:
+            self._resting.cancel()
+        for sock in (self.socket, *self._of_peers):
+            self._loop.remove_reader(sock)
+        self._close_sockets()
 
-    def _read(self) -> None:
-        for _ in range(_AT_ONCE):
+    def _close_sockets(self) -> None:
+        for sock in (self.socket, *self._of_peers):
+            sock.close()
+
+    def _read_strangers(self) -> None:
+        if self._read(self.socket) == _AT_ONCE:
+            self._loop.remove_reader(self.socket)
+            self._resting = self._loop.call_later(_REST_S, self._read_on)
+
+    def _read_on(self) -> None:
+        self._loop.add_reader(self.socket, self._read_strangers)
+
+    def _count_dropped(self, sock: socket.socket) -> None:
+        numbers = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        dropped = _MEMINFO.unpack(numbers)[-1]
+        self._counters.add("heartbeat_unread", dropped - self._dropped.get(sock, 0))
+        self._dropped[sock] = dropped
+
+    def _read(self, sock: socket.socket) -> int:
+        """What has come, up to so much at once; how many."""
+        self._count_dropped(sock)
+        for count in range(_AT_ONCE):
             try:
-                data = self.socket.recv(1 << 16)
+                data = sock.recv(1 << 16)
             except OSError:  # nothing more, or an error report of a datagram sent before
-                return
+                return count
             self._received(data)
+        return _AT_ONCE

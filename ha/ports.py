@@ -42,7 +42,7 @@ class Ports:
         before = {way.name: way for way in self._ways}
         self._ways = ways(cluster, self._me)
         wanted = {way.name: way for way in self._ways}
-        for name in [name for name in self._open if name not in wanted or wanted[name].bind != before[name].bind]:
+        for name in [name for name in self._open if wanted.get(name) != before[name]]:
             self._open.pop(name).close()
         self.mend()
 

@@ -50,6 +50,33 @@ for _ in range(20):
             pass
 """
 
+DAMAGE = """
+import random, socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("eth0", 0))
+frame = bytearray(open(sys.argv[1], "rb").read())
+chance = random.Random(7)
+head = 14 + (frame[14] & 15) * 4 + 8
+def send(payload):
+    damaged = frame[:head] + payload
+    damaged[16:18] = (len(damaged) - 14).to_bytes(2, "big")
+    damaged[head - 4:head] = (len(payload) + 8).to_bytes(2, "big") + bytes(2)
+    damaged[24:26] = bytes(2)
+    total = sum(int.from_bytes(damaged[n:n + 2], "big") for n in range(14, head - 8, 2))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    damaged[24:26] = (0xffff - total).to_bytes(2, "big")
+    s.send(damaged)
+for bit in range(0, 8 * (len(frame) - head), 41):
+    flipped = bytearray(frame[head:])
+    flipped[bit // 8] ^= 1 << bit % 8
+    send(flipped)
+for size in range(0, len(frame) - head, 23):
+    send(frame[head:head + size])
+for _ in range(int(sys.argv[2])):
+    send(frame[head:head + 6] + chance.randbytes(len(frame) - head - 6))
+"""
+
 
 pytestmark = pytest.mark.usefixtures("demo_lab")
 
@@ -89,6 +116,22 @@ def test_a_replayed_heartbeat_is_counted_and_keeps_nobody_alive(tmp_path: Path) 
     wait_until("the standby takes over", lambda: role(standby) == "active")
     lbctl("lab", "up", str(CONF))
     wait_until("the pair is whole", is_settled)
+
+
+def test_damaged_and_forged_heartbeats_from_a_peers_address_mean_nothing(tmp_path: Path) -> None:
+    """Bits flipped, cut short, and thousands with a made-up signature, by whoever can forge addresses."""
+    wait_until("the pair is whole", is_settled)
+    serving, standby = active(), other(active())
+    address = {"lb1": "192.168.1.103", "lb2": "192.168.1.104"}[serving]
+    names = ("heartbeat_malformed", "heartbeat_version", "heartbeat_key", "heartbeat_unread")
+    frame = tmp_path / "frame"
+    run_in(standby, sys.executable, "-c", CAPTURE, address, str(frame))
+    was, since = counted(standby, *names), status(standby)["since"]
+    run_in("client", sys.executable, "-c", DAMAGE, str(frame), "3000")
+    wait_until("they are counted", lambda: counted(standby, *names) >= was + 1000)
+    assert is_settled()
+    assert (role(serving), status(standby)["since"]) == ("active", since)
+    assert sum(answers(4).values()) == 4
 
 
 def initdead_is_over(node: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -349,6 +350,40 @@ def test_random_bytes_at_the_heartbeat_port() -> None:
             await unshaken(one, two)
 
     uvloop.run(scenario())
+
+
+def test_a_flood_of_strangers_takes_no_room_from_the_peer() -> None:
+    """More than can be read in time: the rest is thrown away by the kernel, and all of it is counted."""
+
+    async def scenario() -> None:
+        async with both() as (pair, one, two):
+            stop = threading.Event()
+            sent = asyncio.get_running_loop().run_in_executor(None, flood, pair, stop)
+            try:
+                await until(lambda: one.count("heartbeat_unread") > 1000)
+                heard = one.count("heartbeat_received")
+                await until(lambda: one.count("heartbeat_received") >= heard + 10)
+            finally:
+                stop.set()
+            counted = ("heartbeat_unread", "heartbeat_malformed")
+            whole = await sent
+            udp(pair, 0, b"the last one")
+            await until(lambda: sum(one.count(name) for name in counted) > whole)
+            assert one.count("heartbeat_received") > heard
+            await unshaken(one, two)
+
+    uvloop.run(scenario())
+
+
+def flood(pair: Pair, stop: threading.Event) -> int:
+    """Noise to lb1 from a stranger until told to stop; how much."""
+    count = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((pair.stranger, 0))
+        while not stop.is_set():
+            sock.sendto(b"noise" * 20, (pair.hosts[0], pair.port))
+            count += 1
+    return count
 
 
 @pytest.mark.parametrize(
