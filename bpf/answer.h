@@ -141,7 +141,7 @@ static __always_inline bool answer(struct xdp_md *ctx, const struct packet *pack
 	if ((void *)at + sizeof(*at) + sizeof(saved) > end || (void *)(icmp + 1) > end)
 		return false;
 	__builtin_memcpy(at->destination, came.source, sizeof(at->destination));
-	__builtin_memcpy(at->source, came.destination, sizeof(at->source));
+	write_source(at->source, came.destination);
 #pragma unroll
 	for (int n = 0; n < TYPES_MOST; n++)
 		if (sizeof(*at) + 2 * n <= link)

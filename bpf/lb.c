@@ -20,6 +20,7 @@
 #include "stats.h"
 #include "service.h"
 #include "frame.h"
+#include "mac.h"
 #include "family.h"
 #include "lease.h"
 #include "cache.h"

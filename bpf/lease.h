@@ -21,11 +21,6 @@ static __always_inline void end_lease(void)
 		held->until_ns = 0;
 }
 
-static __always_inline bool is_same_mac(const __u16 *one, const __u16 *other)
-{
-	return one[0] == other[0] && one[1] == other[1] && one[2] == other[2];
-}
-
 static __always_inline bool is_referred(const struct ethernet *ethernet, const struct lease *held)
 {
 #pragma unroll
@@ -46,7 +41,7 @@ static __always_inline enum outcome refer(struct packet *packet, __u64 now_ns)
 
 	if (!held || now_ns >= held->until_ns || now_ns >= held->refer_until_ns || is_referred(ethernet, held))
 		return OURS;
-	__builtin_memcpy(ethernet->source, ethernet->destination, sizeof(ethernet->source));
+	write_source(ethernet->source, ethernet->destination);
 	__builtin_memcpy(ethernet->destination, held->directors, sizeof(ethernet->destination));
 	return OUTCOME_referred;
 }

@@ -3,13 +3,6 @@
  * From a frame to a packet of a virtual. What is not a virtual's, or not sent to this host, is FOREIGN, and found out
  * as early as can be. IPv6: parse6.h
  */
-/* Generated: OUR_MACS(_) with _(mac_0, mac_1, mac_2) for each interface. */
-static __always_inline bool is_our_mac(const __u16 *mac)
-{
-#define IS(mac_0, mac_1, mac_2) || (mac[0] == mac_0 && mac[1] == mac_1 && mac[2] == mac_2)
-	return false OUR_MACS(IS);
-#undef IS
-}
 
 /* Ports and flags of a segment of at most `room` bytes. RFC 9293 section 3.1 */
 static __always_inline enum outcome parse_tcp(struct packet *packet, const void *at, const void *end, __u32 room)
@@ -49,7 +42,7 @@ static __always_inline enum outcome parse_ipv4(struct packet *packet, const void
 
 	if ((const void *)(ip + 1) > end)
 		return FOREIGN;		/* too short to say whose it is */
-	if (!is_ours(ip->daddr, ip->protocol) || !is_our_mac(packet->ethernet->destination))
+	if (!is_ours(ip->daddr, ip->protocol) || !is_sent_to_us(packet->ethernet->destination))
 		return FOREIGN;
 
 	header = ip->ihl * 4;

@@ -13,7 +13,7 @@ static __always_inline enum outcome parse_ipv6(struct packet *packet, const void
 	if ((const void *)(ip + 1) > end)
 		return FOREIGN;
 	number = number_of(ip->destination);
-	if (!number || !is_our_mac(packet->ethernet->destination))
+	if (!number || !is_sent_to_us(packet->ethernet->destination))
 		return FOREIGN;
 
 	room = host16(ip->payload_length);

@@ -10,7 +10,7 @@
 static __always_inline enum outcome send(struct xdp_md *ctx, struct ethernet *ethernet, const __u16 *ours,
 					 const struct real *real, const struct way *way)
 {
-	__builtin_memcpy(ethernet->source, ours, sizeof(ethernet->source));
+	write_source(ethernet->source, ours);
 	__builtin_memcpy(ethernet->destination, real->mac, sizeof(ethernet->destination));
 #if REDIRECTS
 	if (way->interface && way->interface != ctx->ingress_ifindex) {

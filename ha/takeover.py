@@ -60,14 +60,16 @@ def announcement_frames(mac: bytes, address: Address) -> tuple[bytes, ...]:
 
 
 class Announcer:
-    """Announces addresses on one interface. mac: what they are at, six bytes.
+    """Announces addresses on one interface. mac: what they are at, six bytes. repeat_s: how often after the last round;
+    None: not at all.
 
     Must be made with a loop running. A frame that cannot be sent is logged and the later rounds still go out:
     an interface that has lost its carrier for a moment must not end the announcement.
     """
 
-    def __init__(self, interface: str, mac: bytes) -> None:
+    def __init__(self, interface: str, mac: bytes, repeat_s: float | None = None) -> None:
         self._interface = interface
+        self._repeat_s = repeat_s
         self._mac = mac
         self._rounds: list[asyncio.TimerHandle] = []
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
@@ -85,6 +87,8 @@ class Announcer:
         now_s = loop.time()
         self._send(frames)
         self._rounds = [loop.call_at(now_s + at_s, self._send, frames) for at_s in ANNOUNCE_AT_S[1:]]
+        if self._repeat_s is not None:
+            self._rounds.append(loop.call_at(now_s + ANNOUNCE_AT_S[-1] + self._repeat_s, self.announce, addresses))
 
     def cancel(self) -> None:
         """Say nothing any more: the address has gone to somebody else."""

@@ -36,7 +36,7 @@ from lb.limits import Limits
 from lb.memory import Memory
 from lb.model import Cluster
 from lb.monitor import Monitor
-from lb.netif import InterfaceWatch, Link, Ways
+from lb.netif import InterfaceWatch, Link, Place, Ways
 from lb.ownership import Ownership
 from lb.plan import Override, Target
 from lb.rates import SAMPLE_INTERVAL_S, Rates
@@ -92,6 +92,12 @@ class Director:
         self._watch = InterfaceWatch(self._interface, self._on_link, self._on_address_lost)
         link = await self._watch.start()
         undo.callback(self._watch.close)
+        self._place = Place(self._interface, self.cluster.ha.virtual_mac_bytes)
+        undo.callback(lambda: self._place.close() if self._orderly else None)
+        if self._place.virtual:
+            placed = InterfaceWatch(self._place.name, lambda _: None, self._on_address_lost)
+            await placed.start()
+            undo.callback(placed.close)
         self._ways = Ways(self._interfaces, self._changed.set)
         await self._ways.start()
         undo.callback(self._ways.close)
@@ -113,10 +119,11 @@ class Director:
         )
         undo.callback(lambda: self._data.close(detach=self._orderly))
         self._data.limits = Limits.of(self.cluster.limits)
+        self._data.virtual_mac = self.cluster.ha.virtual_mac_bytes
         await self._apply()
         log.info("packet path attached", **self._data.modes)
         self._ownership = ownership = Ownership(
-            *(self.cluster, self.node.name, self._interface, link.mac, self._data, self._ways),
+            *(self.cluster, self.node.name, self._interface, link.mac, self._place, self._data, self._ways),
             *(lambda: self.failover.predecessor, self._programs),
         )
         undo.callback(ownership.close)
@@ -297,6 +304,7 @@ class Director:
             ("cluster.attach", self.cluster.cluster.attach, new.cluster.attach),
             ("cluster.name", self.cluster.cluster.name, new.cluster.name),
             ("ha.port", self.cluster.ha.port, new.ha.port),
+            ("ha.virtual_mac", self.cluster.ha.virtual_mac, new.ha.virtual_mac),
             ("connections.max", self.cluster.connections.max, new.connections.max),
         ):
             if old_value != new_value:

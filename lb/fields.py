@@ -45,6 +45,7 @@ _INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/:\x00-\x1f\x7f]{1,15}")
 _REQUEST = re.compile(r"/[^\s\x00-\x1f\x7f]*")
 _HOST_HEADER = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?")
 _MAILBOX = re.compile(r"[^\s@<>,;:()\[\]\"\\\x00-\x1f]+@[A-Za-z0-9.-]+")
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
 _PERCENTAGE = re.compile(r"([0-9]{1,3})%")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
@@ -289,6 +290,15 @@ def _check_whole_path(value: str) -> str:
     return value
 
 
+def _check_mac(value: str) -> str:
+    if not _MAC.fullmatch(value):
+        raise ValueError(f'{show(value)} is not a MAC address; write it like "00:00:5e:00:01:69"')
+    mac = bytes.fromhex(value.replace(":", ""))
+    if mac[0] & 1 or not any(mac):
+        raise ValueError(f"{show(value)} is not the address of one host; the first byte of such a one is even")
+    return value.lower()
+
+
 def _check_mailbox(value: str) -> str:
     if not _MAILBOX.fullmatch(value):
         raise ValueError(f'{show(value)} is not a mail address; write it like "ops@example.com"')
@@ -354,6 +364,8 @@ MinUp = Annotated[int | str, BeforeValidator(parse_min_up)]
 Program = Annotated[str, AfterValidator(_check_program)]
 """A file that can be run; whether it is there is seen where it runs."""
 WholePath = Annotated[str, AfterValidator(_check_whole_path)]
+Mac = Annotated[str, AfterValidator(_check_mac)]
+"""Of one host, in lower case."""
 Mailbox = Annotated[str, AfterValidator(_check_mailbox)]
 MailServer = Annotated[str, AfterValidator(_check_mail_server)]
 """A host name or address, with or without port."""

@@ -87,8 +87,14 @@ class Ha(Frozen):
     notify: Annotated[tuple[fields.Command, ...], Field(strict=False)] = ()
     fence: fields.Command | None = None
     watchdog: fields.WholePath | None = None
+    virtual_mac: fields.Mac | None = None
     authkeys: fields.FilePath = "authkeys"
     port: Port = 694
+
+    @property
+    def virtual_mac_bytes(self) -> bytes:
+        """Six, or none where the virtual addresses are at the interface's MAC."""
+        return bytes.fromhex((self.virtual_mac or "").replace(":", ""))
 
     @property
     def late_s(self) -> float:

@@ -18,7 +18,7 @@ from ha.takeover import Announcer
 from lb.addresses import Address, Interface
 from lb.datapath import DataPath
 from lb.model import Cluster
-from lb.netif import Ways, add_address, remove_address
+from lb.netif import Place, Ways
 
 log = structlog.get_logger(__name__)
 
@@ -26,9 +26,13 @@ REFER_S: Final = 30.0
 """How long the director that was active before is asked about connections unknown here. By then a process that froze or
 died has come back and told of them; else their clients get a reset."""
 
+REPEAT_S: Final = 60.0
+"""How often addresses at a virtual MAC are announced besides: switches forget within minutes where one is from which
+nothing comes, and packets leave from the interface's."""
+
 
 class Ownership:
-    """Open from its making, in a running loop, until `close`. mac: the interface's.
+    """Open from its making, in a running loop, until `close`. mac: the interface's. place: of the addresses.
 
     predecessor: names the director that was active before us; empty: none was.
     """
@@ -39,6 +43,7 @@ class Ownership:
         me: str,
         interface: str,
         mac: bytes,
+        place: Place,
         data: DataPath,
         ways: Ways,
         predecessor: Callable[[], str],
@@ -46,12 +51,12 @@ class Ownership:
     ) -> None:
         """Raises NetworkError."""
         self._cluster, self._me = cluster, me
-        self._interface = interface
+        self._place = place
         self._data, self._ways = data, ways
         self._predecessor, self._programs = predecessor, programs
         self._owns = False
         self._looking: asyncio.Task[None] | None = None
-        self._announcer = Announcer(interface, mac)
+        self._announcer = Announcer(interface, place.mac, REPEAT_S if place.virtual else None)
         try:
             self._rivals = Rivals(interface, mac, self.renew_lease, self._on_rival)
         except BaseException:
@@ -74,8 +79,7 @@ class Ownership:
         self._owns = True
         self._refer()
         self._data.renew_lease(self._cluster.ha.deadtime)
-        for address in self._cluster.addresses:
-            add_address(self._interface, address)
+        self._place.add(self._cluster.addresses)
         self._rivals.defend(self._cluster.addresses)
         self.announce()
         self._programs.want(True)
@@ -87,8 +91,7 @@ class Ownership:
         self._rivals.defend(())
         self._announcer.cancel()
         self._data.renew_lease(0.0)
-        for address in self._cluster.addresses:
-            remove_address(self._interface, address)
+        self._place.remove(self._cluster.addresses, all_gone=True)
 
     async def holder(self) -> str:
         """Who else answers for a virtual address; empty: nobody."""
@@ -124,11 +127,9 @@ class Ownership:
         self._programs.configure(cluster)
         if not self._owns:
             return
-        for address in set(old.addresses) - set(cluster.addresses):
-            remove_address(self._interface, address)
+        self._place.remove(set(old.addresses) - set(cluster.addresses))
         added = set(cluster.addresses) - set(old.addresses)
-        for address in added:
-            add_address(self._interface, address)
+        self._place.add(added)
         self._rivals.defend(cluster.addresses)
         if added:
             self.announce()
@@ -137,7 +138,7 @@ class Ownership:
         """The interface has lost an address; it is put back if it ought to be there."""
         if self._owns and address.ip in self._cluster.addresses:
             log.warning("somebody removed a virtual address: putting it back", address=str(address.ip))
-            add_address(self._interface, address.ip)
+            self._place.add((address.ip,))
             self.announce()
 
     # ---------------------------------------------------------------------------------------------------- others

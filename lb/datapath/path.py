@@ -45,12 +45,13 @@ class DataPath:
     Only `apply`, `held`, `snapshot` and `sweep` take more than a few milliseconds; the last three and `install` may run
     in other threads meanwhile.
     settings: may be replaced by others of the same `max`; the next `apply` compiles its timeouts in. limits: may be
-    replaced, and so compiled in.
+    replaced, and so compiled in; virtual_mac too.
     """
 
     def __init__(self, node: str, interfaces: Sequence[str], settings: Connections, attachments: Attachments) -> None:
         self.settings = settings
         self.limits = Limits()
+        self.virtual_mac = b""
         self._denied_before: Counter[str] = Counter()
         self._node = node
         self._interfaces = interfaces
@@ -131,6 +132,7 @@ class DataPath:
             scheduling=Scheduling.of(services),
             options=Options.of(services),
             limits=self.limits,
+            virtual_mac=self.virtual_mac,
             jumbo=max(map(interface_mtu, self._interfaces)) > NATIVE_MTU and bpf.takes_jumbo(),
         )
 

@@ -46,6 +46,7 @@ class Configuration:
     tunnels: may any real have one, also of those that left and still have connections?
     scheduling: what the schedulers need.
     options: what services want beyond scheduling. limits: who may not, and who not so often.
+    virtual_mac: at which the virtual addresses are, if not at those of the interfaces.
     jumbo: frames may be in several buffers.
     """
 
@@ -59,6 +60,7 @@ class Configuration:
     scheduling: Scheduling = field(default_factory=Scheduling)
     options: Options = field(default_factory=Options)
     limits: Limits = field(default_factory=Limits)
+    virtual_mac: bytes = b""
     jumbo: bool = False
 
     @property
@@ -127,6 +129,7 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
     yield f"#define FRAGMENT_TIMEOUT_T {abi.ticks(abi.FRAGMENT_TIMEOUT_S)}"
     yield f"#define SYNC_REFRESH_T {abi.ticks(abi.SYNC_REFRESH_S)}"
     yield _table("OUR_MACS", (np.frombuffer(mac, "<u2").tolist() for mac in configuration.macs))
+    yield from _virtual_mac(configuration)
     yield f"#define REDIRECTS {int(len(configuration.macs) > 1)}"
     yield f"#define JUMBO {int(configuration.jumbo)}"
     yield from _states(configuration)
@@ -136,6 +139,13 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
     yield from _scheduling(configuration.scheduling)
     yield from _options(configuration.options)
     yield from _limits(configuration.limits)
+
+
+def _virtual_mac(configuration: Configuration) -> Iterator[str]:
+    yield f"#define VIRTUAL_MAC {int(bool(configuration.virtual_mac))}"
+    for name, mac in (("VIRTUAL_MAC", configuration.virtual_mac), ("OUR_MAC", configuration.macs[0])):
+        for number, halfword in enumerate(np.frombuffer(mac, "<u2").tolist()):
+            yield f"#define {name}_{number} {halfword}"
 
 
 def _states(configuration: Configuration) -> Iterator[str]:

@@ -18,6 +18,7 @@ from lb.netif.links import (
     set_up,
 )
 from lb.netif.neighbours import Neighbours
+from lb.netif.place import Place
 from lb.netif.routes import Route, route
 from lb.netif.watch import InterfaceWatch
 from lb.netif.ways import Ways
@@ -28,6 +29,7 @@ __all__ = [
     "InterfaceWatch",
     "Link",
     "Neighbours",
+    "Place",
     "Route",
     "Ways",
     "add_address",

@@ -1,4 +1,4 @@
-"""Cables and switches of a lab: bridges, veth pairs, and what such a link must be told."""
+"""Links that we make: macvlans; of a lab cables and switches, and what such a link must be told."""
 
 from __future__ import annotations
 
@@ -46,6 +46,12 @@ def add_cable(bridge: str, port: str, namespace_fd: int, name: str, mac: bytes) 
     }
     _add(port, {"IFLA_MASTER": link(bridge).index, "IFLA_LINKINFO": _kind("veth", [("VETH_INFO_PEER", peer)])})
     set_up(port)
+
+
+def add_macvlan(parent: str, name: str, mac: bytes) -> None:
+    """A device with another MAC on the link `parent`, down. Raises NetworkError."""
+    kind = _kind("macvlan", [("IFLA_MACVLAN_MODE", "private")])
+    _add(name, {"IFLA_LINK": link(parent).index, "IFLA_ADDRESS": mac.hex(":"), "IFLA_LINKINFO": kind})
 
 
 def _kind(kind: str, data: list[tuple[str, Any]]) -> dict[str, Any]:

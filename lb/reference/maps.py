@@ -37,7 +37,8 @@ def address_of(number: int) -> Address:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What user space was last told. mac: six bytes, the interface's; others: those of further ones.
+    """What user space was last told. mac: six bytes, the interface's; others: those of further ones; virtual_mac: at
+    which the virtual addresses are, if at neither.
 
     came_by: index of the interface by which all packets here come in.
     """
@@ -48,17 +49,22 @@ class Configuration:
     limits: Limits = field(default_factory=Limits)
     others: tuple[bytes, ...] = ()
     came_by: int = 1
+    virtual_mac: bytes = b""
 
     @property
     def macs(self) -> tuple[bytes, ...]:
         """Of all interfaces."""
         return self.mac, *self.others
 
+    def is_sent_to_us(self, mac: bytes) -> bool:
+        """May a frame to this MAC be for a virtual?"""
+        return mac in self.macs or mac == self.virtual_mac
+
     @property
     def compiled(self) -> object:
         """The part that is compiled in: where it differs, another program is swapped in."""
         services = [(service.key, service.scheduler) for service in self.services]
-        everywhere = self.macs, self.timeouts_s, self.limits
+        everywhere = self.macs, self.virtual_mac, self.timeouts_s, self.limits
         return services, everywhere, Scheduling.of(self.services), Options.of(self.services)
 
     @cached_property

@@ -28,7 +28,7 @@ from lb.reference.persist import choose_real
 from lb.reference.refuse import refuse
 from lb.reference.repeat import note_repeat
 from lb.reference.service import match_service
-from lb.reference.stats import Outcome, Undecided
+from lb.reference.stats import Outcome, Undecided, Verdict
 from lb.reference.vlan import skip_tags
 
 _PARSERS = {ETHERTYPE_IPV4: parse_ipv4, ETHERTYPE_IPV6: parse_ipv6}
@@ -43,6 +43,8 @@ def receive(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int)
     frame: at least 14 bytes, as every driver hands over. now_ns: the program's clock.
     """
     outcome, out = _decide(configuration, maps, frame, now_ns)
+    if outcome.verdict is Verdict.TX and out[6:12] == configuration.virtual_mac:
+        out = out[:6] + configuration.mac + out[12:]  # it is only ever announced (bpf/parse.h, write_source)
     if outcome is not Outcome.FOREIGN:
         maps.counters[outcome.value] += 1
     return outcome, out

@@ -28,7 +28,7 @@ def parse_ipv4(
     if len(ip) < _IPV4_BYTES:
         return Outcome.FOREIGN  # too short to say whose it is
     virtual, protocol = number(ip, 16, 4), ip[9]
-    if not is_ours(configuration, virtual, protocol) or destination not in configuration.macs:
+    if not is_ours(configuration, virtual, protocol) or not configuration.is_sent_to_us(destination):
         return Outcome.FOREIGN
     version, header, length = ip[0] >> 4, (ip[0] & 15) * 4, number(ip, 2, 2)
     if version != 4 or not _IPV4_BYTES <= header <= length <= len(ip):

@@ -18,7 +18,7 @@ def parse_ipv6(configuration: Configuration, destination: bytes, ip: bytes) -> P
     if len(ip) < IPV6_BYTES:
         return Outcome.FOREIGN  # too short to say whose it is
     virtual = IPV6 | number(ip, 24, 16)
-    if virtual not in configuration.virtuals or destination not in configuration.macs:
+    if virtual not in configuration.virtuals or not configuration.is_sent_to_us(destination):
         return Outcome.FOREIGN
     length = IPV6_BYTES + number(ip, 4, 2)
     if ip[0] >> 4 != 6 or length > len(ip):

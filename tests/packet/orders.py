@@ -179,6 +179,17 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Place:
+    """The virtual addresses are at another MAC; empty: at that of the interface."""
+
+    virtual_mac: bytes
+
+    def run(self, pair: Pair) -> None:
+        """Applies it."""
+        pair.change(virtual_mac=self.virtual_mac)
+
+
+@dataclass(frozen=True)
 class Swap:
     """Quite another configuration."""
 
@@ -188,7 +199,7 @@ class Swap:
 
     def run(self, pair: Pair) -> None:
         """Applies it."""
-        pair.change(self.services, self.mac, None, **dict(self.timeouts))
+        pair.change(self.services, self.mac, None, None, **dict(self.timeouts))
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ from tests.packet.clock import START_NS, Clock
 from tests.packet.world import INTERFACE, OUR_MAC, World, limited, set_mac
 
 SETTINGS = Connections(max=8_192)
+VIRTUAL_MAC = bytes.fromhex("00005e000169")
 MAC = bytes.fromhex(OUR_MAC.replace(":", ""))
 UNREACHABLE = frozenset({Outcome.TABLE_FULL, Outcome.NO_HEADROOM})
 """Outcomes that no packet can have: an LRU table refuses nobody, and a test run has headroom."""
@@ -89,7 +90,8 @@ class Pair:
         self.seen: Counter[str] = Counter()
         self.maps = Maps()
         others = tuple(interface_mac(name) for name in interfaces[1:])
-        self._initial = Configuration(services, MAC, tuple(abi.timeouts_s(SETTINGS).items()), LIMITS, others)
+        timeouts_s = tuple(abi.timeouts_s(SETTINGS).items())
+        self._initial = Configuration(services, MAC, timeouts_s, LIMITS, others, virtual_mac=VIRTUAL_MAC)
         self._agreed = True
         self._open()
 
@@ -167,16 +169,18 @@ class Pair:
         services: tuple[Service, ...] | None = None,
         mac: bytes | None = None,
         limits: Limits | None = None,
+        virtual_mac: bytes | None = None,
         **timeouts: float,
     ) -> None:
-        """Apply other services, another MAC of the interface, other limits, other timeouts by their names in the
-        configuration."""
+        """Apply other services, another MAC of the interface, other limits, another virtual MAC, other timeouts by
+        their names in the configuration."""
         now = self.configuration
         self.configuration = replace(
             now,
             services=now.services if services is None else services,
             mac=mac or now.mac,
             limits=now.limits if limits is None else limits,
+            virtual_mac=now.virtual_mac if virtual_mac is None else virtual_mac,
             timeouts_s=tuple(abi.timeouts_s(SETTINGS.model_copy(update=timeouts)).items())
             if timeouts
             else now.timeouts_s,
@@ -337,6 +341,7 @@ class Pair:
         set_mac(configuration.mac)
         timeouts = dict(configuration.timeouts_s)
         self.world.data.limits = configuration.limits
+        self.world.data.virtual_mac = configuration.virtual_mac
         self.world.data.settings = SETTINGS.model_copy(
             update={
                 "established": timeouts[State.ESTABLISHED],

@@ -16,7 +16,7 @@ from lb.reference.maps import IPV6, numbered
 from lb.service import Service, ServiceKey
 from tests.packet import frames
 from tests.packet.frames import PLAIN, Ends, Shape
-from tests.packet.pair import Pair
+from tests.packet.pair import VIRTUAL_MAC, Pair
 from tests.packet.world import TCP_KEY
 
 CLIENTS = tuple(int(IPv4Address(a)) for a in ("10.0.0.1", "10.0.0.2", "192.0.2.200", "0.0.0.0", "255.255.255.255"))
@@ -27,7 +27,7 @@ CLIENT_PORTS = (1000, 1001, 80, 0, 65535)
 ODD_PORTS = (0, 53, 80, 81, 443, 65535)
 STRANGERS = tuple(int(IPv4Address(a)) for a in ("192.0.2.9", "192.0.3.10", "127.0.0.1"))
 STRANGERS6 = tuple(numbered(IPv6Address(a)) for a in ("2001:db8::9", "2001:db8:1::11", "::192.0.2.10"))
-MACS = (None, bytes.fromhex("020000000003"), bytes.fromhex("ffffffffffff"), bytes.fromhex("020000000000"))
+MACS = (None, VIRTUAL_MAC, *map(bytes.fromhex, ("020000000003", "ffffffffffff", "020000000000")))
 """Whom a frame is sent to, or who claims an address; None: us."""
 ROUTERS, ROUTERS6 = (*CLIENTS[:3], STRANGERS[0]), (*CLIENTS6[:3], STRANGERS6[0])
 TAGS = ((), (0x8100,), (0x88A8,), (0x88A8, 0x8100), (0x8100, 0x8100), (0x8100, 0x88A8, 0x8100), (0x9100,))

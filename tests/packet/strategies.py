@@ -19,7 +19,7 @@ from tests.packet import orders as told
 from tests.packet import steps
 from tests.packet.frames import ICMP, TCP, UDP, Shape
 from tests.packet.frames6 import DESTINATION_OPTIONS, FRAGMENT, HOP_BY_HOP, ICMPV6, ROUTING
-from tests.packet.pair import MAC
+from tests.packet.pair import MAC, VIRTUAL_MAC
 from tests.packet.world import VIRTUAL, VIRTUAL6, limited, local, mac_of, real, real6
 
 STORY_PARTS = 8
@@ -307,6 +307,7 @@ swaps = st.one_of(
     st.builds(told.Reschedule, places, schedulers, flag_sets),
     st.builds(told.Restart),
     st.builds(told.Limit, some_limits),
+    st.builds(told.Place, st.sampled_from((b"", VIRTUAL_MAC))),
     st.builds(
         told.Swap,
         configurations,
