@@ -11,12 +11,16 @@ import pytest
 
 from ha.state import GiveUp, State
 from ha.sync import Sync
+from lb import byhand
+from lb.byhand import Book, Order
 from lb.connections import Rows
+from lb.plan import Override, Overrides
 from tests.unit.simulation.judge import Broken
-from tests.unit.simulation.kernel import REALS
+from tests.unit.simulation.kernel import REALS, SERVICE
 from tests.unit.simulation.run import run
 from tests.unit.simulation.world import World
 
+TARGET = (SERVICE.key, REALS[0])
 ROOT = Path(__file__).parents[2]
 
 
@@ -122,6 +126,33 @@ def test_rows_that_do_not_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     world = whole()
     with pytest.raises(Broken, match="otherwise than a"):
         world.judge.verdict()
+
+
+def test_orders_that_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sync, "tell", lambda _self, _orders: None)
+    world = whole()
+    while not world.nodes["a"].overrides:
+        world.do("order", "a")
+    with pytest.raises(Broken, match="different orders"):
+        world.judge.verdict()
+
+
+def test_an_order_of_a_slower_clock_that_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byhand, "written", by_the_clock)
+    world = whole()
+    fast, slow = sorted(world.nodes, key=lambda name: -world.nodes[name].wall_s)
+    world.nodes[fast].process.order(TARGET, Override(drained=True))  # type: ignore[union-attr]
+    world.run(1.0)
+    last = (TARGET, Override(weight=3))
+    world.nodes[slow].process.order(*last)  # type: ignore[union-attr]
+    world.run(1.0)
+    with pytest.raises(Broken, match=r"different orders|the last order was"):
+        world.judge.verdict(last)
+
+
+def by_the_clock(book: Book, wanted: Overrides, wall_ns: int) -> Book:
+    """As `byhand.written`, but for what it is for."""
+    return {**book, **{target: Order(override, wall_ns) for target, override in wanted.items()}}
 
 
 def test_a_row_with_another_real(monkeypatch: pytest.MonkeyPatch) -> None:

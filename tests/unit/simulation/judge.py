@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Final
 
 from ha.state import SERVING, Phase
+from lb.plan import Override, Target
 
 if TYPE_CHECKING:
     from tests.unit.simulation.world import World
@@ -100,8 +101,11 @@ class Judge:
 
     # ---------------------------------------------------------------------------------------------------------- end
 
-    def verdict(self) -> None:
-        """All machines run and nothing has happened for a while: one is active, and the others know what it knows."""
+    def verdict(self, last: tuple[Target, Override] | None = None) -> None:
+        """All machines run and nothing has happened for a while: one is active, and the others know what it knows.
+
+        last: what was ordered by hand since, and so is in force on all.
+        """
         phases = {name: str(node.phase) for name, node in self.world.nodes.items()}
         if sorted(phases.values()) != ["active", *["standby"] * (len(phases) - 1)]:
             self.accuse(f"in the end the directors are {phases}")
@@ -112,6 +116,11 @@ class Judge:
         elsewhere = [client.at for client in self.world.segment.clients if client.at != active[0]]
         if elsewhere:
             self.accuse(f"{active[0]} is active, but clients send to {elsewhere}")
+        books = {name: node.overrides for name, node in self.world.nodes.items()}
+        if any(book != books[active[0]] for book in books.values()):
+            self.accuse(f"the directors have different orders: {books}")
+        if last and any(book.get(last[0], Override()) != last[1] for book in books.values()):
+            self.accuse(f"the last order was {last}, and in force is {books}")
         tables = {name: node.kernel.reals(self.world.now_s) for name, node in self.world.nodes.items()}
         known = tables[active[0]]
         for name, table in tables.items():

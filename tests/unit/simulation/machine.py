@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 from ha.member import Member
 from ha.state import SERVING, Phase
+from lb import byhand
+from lb.byhand import Book
 from lb.connections import Rows
+from lb.plan import Override, Target
 from tests.unit.simulation.kernel import Kernel
 from tests.unit.simulation.process import Process
 from tests.unit.simulation.queue import START_S
@@ -32,6 +35,7 @@ class Machine:
 
     def _forget(self) -> None:
         self.kernel = Kernel(self.place, self.world.random.randrange(7))
+        self.book: Book = {}  # in a file that is gone with the power
 
     def clock(self) -> float:
         """Its monotonic time."""
@@ -68,6 +72,11 @@ class Machine:
     def address(self) -> bool:
         """Is the virtual address on the interface?"""
         return self.powered and self.kernel.address
+
+    @property
+    def overrides(self) -> dict[Target, Override]:
+        """What is ordered by hand, as far as is known here."""
+        return byhand.overrides(self.book)
 
     @property
     def finished(self) -> list[str]:

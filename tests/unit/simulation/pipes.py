@@ -38,6 +38,7 @@ class Pipe:
             me.pipes[peer.name] = self
         for me in (one, two):
             me.on_sync()
+            me.share(self)
 
     def sync(self, me: Process) -> Sync:
         """This side's."""
@@ -104,6 +105,8 @@ class Pipe:
         if rows is not None:
             me.machine.install(rows)
             end.sync.installed()
+        while end.sync.orders:
+            me.ordered(end.sync.orders.popleft())
         self.flush(me)
         me.on_sync()
 

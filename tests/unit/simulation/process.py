@@ -31,6 +31,8 @@ from ha.state import (
 )
 from ha.sync import Sync
 from ha.takeover import ANNOUNCE_AT_S
+from lb import byhand
+from lb.plan import Override, Target
 
 if TYPE_CHECKING:
     from tests.unit.simulation.machine import Machine
@@ -306,6 +308,25 @@ class Process:
             self.pipes[name].drop(self)
         for name in knock:
             self.world.pipes.knock(self, name)
+
+    # ------------------------------------------------------------------------------------------------ orders by hand
+
+    def order(self, target: Target, override: Override) -> None:
+        """As `Director.override`."""
+        wanted = {**self.machine.overrides, target: override}
+        self.machine.book = byhand.written(self.machine.book, wanted, int(self.machine.wall() * 1e9))
+        for pipe in self.pipes.values():
+            self.share(pipe)
+
+    def share(self, pipe: Pipe) -> None:
+        """Tell this peer all orders."""
+        for orders in byhand.encode(self.machine.book):
+            pipe.sync(self).tell(orders)
+        pipe.flush(self)
+
+    def ordered(self, orders: bytes) -> None:
+        """As `Director.ordered`."""
+        self.machine.book = byhand.merged(self.machine.book, byhand.decode(orders))
 
     def declare(self, peer: str) -> None:
         """Nobody listens there any more."""

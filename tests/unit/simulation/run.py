@@ -78,8 +78,9 @@ def _befall(world: World, chance: Random) -> None:
         world.witness(name, 1)
     world.run(SETTLE_S)
     world.judge.settle()
+    last = world.order(chance.choice(sorted(world.nodes)))
     world.run(CALM_S)
     for client in world.segment.clients:
         client.quiet = True
     world.run(1.0)
-    world.judge.verdict()
+    world.judge.verdict(last)

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from random import Random
 
 from ha.state import Ask, GiveUp, Settings, Witnessed
+from lb.plan import Override, Target
 from tests.unit.simulation.clients import Client
 from tests.unit.simulation.judge import Judge
+from tests.unit.simulation.kernel import REALS, SERVICE
 from tests.unit.simulation.machine import Machine
 from tests.unit.simulation.network import Network, Segment
 from tests.unit.simulation.pipes import Pipes
@@ -107,6 +109,16 @@ class World(Queue):
         if process and process.running:
             process.happen(Witnessed(count))
 
+    def order(self, name: str) -> tuple[Target, Override] | None:
+        """`lbctl drain`, `weight` or `enable` there, of any real; None if no director runs there."""
+        process = self.nodes[name].process
+        if not (process and process.running and not process.stopping):
+            return None
+        real = self.random.choice(REALS)
+        override = self.random.choice((Override(), Override(drained=True), Override(weight=self.random.randrange(9))))
+        process.order((SERVICE.key, real), override)
+        return (SERVICE.key, real), override
+
     def partition(self, name: str, inward: bool = True, outward: bool = True) -> None:
         """Cut a node off from the others, in either direction or both; clients reach all of them."""
         for other in self.nodes:
@@ -153,6 +165,7 @@ FAULTS: dict[str, Callable[[World, str], object]] = {
     "down": lambda w, n: w.stop(n),
     "witness 0": lambda w, n: w.witness(n, 0),
     "witness 1": lambda w, n: w.witness(n, 1),
+    "order": lambda w, n: w.order(n),
     "cannot take": lambda w, n: w.take_fails.add(n),
     "can take": lambda w, n: w.take_fails.discard(n),
 }
