@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """When each round of announcements is due, in seconds after taking an address."""
 
+_TAG = struct.Struct("!HH")
+_ETHERTYPE_VLAN = 0x8100
 _BROADCAST = b"\xff" * 6
 _ETHERTYPE_ARP = 0x0806
 # hardware type Ethernet, protocol type IPv4, their address lengths (RFC 826)
@@ -59,9 +62,14 @@ def announcement_frames(mac: bytes, address: Address) -> tuple[bytes, ...]:
     return tuple(arp_announcement(operation, mac, address) for operation in (_REQUEST, _REPLY))
 
 
+def tagged(frame: bytes, vlan: int) -> bytes:
+    """The same in a VLAN (IEEE 802.1Q). vlan: 1 to 4094."""
+    return frame[:12] + _TAG.pack(_ETHERTYPE_VLAN, vlan) + frame[12:]
+
+
 class Announcer:
     """Announces addresses on one interface. mac: what they are at, six bytes. repeat_s: how often after the last round;
-    None: not at all.
+    None: not at all. vlans: in which besides; may be replaced.
 
     Must be made with a loop running. A frame that cannot be sent is logged and the later rounds still go out:
     an interface that has lost its carrier for a moment must not end the announcement.
@@ -71,6 +79,7 @@ class Announcer:
         self._interface = interface
         self._repeat_s = repeat_s
         self._mac = mac
+        self.vlans: tuple[int, ...] = ()
         self._rounds: list[asyncio.TimerHandle] = []
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
@@ -82,7 +91,8 @@ class Announcer:
     def announce(self, addresses: Iterable[Address]) -> None:
         """Send the first round now and the others by and by. Another call starts anew with its addresses."""
         self.cancel()
-        frames = [frame for address in addresses for frame in announcement_frames(self._mac, address)]
+        plain = [frame for address in addresses for frame in announcement_frames(self._mac, address)]
+        frames = plain + [tagged(frame, vlan) for vlan in self.vlans for frame in plain]
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         self._send(frames)

@@ -86,8 +86,9 @@ class Ha(Frozen):
     resources: Annotated[tuple[fields.Command, ...], Field(strict=False)] = ()
     notify: Annotated[tuple[fields.Command, ...], Field(strict=False)] = ()
     fence: fields.Command | None = None
-    watchdog: fields.WholePath | None = None
     virtual_mac: fields.Mac | None = None
+    vlans: Annotated[tuple[fields.VlanId, ...], Field(strict=False)] = ()
+    watchdog: fields.WholePath | None = None
     authkeys: fields.FilePath = "authkeys"
     port: Port = 694
 

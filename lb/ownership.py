@@ -57,6 +57,7 @@ class Ownership:
         self._owns = False
         self._looking: asyncio.Task[None] | None = None
         self._announcer = Announcer(interface, place.mac, REPEAT_S if place.virtual else None)
+        self._announcer.vlans = cluster.ha.vlans
         try:
             self._rivals = Rivals(interface, mac, self.renew_lease, self._on_rival)
         except BaseException:
@@ -125,6 +126,7 @@ class Ownership:
         """From now on these are the virtual addresses."""
         old, self._cluster = self._cluster, cluster
         self._programs.configure(cluster)
+        self._announcer.vlans = cluster.ha.vlans
         if not self._owns:
             return
         self._place.remove(set(old.addresses) - set(cluster.addresses))

@@ -157,6 +157,18 @@ def _links(cluster: Cluster) -> Iterator[Finding]:
         yield Finding((("ha", "group"),), message)
 
 
+def _vlans(cluster: Cluster) -> Iterator[Finding]:
+    ha = cluster.ha
+    for n, vlan in enumerate(ha.vlans):
+        if vlan in ha.vlans[:n]:
+            yield Finding((("ha", "vlans", n),), f"{vlan} is already in vlans; write it once")
+    if ha.vlans and ha.virtual_mac:
+        yield Finding(
+            (("ha", "virtual_mac"), ("ha", "vlans")),
+            "the kernel answers for a virtual MAC in no VLAN, so nothing can be announced there; remove one of both",
+        )
+
+
 def _schedulers(cluster: Cluster) -> Iterator[Finding]:
     """Flags of another scheduler, thresholds the wrong way round, more reals than a scheduler can compare."""
     limit = list_limit([virtual.scheduler for virtual in cluster.virtuals])
@@ -267,6 +279,7 @@ RULES: tuple[Rule, ...] = (
     _ha_times,
     _ha_roles,
     _ping,
+    _vlans,
     _links,
     _schedulers,
     _netmasks,

@@ -115,6 +115,7 @@ _STAND_IN_ELEMENTS: dict[object, Any] = {
     "phases": "running",
     "flags": "sh-port",
     "prefixes": "0.0.0.0",
+    "vlans": 1,
 }
 """The same for elements of arrays that are not tables."""
 _EXAMPLE_ELEMENTS: dict[object, str] = {
@@ -130,6 +131,7 @@ _EXAMPLE_ELEMENTS: dict[object, str] = {
     "flags": '"sh-port"',
     "command": '"/usr/local/bin/check", "--quick"',
     "prefixes": '"192.0.2.0/24"',
+    "vlans": "10",
 }
 
 

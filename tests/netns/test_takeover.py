@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address
 
@@ -19,6 +20,8 @@ from tests.netns.conftest import ip, wait_for
 VIP = IPv4Address("10.77.0.100")
 MAC = bytes.fromhex("02000000dead")
 ETH_P_ARP = 0x0806
+ETH_P_ALL = 3
+SOL_PACKET, PACKET_AUXDATA = 263, 8
 
 
 def run_in(namespace: str, main: Callable[[], Awaitable[None]]) -> None:
@@ -29,11 +32,11 @@ def run_in(namespace: str, main: Callable[[], Awaitable[None]]) -> None:
         uvloop.run(bounded())
 
 
-def listener(namespace: str) -> socket.socket:
-    """Receives every ARP frame that arrives in a namespace."""
+def listener(namespace: str, protocol: int = ETH_P_ARP) -> socket.socket:
+    """Receives every ARP frame that arrives in a namespace, or every one of another protocol."""
     with namespaces.inside(namespace, "there"):
-        heard = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(ETH_P_ARP))
-        heard.bind(("eth0", ETH_P_ARP))
+        heard = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(protocol))
+        heard.bind(("eth0", protocol))
         return heard
 
 
@@ -67,6 +70,42 @@ def test_every_round_arrives_whole(segment: tuple[str, str], monkeypatch: pytest
             announcer.close()
 
         run_in(here, main)
+
+
+def test_in_vlans_too(segment: tuple[str, str]) -> None:
+    """A packet socket gets the frame without its tag, and the tag beside it."""
+    here, there = segment
+
+    with listener(there, ETH_P_ALL) as heard:
+        heard.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+
+        async def main() -> None:
+            announcer = Announcer("eth0", MAC)
+            announcer.vlans = (10, 4094)
+            announcer.announce([VIP])
+            announcer.close()
+            arrived: list[tuple[int, bytes]] = []
+            while len(arrived) < 6:
+                arrived += tagged_frames(heard)
+                await asyncio.sleep(0.005)
+            plain = list(announcement_frames(MAC, VIP))
+            assert arrived == [(vlan, frame) for vlan in (0, 10, 4094) for frame in plain]
+
+        run_in(here, main)
+
+
+def tagged_frames(heard: socket.socket) -> list[tuple[int, bytes]]:
+    """VLAN, 0 for none, and frame of each that has arrived about the virtual address."""
+    found: list[tuple[int, bytes]] = []
+    while True:
+        try:
+            frame, control, _, _ = heard.recvmsg(2000, 64)
+        except BlockingIOError:
+            return found
+        ((_, _, auxiliary),) = control
+        tci = struct.unpack_from("=IIIHHHH", auxiliary)[5]  # struct tpacket_auxdata, linux/if_packet.h
+        if frame[28:32] == VIP.packed:
+            found.append((tci, frame))
 
 
 def test_after_cancel_there_is_silence(segment: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from scapy.layers.l2 import ARP, Ether
+from scapy.layers.l2 import ARP, Dot1Q, Ether
 
-from ha.takeover import ANNOUNCE_AT_S, announcement_frames, arp_announcement
+from ha.takeover import ANNOUNCE_AT_S, announcement_frames, arp_announcement, tagged
+from lb.addresses import Address
 
 MAC = bytes.fromhex("02aabbccddee")
 ADDRESS = IPv4Address("192.168.1.105")
@@ -25,6 +26,14 @@ def test_frame_is_what_scapy_makes(operation: int, target: str) -> None:
 
 def test_a_round_is_the_request_and_the_reply() -> None:
     assert [Ether(frame)[ARP].op for frame in announcement_frames(MAC, ADDRESS)] == [1, 2]
+
+
+@pytest.mark.parametrize("address", [ADDRESS, IPv6Address("2001:db8::105")], ids=["ARP", "neighbour discovery"])
+def test_in_a_vlan_it_is_the_same_with_a_tag(address: Address) -> None:
+    for frame in announcement_frames(MAC, address):
+        plain = Ether(frame)
+        expected = Ether(src=plain.src, dst=plain.dst) / Dot1Q(vlan=4094, type=plain.type) / plain.payload
+        assert tagged(frame, 4094) == bytes(expected)
 
 
 def test_rounds_begin_at_once_and_end_within_seconds() -> None:
