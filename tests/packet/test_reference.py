@@ -56,7 +56,7 @@ def test_stories_of_a_director_with_two_interfaces() -> None:
 
 
 BREAKS = {
-    "bytes": ("memcpy(ethernet->source, ours, sizeof(ethernet->source))", "memcpy(ethernet->source, ours, 0)"),
+    "bytes": ("__builtin_memcpy(source, sent_to, MAC_BYTES)", "__builtin_memcpy(source, sent_to, 0)"),
     "bytes to the predecessor": (
         "__builtin_memcpy(ethernet->destination, held->directors,",
         "__builtin_memcpy(ethernet->source, held->directors,",
