@@ -83,7 +83,8 @@ struct load {
 	__u32 repeats;		/* SYNs that came again, unanswered (repeat.h) */
 };
 
-/* For those who read the maps; the program has its services compiled in. */
+/* For those who read the maps; the program has its services compiled in. Behind all services come the further addresses,
+ * ports and protocols of groups, a row each, of which only those fields, `flags` and `leader` mean something. */
 struct service {
 	__be64 virtual[2];
 	__be16 virtual_port;
@@ -92,7 +93,8 @@ struct service {
 	__u8 scheduler[8];	/* its name, padded with zeros */
 	__u32 persistent_s;	/* 0: clients are not remembered */
 	__u8 netmask;		/* what counts as one client then: leading bits of the address */
-	__u8 zero[7];
+	__u8 zero[5];
+	__u16 leader;		/* the row of the service that it belongs to */
 };
 
 /* What a service is scheduled by. `table` is where its table lies in `slots`: base in the low half, count in the high.

@@ -5,8 +5,10 @@
  * long as that may have any, and renew it; user space alone ends it, since it must not end while connections that
  * came by it are there (lb.datapath.templates).
  *
- * Generated: PERSISTENCE (0 or 1); PERSISTENT(_) with _(service, port, mask, high, low), numbers in host order, mask
- * for IPv4, high and low for IPv6;
+ * Of a group, which has several addresses, ports and protocols, it is the first ones that are in the key.
+ *
+ * Generated, numbers in host order: PERSISTENCE (0 or 1); PERSISTENT(_) with _(service, protocol, port, mask, virtual);
+ * PERSISTENT6(_) with _(service, protocol, port, high, low, virtual_high, virtual_low), the mask's two halves first;
  * EXPIRING_QUIESCENT(_) and ONE_PACKET(_) with _(service).
  */
 static __always_inline bool is_one_packet(int service)
@@ -35,33 +37,35 @@ static __always_inline bool expires_quiescent(int service)
 	}
 }
 
-static __always_inline void write_template(struct newcomer *newcomer, __be16 port, __be32 mask, __be64 high, __be64 low)
+/* The last word of a template's key. */
+static __always_inline __u64 template_of(__u8 protocol, __be16 port)
 {
-	const struct packet *packet = &newcomer->packet;
-	__u64 last = 1ull << 40 | (__u64)packet->protocol << 32 | (__u32)port << 16;
-	union key *key = &newcomer->template;
-
-	if (is_ipv6(packet)) {
-		key->words[0] = packet->client6[0] & high;
-		key->words[1] = packet->client6[1] & low;
-		key->words[2] = packet->virtual6[0];
-		key->words[3] = packet->virtual6[1];
-		key->words[4] = last;
-	} else {
-		key->words[0] = (__u64)packet->virtual << 32 | (packet->client & mask);
-		key->words[1] = last;
-	}
+	return 1ull << 40 | (__u64)protocol << 32 | (__u32)port << 16;
 }
 
 /* Is the service persistent? Then the key of the client's template is written. */
 static __always_inline bool find_template(struct newcomer *newcomer)
 {
+	const struct packet *packet = &newcomer->packet;
+	union key *key = &newcomer->template;
+
 	switch (newcomer->service) {
-#define CASE(service, port, mask, high, low) \
+#define CASE(service, protocol, port, mask, virtual) \
 	case service: \
-		write_template(newcomer, be16(port), be32(mask), be64(high), be64(low)); \
+		key->words[0] = (__u64)be32(virtual) << 32 | (packet->client & be32(mask)); \
+		key->words[1] = template_of(protocol, be16(port)); \
 		return true;
 	PERSISTENT(CASE)
+#undef CASE
+#define CASE(service, protocol, port, high, low, virtual_high, virtual_low) \
+	case service: \
+		key->words[0] = packet->client6[0] & be64(high); \
+		key->words[1] = packet->client6[1] & be64(low); \
+		key->words[2] = be64(virtual_high); \
+		key->words[3] = be64(virtual_low); \
+		key->words[4] = template_of(protocol, be16(port)); \
+		return true;
+	PERSISTENT6(CASE)
 #undef CASE
 	default:
 		return false;

@@ -4,7 +4,7 @@
  * each switch, and a foreign packet costs a few jumps and no look-up.
  *
  *   VIRTUALS(_)    _(address, protocols)               protocols: bits PROTOCOL_TCP, PROTOCOL_UDP
- *   SERVICES(_)    _(index, address, port, protocol)   numbers in host order
+ *   SERVICES(_)    _(index, address, port, protocol)   numbers in host order; a group has several rows
  *
  * An IPv6 virtual address has a number, in this program only: above its protocols, which are the two lowest bits.
  *

@@ -98,6 +98,7 @@ class ServiceFlag(IntFlag):
     HASH_FALLBACK = 4
     HASH_PORT = 8
     ONE_PACKET = 16
+    MEMBER = 32
 
 
 FLAG_SUFFIXES = {ServiceFlag.HASH_FALLBACK: "fallback", ServiceFlag.HASH_PORT: "port"}

@@ -56,13 +56,12 @@ def addresses(cluster: Cluster) -> Iterator[Finding]:
                 f"{real.address} is {show_path(nodes[real.address])}, a director, which cannot be its own real; "
                 'to serve from the directors while no real is up, write fallback = "127.0.0.1" in the [[virtual]]',
             )
-    for v, virtual in enumerate(cluster.virtuals):
-        place = ("virtual", v, "address")
-        for owner in (nodes.get(virtual.address), reals.get(virtual.address)):
+    for place, address in virtual_addresses(cluster):
+        for owner in (nodes.get(address), reals.get(address)):
             if owner is not None:
                 yield Finding(
                     (place, owner),
-                    f"{virtual.address} is already {show_path(owner)}; a virtual address belongs to no host, "
+                    f"{address} is already {show_path(owner)}; a virtual address belongs to no host, "
                     "the active director takes it: choose a free one",
                 )
 
@@ -72,7 +71,7 @@ def unicast(cluster: Cluster) -> Iterator[Finding]:
     hosts: list[tuple[Path, Address]] = []
     hosts += ((("node", n, "address"), node.address) for n, node in enumerate(cluster.nodes))
     hosts += ((("ha", "ping", n), address) for n, address in enumerate(cluster.ha.ping))
-    hosts += ((("virtual", v, "address"), virtual.address) for v, virtual in enumerate(cluster.virtuals))
+    hosts += virtual_addresses(cluster)
     hosts += (((*parent, "address"), real.address) for parent, real in _reals(cluster))
     hosts += ((place, end.address) for place, _, end in _fallbacks(cluster) if not _is_self(end))
     for place, address in hosts:
@@ -115,7 +114,7 @@ def fallback(cluster: Cluster) -> Iterator[Finding]:
                 (place, nodes[end.address]),
                 f'{end.address} is a director; write "127.0.0.1", which is the active director itself',
             )
-        if end.address == virtual.address:
+        if end.address in virtual.addresses:
             message = f'{end.address} is the virtual address itself; name another host, or "127.0.0.1"'
             yield Finding((place, (*parent, "address")), message)
         for r, real in enumerate(virtual.reals):
@@ -129,6 +128,14 @@ def fallback(cluster: Cluster) -> Iterator[Finding]:
 
 def families(cluster: Cluster) -> Iterator[Finding]:
     """With direct routing a real answers from the virtual address itself, so both are of one family."""
+    for v, virtual in enumerate(cluster.virtuals):
+        for n, pair in enumerate(virtual.also):
+            if pair.address.version != virtual.address.version:
+                yield Finding(
+                    (("virtual", v, "also", n), ("virtual", v, "address")),
+                    f"{pair.address} is IPv{pair.address.version}, the virtual's own address {virtual.address} "
+                    f"IPv{virtual.address.version}; its reals can serve one: write a second [[virtual]] for the other",
+                )
     for parent, real in _reals(cluster):
         virtual = cluster.virtuals[int(parent[1])]
         yield from _of_family(virtual, real.address, virtual.forward_of(real), parent[:2], (*parent, "address"))
@@ -149,6 +156,13 @@ def _of_family(virtual: Virtual, address: Address, forward: str, parent: Path, p
             f"'gate' a host answers from that address: write the host's IPv{version} address, and a second "
             "[[virtual]] for the other family",
         )
+
+
+def virtual_addresses(cluster: Cluster) -> Iterator[tuple[Path, Address]]:
+    """Every place where the file says one, and which."""
+    for v, virtual in enumerate(cluster.virtuals):
+        yield ("virtual", v, "address"), virtual.address
+        yield from ((("virtual", v, "also", n), pair.address) for n, pair in enumerate(virtual.also))
 
 
 def _is_self(end: Endpoint) -> bool:

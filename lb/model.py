@@ -12,40 +12,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import Field
 
 from lb import catalog, fields
-from lb.addresses import with_port
 from lb.asking import Check as Check
 from lb.asking import Question as Question
+from lb.ends import Also, Fallback
+from lb.ends import Endpoint as Endpoint
+from lb.ends import Pair as Pair
+from lb.ends import Protocol as Protocol
 from lb.fields import Address, Duration, Frozen, Interface, Name, Port, Span, Weight
 from lb.fields import format_duration as format_duration
 from lb.fields import parse_duration as parse_duration
 
-Protocol = Literal["tcp", "udp"]
-
 OWN_KEYS = ("request", "receive")
 """Keys of a check that a real may have for itself."""
-
-
-class Endpoint(Frozen):
-    """An address and, where one was given, a port. In the file: `"127.0.0.1:80"` or `"127.0.0.1"`."""
-
-    address: Address
-    port: Port | None = None
-
-    def __str__(self) -> str:
-        return with_port(self.address, self.port) if self.port else str(self.address)
-
-
-def _parse_endpoint(value: object) -> Endpoint:
-    if isinstance(value, Endpoint):
-        return value
-    address, port = fields.parse_address_port(value)
-    return Endpoint(address=address, port=port)
-
-
-Fallback = Annotated[Endpoint, BeforeValidator(_parse_endpoint), PlainSerializer(str)]
 
 
 class ClusterSettings(Frozen):
@@ -174,12 +155,13 @@ class Real(Frozen):
 
 
 class Virtual(Frozen):
-    """`[[virtual]]`: a virtual service. port 0 is every port of the address."""
+    """`[[virtual]]`: a virtual service. port 0 is every port of the address. also: further pairs, scheduled as one."""
 
     name: Name
     address: Address
     port: Annotated[int, fields.within(0, 65535)]
     protocol: Protocol = "tcp"
+    also: Also = ()
     scheduler: fields.Scheduler = "rr"
     flags: Annotated[tuple[fields.SchedulerFlag, ...] | None, Field(strict=False)] = None
     forward: fields.Forward = "gate"
@@ -195,6 +177,17 @@ class Virtual(Frozen):
     slow_start: Duration = 0.0
     check: Check = Check()
     reals: Annotated[tuple[Real, ...], Field(strict=False)] = Field(default=(), alias="real")
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """What its packets are sent to, its own address and port first."""
+        further = (Pair(pair.address, pair.port, pair.protocol or self.protocol) for pair in self.also)
+        return Pair(self.address, self.port, self.protocol), *further
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Its addresses, each once."""
+        return tuple(dict.fromkeys(pair.address for pair in self.pairs))
 
     @property
     def scheduler_flags(self) -> tuple[str, ...]:
@@ -306,7 +299,7 @@ class Cluster(Frozen):
     @property
     def addresses(self) -> tuple[Address, ...]:
         """The virtual addresses, each once, in the file's order."""
-        return tuple(dict.fromkeys(v.address for v in self.virtuals))
+        return tuple(dict.fromkeys(address for v in self.virtuals for address in v.addresses))
 
     @property
     def authkeys_path(self) -> Path:

@@ -6,21 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lb.service import Service
+from lb.service import Service, ServiceKey
 
 
 class Persistence(NamedTuple):
-    """service: its place. mask: of the client's address, as a number. port: the service's."""
+    """service: its place. mask: of the client's address, as a number. key: the service's."""
 
     service: int
     mask: int
-    port: int
+    key: ServiceKey
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is compiled in; places of services. How long clients are remembered is not: user space alone ends that."""
+    """What is compiled in; places of services. How long clients are remembered is not: user space alone ends that.
 
+    also: the place of a group, and a key whose packets are its own, too.
+    """
+
+    also: tuple[tuple[int, ServiceKey], ...] = ()
     persistent: tuple[Persistence, ...] = ()
     expiring_quiescent: tuple[int, ...] = ()
     one_packet: tuple[int, ...] = ()
@@ -34,8 +38,9 @@ class Options:
     def of(cls, services: Sequence[Service]) -> Options:
         """Those of these services, in their order."""
         return cls(
+            also=tuple((place, key) for place, service in enumerate(services) for key in service.also),
             persistent=tuple(
-                Persistence(place, mask_of(service), service.key.port)
+                Persistence(place, mask_of(service), service.key)
                 for place, service in enumerate(services)
                 if service.persistent_s
             ),

@@ -44,8 +44,13 @@ Overrides = Mapping[Target, Override]
 
 
 def service_key(virtual: Virtual) -> ServiceKey:
-    """The packets that a virtual stands for."""
+    """What a virtual is called by: its own address and port."""
     return ServiceKey(virtual.address, virtual.port, PROTOCOL_NUMBERS[virtual.protocol])
+
+
+def _further_keys(virtual: Virtual) -> tuple[ServiceKey, ...]:
+    """What else its packets are sent to."""
+    return tuple(ServiceKey(address, port, PROTOCOL_NUMBERS[protocol]) for address, port, protocol in virtual.pairs[1:])
 
 
 def share(target: Target, real: Real, overrides: Overrides, health: Health) -> int:
@@ -125,6 +130,7 @@ def _service(
         expire_nodest=virtual.expire_nodest_conn,
         quiescent=virtual.quiescent,
         watched=virtual.check.passive > 0,
+        also=_further_keys(virtual),
     )
 
 

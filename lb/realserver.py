@@ -95,7 +95,7 @@ def needs(cluster: Cluster) -> Needs:
     links = (tunnel.NAME,) * is_tunnelled(virtuals, {address.ip for _, address in here})
     for interface in (*interfaces, *(name for name in links if name in link_names())):
         sysctls |= _loose_reverse_path(interface)
-    return Needs(sysctls, tuple(dict.fromkeys(virtual.address for virtual in virtuals)), links)
+    return Needs(sysctls, tuple(dict.fromkeys(vip for virtual in virtuals for vip in virtual.addresses)), links)
 
 
 def is_tunnelled(virtuals: Iterable[Virtual], local: Collection[Address]) -> bool:

@@ -14,11 +14,11 @@ from lb import hosts, questions
 from lb.abi import DENY_LISTS_MAX
 from lb.addresses import Address, with_port
 from lb.catalog import SCHEDULERS, available
-from lb.model import Cluster, format_duration
+from lb.model import Cluster, Pair, format_duration
 from lb.positions import Finding, Path
 from lb.schedule import FEW_SCHEDULERS, list_limit
 from lb.schedule import SCHEDULERS as IMPLEMENTED
-from lb.wording import did_you_mean, show
+from lb.wording import did_you_mean, show, show_path
 
 MOST_NODES = 8
 """What the packet path has room for (OTHER_DIRECTORS in bpf/abi.h) and one besides."""
@@ -41,18 +41,24 @@ def _nodes(cluster: Cluster) -> Iterator[Finding]:
         yield Finding((("ha",),), 'is missing; several directors need it: add [ha] with authkeys = "authkeys"')
 
 
-def _virtuals(cluster: Cluster) -> Iterator[Finding]:
-    """A packet belongs to one virtual, and a virtual names each real once."""
-    seen: dict[object, int] = {}
+def _pairs(cluster: Cluster) -> Iterator[Finding]:
+    """A packet belongs to one virtual."""
+    seen: dict[Pair, tuple[Path, ...]] = {}
     for v, virtual in enumerate(cluster.virtuals):
-        key = (virtual.address, virtual.port, virtual.protocol)
-        first = seen.setdefault(key, v)
-        if first != v:
-            yield Finding(
-                tuple(("virtual", n, part) for n in (v, first) for part in ("address", "port", "protocol")),
-                f"{virtual.protocol} {with_port(virtual.address, virtual.port)} is already virtual[{first}]; "
-                "put all its reals there",
-            )
+        own: Path = ("virtual", v)
+        for n, pair in enumerate(virtual.pairs):
+            last = ((*own, "also", n - 1),) if n else ((*own, "address"), (*own, "port"))
+            places = *last, (*own, "protocol")
+            if (before := seen.setdefault(pair, places)) != places:
+                owner = before[0][:2] if before[0][-1] == "address" else before[0]
+                remedy = "remove it here" if n or "also" in owner else "put all its reals there"
+                where = f"{pair.protocol} {with_port(pair.address, pair.port)}"
+                yield Finding((*places, *before), f"{where} is already {show_path(owner)}; {remedy}")
+
+
+def _reals(cluster: Cluster) -> Iterator[Finding]:
+    """A virtual names each real once."""
+    for v, virtual in enumerate(cluster.virtuals):
         reals: dict[Address, int] = {}
         for r, real in enumerate(virtual.reals):
             if reals.setdefault(real.address, r) != r:
@@ -119,7 +125,7 @@ def _ha_roles(cluster: Cluster) -> Iterator[Finding]:
 
 def _ping(cluster: Cluster) -> Iterator[Finding]:
     seen: dict[Address, int] = {}
-    virtuals = {virtual.address: ("virtual", v, "address") for v, virtual in enumerate(cluster.virtuals)}
+    virtuals = {address: place for place, address in hosts.virtual_addresses(cluster)}
     for n, address in enumerate(cluster.ha.ping):
         place: Path = ("ha", "ping", n)
         if seen.setdefault(address, n) != n:
@@ -222,10 +228,12 @@ def _deny_lists(cluster: Cluster) -> Iterator[Finding]:
 def _one_packet(cluster: Cluster) -> Iterator[Finding]:
     """Segments of one TCP connection must reach one real."""
     for v, virtual in enumerate(cluster.virtuals):
-        if virtual.one_packet and virtual.protocol != "udp":
+        others = [pair for pair in virtual.pairs if pair.protocol != "udp"] if virtual.one_packet else []
+        if others:
+            who = "this virtual" if virtual.protocol != "udp" else with_port(others[0].address, others[0].port)
             yield Finding(
-                (("virtual", v, "one_packet"), ("virtual", v, "protocol")),
-                f"each packet for itself is for udp, and this virtual is {virtual.protocol}; remove this key",
+                (("virtual", v, "one_packet"), ("virtual", v, "protocol"), ("virtual", v, "also")),
+                f"each packet for itself is for udp, and {who} is {others[0].protocol}; remove this key",
             )
 
 
@@ -272,7 +280,8 @@ RULES: tuple[Rule, ...] = (
     hosts.names,
     hosts.addresses,
     hosts.families,
-    _virtuals,
+    _pairs,
+    _reals,
     _interfaces,
     hosts.unicast,
     hosts.fallback,

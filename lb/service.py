@@ -95,6 +95,7 @@ class Destination:
 class Service:
     """A virtual service as the packet path holds it.
 
+    also: further keys whose packets it is for, as a group; `key` stands for all of them.
     fallback: used while no destination is usable; its weight is 1. flags: the scheduler's, as ipvsadm names them.
     persistent_s: how long a client is remembered to belong to its real; 0: not at all. netmask: the leading bits of
     addresses that count as one client then. expire_quiescent: nobody belongs to a real of weight 0.
@@ -117,6 +118,12 @@ class Service:
     expire_nodest: bool = False
     quiescent: bool = True
     watched: bool = False
+    also: tuple[ServiceKey, ...] = ()
+
+    @property
+    def keys(self) -> tuple[ServiceKey, ...]:
+        """All of them, its own first."""
+        return self.key, *self.also
 
     @property
     def tunnels(self) -> bool:

@@ -54,6 +54,7 @@ FORMER_NAMES = {
     "status_code": "status in [virtual.check]",
     "sni_name": "sni in [virtual.check]",
     "schedflags": "flags in [[virtual]]",
+    "fwmark": "also = […] in [[virtual]]",
     "uthreshold": "upper in [[virtual.real]]",
     "lthreshold": "lower in [[virtual.real]]",
     "udpport": "port in [ha]",
@@ -114,6 +115,7 @@ _STAND_IN_ELEMENTS: dict[object, Any] = {
     "states": "up",
     "phases": "running",
     "flags": "sh-port",
+    "also": "0.0.0.0:0",
     "prefixes": "0.0.0.0",
     "vlans": 1,
 }
@@ -129,6 +131,7 @@ _EXAMPLE_ELEMENTS: dict[object, str] = {
     "resources": '"/usr/local/sbin/program"',
     "notify": '"/usr/local/sbin/program"',
     "flags": '"sh-port"',
+    "also": '"192.168.1.105:443"',
     "command": '"/usr/local/bin/check", "--quick"',
     "prefixes": '"192.0.2.0/24"',
     "vlans": "10",

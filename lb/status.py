@@ -66,6 +66,7 @@ def _virtual(virtual: Virtual, known: Known, held: HeldService | None, rates: Ra
         "address": str(virtual.address),
         "port": virtual.port,
         "protocol": virtual.protocol,
+        "also": [{**pair._asdict(), "address": str(pair.address)} for pair in virtual.pairs[1:]],
         "scheduler": virtual.scheduler,
         "fallback": str(virtual.fallback) if virtual.fallback else None,
         "fallback_active": held.fallback_active if held else False,

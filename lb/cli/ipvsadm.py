@@ -12,7 +12,7 @@ import numpy as np
 from lb.addresses import by_family, with_port
 from lb.connections import CONNECTION6, Rows
 from lb.datapath.view import HeldDestination, HeldService
-from lb.service import LOCAL, LOCAL6, PROTOCOL_NAMES
+from lb.service import LOCAL, LOCAL6, PROTOCOL_NAMES, ServiceKey
 from lb.tcp import State
 
 Document = list[dict[str, Any]]
@@ -30,6 +30,10 @@ def _place(service: HeldService) -> tuple[int, int, int, int]:
     return service.key.protocol, *by_family(service.key.address), service.key.port
 
 
+def _pair(key: ServiceKey) -> dict[str, Any]:
+    return {"protocol": PROTOCOL_NAMES[key.protocol], "address": str(key.address), "port": key.port}
+
+
 def _service(service: HeldService) -> dict[str, Any]:
     shown = [real for real in service.destinations if not real.gone]
     if service.fallback and service.fallback_active:
@@ -38,6 +42,7 @@ def _service(service: HeldService) -> dict[str, Any]:
         "protocol": PROTOCOL_NAMES[service.key.protocol],
         "address": str(service.key.address),
         "port": service.key.port,
+        "also": [_pair(key) for key in service.also],
         "scheduler": service.scheduler,
         "flags": list(service.flags),
         "persistent_s": service.persistent_s,
@@ -49,9 +54,11 @@ def _service(service: HeldService) -> dict[str, Any]:
 
 
 def _real(service: HeldService, real: HeldDestination) -> dict[str, Any]:
+    """Of a group with several ports the port is 0, as ipvsadm has it for services by firewall mark."""
+    ports = {key.port for key in (service.key, *service.also)}
     return {
         "address": str(real.address),
-        "port": service.key.port,
+        "port": service.key.port if len(ports) == 1 else 0,
         "forward": "local" if real.local else real.forward,
         "weight": real.weight,
         "active": real.active,
@@ -169,6 +176,7 @@ def _lines(
     lines = ["lbctl data plane", *heads]
     for service in document:
         lines.append(service_line(service))
+        lines += [f"   + {_name(pair)}" for pair in service["also"]]
         for real in service["reals"]:
             remote = with_port(real["address"], real["port"])
             lines.append(f"  -> {remote:<28}{real_columns(real)}")

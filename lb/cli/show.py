@@ -156,10 +156,12 @@ def _virtual_head(virtual: dict[str, Any]) -> str:
         active = "[red]active[/]" if virtual["fallback_active"] else "idle"
         fallback = f"  fallback {escape(virtual['fallback'])} ({active})"
     overruled = "  [red]fewer than min_up are well: all get traffic[/]" if virtual["overruled"] else ""
-    return (
-        f"[bold]{virtual['name']}[/]  {virtual['protocol']} {escape(with_port(virtual['address'], virtual['port']))}"
-        f"  {virtual['scheduler']}{fallback}{overruled}"
-    )
+    pairs = " + ".join(_pair(pair) for pair in (virtual, *virtual["also"]))
+    return f"[bold]{virtual['name']}[/]  {pairs}  {virtual['scheduler']}{fallback}{overruled}"
+
+
+def _pair(pair: dict[str, Any]) -> str:
+    return f"{pair['protocol']} {escape(with_port(pair['address'], pair['port']))}"
 
 
 def _reals(reals: list[dict[str, Any]]) -> Uncut:

@@ -80,6 +80,8 @@ def _virtual(virtual: Virtual) -> Iterator[str]:
         f"virtual {virtual.name}: {virtual.protocol} {where}, "
         f"scheduler {' '.join((virtual.scheduler, *virtual.scheduler_flags))}, forward {virtual.forward}"
     )
+    for pair in virtual.pairs[1:]:
+        yield f"  also      {pair.protocol} {with_port(pair.address, pair.port or 'every port')}"
     yield f"  check     {check_in_words(virtual)}"
     yield f"  fallback  {_fallback(virtual)}"
     if virtual.fallback_command:

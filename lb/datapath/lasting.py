@@ -93,7 +93,7 @@ class Lasting(View):
         self._idle &= wanted["flags"] & RealFlag.RETIRED != 0
 
     def write_services(self, services: Sequence[Service], fallback_active: Sequence[bool]) -> None:
-        """For those who read: which services there are, in order."""
+        """For those who read: which services there are, in order, and what else is theirs."""
         opened = self.maps["services"]
         wanted = opened.empty(opened.info.max_entries)
         for row, service, active in zip(wanted, services, fallback_active, strict=False):
@@ -104,8 +104,14 @@ class Lasting(View):
             row["flags"] |= ServiceFlag.ONE_PACKET if service.one_packet else 0
             row["persistent_s"], row["netmask"] = service.persistent_s, service.netmask
             row["scheduler"] = np.frombuffer(service.scheduler.encode().ljust(8, b"\0"), np.uint8)
+        members = ((place, key) for place, service in enumerate(services) for key in service.also)
+        for row, (place, key) in zip(wanted[len(services) :], members, strict=False):
+            row["virtual"], row["virtual_port"], row["protocol"] = abi.words(key.address), key.port, key.protocol
+            row["flags"], row["leader"] = ServiceFlag.USED | ServiceFlag.MEMBER, place
         changed = np.flatnonzero(wanted != opened.read())
-        opened.update(changed, wanted[changed])
+        with self._lock:
+            opened.update(changed, wanted[changed])
+            self._finders = {}
 
     def rows_of(self, events: Array) -> Rows:
         """Records of the ring in the exchange format; no row of `reals` is freed while an event names it."""
@@ -160,7 +166,7 @@ class Lasting(View):
     def _find(self, rows: Rows) -> Array:
         is_ipv6 = rows.dtype == CONNECTION6
         if is_ipv6 not in self._finders:
-            self._finders[is_ipv6] = Finder(self._reals, is_ipv6)
+            self._finders[is_ipv6] = Finder(self._reals, self.maps["services"].read(), is_ipv6)
         return self._finders[is_ipv6].find(rows)
 
     def _timeouts_of(self, rows: Rows) -> Array:

@@ -117,8 +117,9 @@ class DataPath:
             self._attachments.put(self._program.fd)
 
     def _configure(self, services: tuple[Service, ...]) -> Configuration:
-        if len(services) > abi.SERVICES_MAX:
-            raise DataPathError(f"{len(services)} services are more than the packet path holds: {abi.SERVICES_MAX}")
+        count = sum(len(service.keys) for service in services)
+        if count > abi.SERVICES_MAX:
+            raise DataPathError(f"{count} services are more than the packet path holds: {abi.SERVICES_MAX}")
         # What a program once had stays in: a real may have left, and its connections go on.
         self._tunnels = self._tunnels or any(service.tunnels for service in services) or self._tunnels_left()
         return Configuration(
@@ -154,7 +155,7 @@ class DataPath:
                 lasting.recount()
             placements = lasting.add_reals(services)
             if self._program is None:
-                self._migrate(lasting)
+                self._migrate(lasting, services)
             fallbacks = program.publish(services, placements)
             self._attachments.put(program.fd)
         except BaseException:
@@ -219,7 +220,7 @@ class DataPath:
         fds = {name: bpf.open_pinned(self._directory / name) for name in names}
         return typed_maps(program.layouts, source.wire_fields(), fds)
 
-    def _migrate(self, lasting: Lasting) -> None:
+    def _migrate(self, lasting: Lasting, services: tuple[Service, ...]) -> None:
         """Take the connections along from maps of another schema: another version's, or of another size.
 
         Another version may have written what this one cannot read; that must not keep it from starting.
@@ -227,6 +228,7 @@ class DataPath:
         earlier = pins.directory_of(self._node)
         if earlier is None or earlier == self._directory:
             return
+        lasting.write_services(services, [False] * len(services))  # what templates and groups are known by
         try:
             with contextlib.closing(View.at(earlier)) as view:
                 done = [lasting.install(rows) for rows in view.snapshot()]

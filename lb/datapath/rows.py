@@ -6,7 +6,7 @@ leaves its service is retired, revived if it comes back, and its index is free a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from lb.abi import REALS_MAX, RealFlag, address_of, service_codes, words
 from lb.addresses import Address
 from lb.connections import Rows
+from lb.datapath.places import by_leader, has_groups
 from lb.errors import DataPathError
 from lb.service import LOCAL, LOCAL6, Destination, Service, ServiceKey
 
@@ -84,9 +85,13 @@ def release(rows: Array, indices: Array) -> Array:
 
 
 class Finder:
-    """Which of these rows of `reals` connections of one family have; made once for many of them."""
+    """Which of these rows of `reals` connections of one family have; made once for many of them.
 
-    def __init__(self, rows: Array, is_ipv6: bool) -> None:
+    services: all rows of that map. A real of the group that a port is in goes before one from when the port was alone.
+    """
+
+    def __init__(self, rows: Array, services: Array, is_ipv6: bool) -> None:
+        self._groups = services if has_groups(services) else None
         self._used = np.flatnonzero((rows["flags"] != 0) & (_is_ipv6(rows["virtual"]) == is_ipv6))
         used = rows[self._used]
         self._addresses = _Addresses6(used) if is_ipv6 else _Addresses4()
@@ -100,15 +105,25 @@ class Finder:
 
     def find(self, connections: Rows) -> Array:
         """The index of each connection's real, -1 where it has no row. As packets do, exact ports go before port 0."""
-        virtuals = self._addresses.numbers(connections["virtual"])
         reals = self._addresses.numbers(self._addresses.with_local(connections["real"]))
         found = np.full(len(connections), -1, np.int64)
-        for ports in (np.zeros_like(connections["virtual_port"]), connections["virtual_port"]):
-            ordinals, is_service = _search(self._services, service_codes(virtuals, ports, connections["protocol"]))
+        for named, virtuals in self._names(connections):
+            codes = service_codes(virtuals, named["virtual_port"], named["protocol"])
+            ordinals, is_service = _search(self._services, codes)
             places, is_real = _search(self._identities, _paired(ordinals, reals))
             hits = is_service & is_real
             found[hits] = self._used[self._order[places[hits]]]
         return found
+
+    def _names(self, connections: Rows) -> Iterator[tuple[Rows, Array]]:
+        """By what services they may be known, with their addresses' numbers; what goes before all others is last."""
+        every_port, virtuals = connections.copy(), self._addresses.numbers(connections["virtual"])
+        every_port["virtual_port"] = 0
+        for named in (every_port, connections):
+            yield named, virtuals
+            if self._groups is not None:
+                led = by_leader(self._groups, named)
+                yield led, self._addresses.numbers(led["virtual"])
 
 
 class _Addresses4:

@@ -20,7 +20,7 @@ import numpy as np
 from lb import abi, tcp
 from lb.addresses import Address
 from lb.limits import Limits
-from lb.options import Options
+from lb.options import Options, Persistence
 from lb.schedule import LOCALITY_S, SCHEDULERS, TRIES, Scheduling
 from lb.service import ServiceKey
 from lb.tcp import State
@@ -135,7 +135,7 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
     yield from _states(configuration)
     for version in (4, 6):
         yield f"#define IPV{version}_SERVICES {int(version in configuration.families)}"
-    yield from _services(configuration.services)
+    yield from _services(configuration)
     yield from _scheduling(configuration.scheduling)
     yield from _options(configuration.options)
     yield from _limits(configuration.limits)
@@ -168,10 +168,11 @@ def _cache(configuration: Configuration, seed: bytes) -> Iterator[str]:
         yield f"#define CACHE_SEED_{number} {int.from_bytes(seed[8 * number : 8 * number + 8], 'little'):#x}ull"
 
 
-def _services(services: Sequence[tuple[ServiceKey, str]]) -> Iterator[str]:
-    used = {scheduler for _, scheduler in services}
+def _services(configuration: Configuration) -> Iterator[str]:
+    used = {scheduler for _, scheduler in configuration.services}
+    matched = [(place, key) for place, (key, _) in enumerate(configuration.services)] + [*configuration.options.also]
     protocols: dict[Address, int] = {}
-    for key, _ in services:
+    for _, key in matched:
         protocols[key.address] = protocols.get(key.address, 0) | _PROTOCOL_BITS[key.protocol]
     virtuals = {address: bits for address, bits in protocols.items() if address.version == 4}
     numbers = {address: n << 2 | bits for n, (address, bits) in enumerate(protocols.items()) if address not in virtuals}
@@ -181,14 +182,10 @@ def _services(services: Sequence[tuple[ServiceKey, str]]) -> Iterator[str]:
     for name, known in (("SERVICES", virtuals), ("SERVICES6", numbers)):
         yield _table(
             name,
-            (
-                (index, names[key.address], key.port, key.protocol)
-                for index, (key, _) in enumerate(services)
-                if key.address in known
-            ),
+            ((index, names[key.address], key.port, key.protocol) for index, key in matched if key.address in known),
         )
     yield _table("SCHEDULERS_USED", ((name, n) for n, name in enumerate(SCHEDULERS) if name in used))
-    yield f"#define ANY_PORT_SERVICES {int(any(key.port == 0 for key, _ in services))}"
+    yield f"#define ANY_PORT_SERVICES {int(any(key.port == 0 for _, key in matched))}"
 
 
 def _by_low_half(numbers: dict[Address, int]) -> Iterator[tuple[str, str]]:
@@ -214,18 +211,23 @@ def _scheduling(scheduling: Scheduling) -> Iterator[str]:
 
 def _options(options: Options) -> Iterator[str]:
     yield f"#define PERSISTENCE {int(bool(options.persistent))}"
-    yield _table(
-        "PERSISTENT",
-        (
-            (service, port, f"{mask & 0xFFFF_FFFF:#x}u", f"{mask >> 64:#x}ull", f"{mask & _LOW64:#x}ull")
-            for service, mask, port in options.persistent
-        ),
-    )
+    yield from _persistent(options.persistent)
     yield _table("EXPIRING_QUIESCENT", ((service,) for service in options.expiring_quiescent))
     yield f"#define LEAVING {int(options.leaving)}"
     yield f"#define REPEATS {int(options.repeats)}"
     yield _table("EXPIRING_NODEST", ((service,) for service in options.expiring_nodest))
     yield _table("ONE_PACKET", ((service,) for service in options.one_packet))
+
+
+def _persistent(persistent: Sequence[Persistence]) -> Iterator[str]:
+    rows: dict[int, list[tuple[object, ...]]] = {4: [], 6: []}
+    for service, mask, key in persistent:
+        number, version = int(key.address), key.address.version
+        parts = (mask, number) if version == 4 else (mask >> 64, mask & _LOW64, number >> 64, number & _LOW64)
+        suffix = "u" if version == 4 else "ull"
+        rows[version].append((service, key.protocol, key.port, *(f"{part:#x}{suffix}" for part in parts)))
+    yield _table("PERSISTENT", rows[4])
+    yield _table("PERSISTENT6", rows[6])
 
 
 def _limits(limits: Limits) -> Iterator[str]:

@@ -12,15 +12,12 @@ import numpy as np
 
 from lb import abi
 from lb.abi import Array
+from lb.datapath.places import mixed, place_of
 from lb.tcp import State
 
 PROLONGED_T = abi.ticks(abi.PROLONGED_S)
 NEVER_T = -1
 """The timeout of templates that nobody goes by any more: they ran out as soon as they are seen."""
-
-_FACTORS = np.array(
-    (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0x85EBCA77C2B2AE63), np.uint64
-)
 
 _ONES = np.array([(1 << 64) - (1 << 64 - bits) for bits in range(65)], np.uint64)
 """Words whose so many upper bits are set."""
@@ -34,22 +31,22 @@ def are_templates(entries: Array) -> Array:
 
 def timeouts_by_real(services: Array, reals: Array) -> Array:
     """Ticks that a template lasts, by the index of its real. services, reals: all rows of these maps."""
-    return _timeouts_t(services)[_service_of(services, reals)]
+    return _timeouts_t(services)[place_of(services, reals)]
 
 
 def timeouts_by_row(services: Array, rows: Array) -> Array:
     """The same for templates that another director told us."""
-    return _timeouts_t(services)[_service_of(services, rows)]
+    return _timeouts_t(services)[place_of(services, rows)]
 
 
 def seconds_by_row(services: Array, rows: Array) -> Array:
     """Seconds that these templates, told as rows, last; 0: the service has none."""
-    return np.append(services["persistent_s"], 0)[_service_of(services, rows)]
+    return np.append(services["persistent_s"], 0)[place_of(services, rows)]
 
 
 def code_of(keys: Array) -> Array:
     """A number for each key of a connection table; two keys have the same one by an accident that never happens."""
-    return _mixed(np.ascontiguousarray(keys).view(np.uint64).reshape(-1, keys.dtype.itemsize // 8))
+    return mixed(np.ascontiguousarray(keys).view(np.uint64).reshape(-1, keys.dtype.itemsize // 8))
 
 
 def joined(parts: Sequence[Array]) -> Array:
@@ -60,7 +57,7 @@ def joined(parts: Sequence[Array]) -> Array:
 
 def that_led_to(keys: Array, values: Array, services: Array, reals: Array) -> Array:
     """The keys of the templates by which connections of persistent services may have come; one a connection."""
-    places = _service_of(services, reals)[values["real"] % len(reals)]
+    places = place_of(services, reals)[values["real"] % len(reals)]
     which = (places >= 0) & ~are_templates(values)
     which &= services["persistent_s"][places] > 0
     rows = services[places[which]]
@@ -89,38 +86,6 @@ def _timeouts_t(services: Array) -> Array:
     ticks = -(-seconds * 1_000_000_000 >> abi.TICK_SHIFT)
     ticks[seconds == 0] = NEVER_T
     return np.append(ticks, NEVER_T)
-
-
-def _service_of(services: Array, rows: Array) -> Array:
-    """The place of the service of each row, of reals or of connections, among those of services; -1: there is none."""
-    used = np.flatnonzero(services["flags"])
-    places = np.full(len(rows), -1, np.int64)
-    if len(used):
-        codes, wanted = _codes(services[used]), _codes(rows)
-        order = np.argsort(codes)
-        at = order[np.minimum(np.searchsorted(codes[order], wanted), len(order) - 1)]
-        hits = codes[at] == wanted
-        places[hits] = used[at[hits]]
-    return places
-
-
-def _codes(rows: Array) -> Array:
-    """A number for each service that rows name."""
-    words = _words(rows["virtual"])
-    last = rows["virtual_port"].astype(np.uint64) << np.uint64(8) | rows["protocol"]
-    return _mixed(np.column_stack([words, last]))
-
-
-def _words(addresses: Array) -> Array:
-    """Addresses as two words, IPv4 mapped, whichever way they are held."""
-    if addresses.ndim > 1:
-        return addresses.astype(np.uint64)
-    return np.column_stack([np.zeros(len(addresses), np.uint64), np.uint64(0xFFFF << 32) | addresses.astype(np.uint64)])
-
-
-def _mixed(words: Array) -> Array:
-    codes: Array = (words * _FACTORS[: words.shape[1]]).sum(axis=1, dtype=np.uint64)
-    return codes
 
 
 def _masks(netmasks: Array) -> Array:

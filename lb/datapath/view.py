@@ -76,7 +76,7 @@ class HeldDestination:
 class HeldService:
     """A service. destinations: all but the fallback and the retired, in the order in which they were added.
 
-    flags: the scheduler's, as ipvsadm names them. persistent_s, netmask, one_packet: see `lb.service.Service`.
+    flags: the scheduler's, as ipvsadm names them. persistent_s, netmask, one_packet, also: see `lb.service.Service`.
     """
 
     key: ServiceKey
@@ -88,6 +88,7 @@ class HeldService:
     persistent_s: int = 0
     netmask: int = 32
     one_packet: bool = False
+    also: tuple[ServiceKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +149,11 @@ class View:
         timeouts_s[which] = templates.seconds_by_row(self.maps["services"].read(), rows[which])
         return timeouts_s
 
-    def services(self) -> Array:
-        """The rows of services in use, in the configuration's order."""
+    def services(self) -> tuple[Array, Array]:
+        """The rows of services in use, in the configuration's order, and those of what else belongs to groups."""
         rows = self.maps["services"].read()
-        used: Array = rows[rows["flags"] != 0]
-        return used
+        members = rows["flags"] & ServiceFlag.MEMBER != 0
+        return rows[(rows["flags"] != 0) & ~members], rows[members]
 
     def has_tunnels(self) -> bool:
         """Is any real behind one, also of those that left and still have connections?"""
@@ -186,8 +187,8 @@ class View:
         members: dict[ServiceKey, list[int]] = {}
         for index in np.flatnonzero((reals["flags"] != 0) & (reals["flags"] & RealFlag.RETIRED == 0)):
             members.setdefault(key_of(reals[index]), []).append(int(index))
-        services = []
-        for service in self.services():
+        services, (leaders, others) = [], self.services()
+        for place, service in enumerate(leaders):
             scheduler = service["scheduler"].tobytes().rstrip(b"\0").decode()
             indices = members.get(key_of(service), [])
             fallbacks = [held(i) for i in indices if reals["flags"][i] & RealFlag.FALLBACK]
@@ -202,6 +203,7 @@ class View:
                     persistent_s=int(service["persistent_s"]),
                     netmask=int(service["netmask"]),
                     one_packet=bool(service["flags"] & ServiceFlag.ONE_PACKET),
+                    also=tuple(map(key_of, others[others["leader"] == place])),
                 )
             )
         return tuple(services)

@@ -225,13 +225,17 @@ def judge_virtuals(
 def look_at_fallbacks(site: Site) -> Iterator[Verdict]:
     """Does anybody listen where this director is to serve itself?"""
     for virtual in site.cluster.virtuals:
-        if virtual.fallback and virtual.fallback.address.is_loopback and virtual.port:
-            if listens(virtual.protocol, virtual.address, virtual.port):
-                yield ok(f"{virtual.name}: somebody listens on {virtual.protocol} port {virtual.port}")
+        if not virtual.fallback or not virtual.fallback.address.is_loopback:
+            continue
+        for pair in virtual.pairs:
+            if not pair.port:
+                continue
+            if listens(pair.protocol, pair.address, pair.port):
+                yield ok(f"{virtual.name}: somebody listens on {pair.protocol} port {pair.port}")
             else:
                 yield warn(
-                    f"{virtual.name}: nobody listens on {virtual.protocol} port {virtual.port} of {virtual.address}",
-                    f"start the sorry server here, listening on port {virtual.port} of every address",
+                    f"{virtual.name}: nobody listens on {pair.protocol} port {pair.port} of {pair.address}",
+                    f"start the sorry server here, listening on port {pair.port} of every address",
                 )
 
 

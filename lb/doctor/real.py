@@ -44,13 +44,14 @@ def judge_tunnel(there: bool, available: bool) -> Verdict:
 def look_at_service(cluster: Cluster) -> Iterator[Verdict]:
     """Does somebody listen on the virtual's own address and port? Checks ask the real's address and cannot see it."""
     for virtual in realserver.served(cluster, own_addresses()):
-        if not virtual.port:
-            continue
-        where = f"{virtual.protocol} {with_port(virtual.address, virtual.port)}"
-        if listens(virtual.protocol, virtual.address, virtual.port):
-            yield ok(f"{virtual.name}: somebody listens on {where}")
-        else:
-            yield warn(
-                f"{virtual.name}: nobody listens on {where}: checks may pass, clients would be refused",
-                f"have the service listen on port {virtual.port} of every address, or of {virtual.address}",
-            )
+        for pair in virtual.pairs:
+            if not pair.port:
+                continue
+            where = f"{pair.protocol} {with_port(pair.address, pair.port)}"
+            if listens(pair.protocol, pair.address, pair.port):
+                yield ok(f"{virtual.name}: somebody listens on {where}")
+            else:
+                yield warn(
+                    f"{virtual.name}: nobody listens on {where}: checks may pass, clients would be refused",
+                    f"have the service listen on port {pair.port} of every address, or of {pair.address}",
+                )

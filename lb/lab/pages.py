@@ -28,7 +28,8 @@ def serving(
     """A host's `servers` and `udp_ports`. addresses: at which it answers the checks of these virtuals, too."""
     tls: dict[int, bool] = {}
     asked: dict[int, list[Question]] = {}
-    udp = {virtual.port or DEFAULT_PORT for virtual in virtuals if virtual.protocol == "udp"}
+    pairs = [pair for virtual in virtuals for pair in virtual.pairs]
+    udp = {pair.port or DEFAULT_PORT for pair in pairs if pair.protocol == "udp"}
     for virtual in virtuals:
         for question in _questions_at(virtual, addresses) if addresses else ():
             port = virtual.port_of(question) or DEFAULT_PORT
@@ -39,9 +40,9 @@ def serving(
             else:
                 tls.setdefault(port, _in_tls(question, port))
                 asked.setdefault(port, []).append(question)
-    for virtual in virtuals:
-        if virtual.protocol == "tcp":
-            tls.setdefault(virtual.port or DEFAULT_PORT, virtual.port == HTTPS_PORT)
+    for pair in pairs:
+        if pair.protocol == "tcp":
+            tls.setdefault(pair.port or DEFAULT_PORT, pair.port == HTTPS_PORT)
     return {
         "udp_ports": tuple(sorted(udp)),
         "servers": tuple(

@@ -188,7 +188,7 @@ def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_
         state, idle_t = State(number), idle_s * 10**9 >> abi.TICK_SHIFT
         if idle_t > _timeout_t(configuration, key, state):
             continue
-        real = _find(maps, key, address)
+        real = _find(maps, configuration, key, address)
         if real is None:
             unknown += 1
             continue
@@ -228,12 +228,13 @@ def _is_sane(key: ConnectionKey, state: int) -> bool:
     return protocol == _UDP and state == State.UDP
 
 
-def _find(maps: Maps, key: ConnectionKey, address: Address) -> RealKey | None:
-    """The real of the service of exactly this port, else of the one of every port."""
+def _find(maps: Maps, configuration: Configuration, key: ConnectionKey, address: Address) -> RealKey | None:
+    """The real of the service of exactly this port, else of the one of every port; a group's before one that left."""
     if _family(key) not in maps.families:
         return None
     for port in (key.virtual_port, 0):
-        real = RealKey(ServiceKey(address_of(key.virtual), port, key.protocol), address)
-        if real in maps.reals:
-            return real
+        own = ServiceKey(address_of(key.virtual), port, key.protocol)
+        for service in (configuration.leaders.get(own, own), own):
+            if (real := RealKey(service, address)) in maps.reals:
+                return real
     return None

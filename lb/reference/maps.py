@@ -69,9 +69,17 @@ class Configuration:
 
     @cached_property
     def index(self) -> dict[tuple[int, int, int], int]:
-        """The place of each service, by address, port and protocol as numbers."""
-        keys = ((numbered(s.key.address), s.key.port, s.key.protocol) for s in self.services)
-        return {key: place for place, key in enumerate(keys)}
+        """The place of each service, by address, port and protocol as numbers; of a group by each of them."""
+        return {
+            (numbered(key.address), key.port, key.protocol): place
+            for place, service in enumerate(self.services)
+            for key in service.keys
+        }
+
+    @cached_property
+    def leaders(self) -> dict[ServiceKey, ServiceKey]:
+        """The key of a group, by its further ones."""
+        return {key: service.key for service in self.services for key in service.also}
 
     @cached_property
     def served(self) -> frozenset[tuple[int, int]]:

@@ -168,6 +168,22 @@ class Reschedule:
 
 
 @dataclass(frozen=True)
+class Group:
+    """A service is for these too, as far as they are nobody's and of its family; so that there is another program."""
+
+    service: int
+    also: tuple[ServiceKey, ...]
+
+    def run(self, pair: Pair) -> None:
+        """Applies it."""
+        services = list(pair.configuration.services)
+        if services:
+            place = self.service % len(services)
+            services[place] = replace(services[place], also=self.also)
+            pair.change(disjoint(tuple(services)))
+
+
+@dataclass(frozen=True)
 class Limit:
     """Clients are denied, or limited, in another way."""
 
@@ -252,6 +268,18 @@ class Through:
         for step in self.steps:
             step.run(pair)
         Life(self.target, self.then).run(pair)
+
+
+def disjoint(services: tuple[Service, ...]) -> tuple[Service, ...]:
+    """Without further keys that are another service's already, or of another family."""
+    taken = {service.key for service in services}
+    apart = []
+    for service in services:
+        version = service.key.address.version
+        keys = tuple(key for key in service.also if key not in taken and key.address.version == version)
+        taken |= set(keys)
+        apart.append(replace(service, also=tuple(dict.fromkeys(keys))))
+    return tuple(apart)
 
 
 def of_family(key: ServiceKey, destination: Destination) -> Destination:

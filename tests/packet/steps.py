@@ -48,8 +48,12 @@ class Step(Protocol):
 
 
 def pick(services: tuple[Service, ...], number: int) -> ServiceKey:
-    """One of the services; somebody else's when there is none."""
-    return services[number % len(services)].key if services else TCP_KEY
+    """One of the services, its other keys being services too; somebody else's when there is none."""
+    if not services:
+        return TCP_KEY
+    turn, place = divmod(number, len(services))
+    keys = services[place].keys
+    return keys[turn % len(keys)]
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,9 @@ services = st.builds(
     quiescent=st.booleans(),
     watched=st.sampled_from((False, False, False, True)),
 )
-configurations = st.lists(services, max_size=7, unique_by=lambda service: service.key).map(tuple)
+further = st.one_of(st.just(()), st.lists(keys, max_size=3).map(tuple))
+grouped = st.builds(lambda service, also: replace(service, also=also), services, further)
+configurations = st.lists(grouped, max_size=7, unique_by=lambda service: service.key).map(tuple).map(told.disjoint)
 
 # -------------------------------------------------------------------- frames
 
@@ -148,8 +150,8 @@ some_flags = st.sampled_from((0x02, 0x02, 0x10, 0x10, 0x18, 0x11, 0x04, 0x14, 0x
 flags = st.one_of(some_flags, some_flags, bytes_)
 numbers = st.sampled_from((0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9))
 """Of services, reals, connections: mostly the same few."""
-places = st.one_of(numbers, st.integers(10, 20))
-"""Of services in START, too."""
+places = st.one_of(numbers, st.integers(10, 20), st.integers(10, 62))
+"""Of services in START, too, and with numbers of 21 and more, of what else belongs to a group."""
 targets = st.builds(
     steps.Target,
     service=places,
@@ -308,6 +310,7 @@ swaps = st.one_of(
     st.builds(told.Restart),
     st.builds(told.Limit, some_limits),
     st.builds(told.Place, st.sampled_from((b"", VIRTUAL_MAC))),
+    st.builds(told.Group, places, further),
     st.builds(
         told.Swap,
         configurations,
@@ -323,7 +326,9 @@ def _through(events: Choice, most: int) -> Choice:
     return st.builds(told.Through, usual, first, st.lists(events, min_size=1, max_size=most).map(tuple), then)
 
 
-_clients = st.builds(steps.Target, st.sampled_from((8, 11, 12, 13, 15)), st.integers(0, 1), st.integers(0, 1))
+_clients = st.builds(
+    steps.Target, st.sampled_from((8, 29, 50, 11, 32, 53, 12, 13, 15)), st.integers(0, 1), st.integers(0, 1)
+)
 _sweeps = either(
     st.builds(steps.Elapse, st.sampled_from((1, 4, 5, 18, 19, 20, 55, 56, 57))), st.builds(told.Sweep), orders
 )
@@ -385,10 +390,31 @@ START = (
     Service(ServiceKey(VIRTUAL + 1, 80, TCP), "wrr", (real(1), local())),
     Service(ServiceKey(VIRTUAL + 256, 0, UDP), "mh", (), real(9)),
     Service(ServiceKey(VIRTUAL6, 53, UDP), "mh", (real6(1), real6(5), real6(6, 2)), Destination(LOCAL6, 1)),
-    Service(ServiceKey(TWIN6, 0, TCP), "sh", (real6(1), real6(2, 2), real6(3)), persistent_s=20, netmask=64),
+    Service(
+        ServiceKey(TWIN6, 0, TCP),
+        "sh",
+        (real6(1), real6(2, 2), real6(3)),
+        persistent_s=20,
+        netmask=64,
+        also=(ServiceKey(VIRTUAL6 + 1, 443, TCP), ServiceKey(TWIN6, 53, UDP)),
+    ),
     Service(ServiceKey(VIRTUAL + 256, 65_535, UDP), "rr", ()),
-    Service(ServiceKey(VIRTUAL + 2, 80, TCP), "wlc", (limited(1, 4, 2), real(2, 3), limited(3, 1, 0))),
-    Service(ServiceKey(VIRTUAL + 3, 0, TCP), "rr", (real(1), real(2), real(3)), local(), (), 20, 24),
+    Service(
+        ServiceKey(VIRTUAL + 2, 80, TCP),
+        "wlc",
+        (limited(1, 4, 2), real(2, 3), limited(3, 1, 0)),
+        also=(ServiceKey(VIRTUAL + 2, 443, TCP),),
+    ),
+    Service(
+        ServiceKey(VIRTUAL + 3, 0, TCP),
+        "rr",
+        (real(1), real(2), real(3)),
+        local(),
+        (),
+        20,
+        24,
+        also=(ServiceKey(VIRTUAL + 4, 80, TCP), ServiceKey(VIRTUAL + 4, 0, UDP)),
+    ),
     Service(
         ServiceKey(VIRTUAL + 3, 53, UDP),
         "rr",

@@ -63,7 +63,8 @@ services.value 40
   scheduler |u1*8 at 20
   persistent_s <u4 at 28
   netmask |u1 at 32
-  zero |u1*7 at 33
+  zero |u1*5 at 33
+  leader <u2 at 38
 counters.value 168
   tx_packets <u8 at 0
   passed <u8 at 8

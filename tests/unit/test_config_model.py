@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
 
 from lb import config
 from lb.errors import ConfigError
-from lb.model import Cluster, Endpoint, Ha, Virtual
+from lb.model import Cluster, Endpoint, Ha, Pair, Virtual
 from tests.unit.test_config import VALID
 
 
@@ -68,6 +68,24 @@ def test_a_fallback_is_its_text_or_a_value() -> None:
     assert Virtual.model_validate({**base, "fallback": "127.0.0.1:80"}).fallback == end
     assert Virtual.model_validate({**base, "fallback": end}).fallback == end
     assert str(Endpoint(address=IPv4Address("10.0.0.9"))) == "10.0.0.9"
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("10.0.0.1:443", Pair(IPv4Address("10.0.0.1"), 443, "udp")),
+        ("10.0.0.2:0/tcp", Pair(IPv4Address("10.0.0.2"), 0, "tcp")),
+        ("[2001:db8::1]:53/udp", Pair(IPv6Address("2001:db8::1"), 53, "udp")),
+    ],
+)
+def test_what_else_a_virtual_is_for(text: str, pair: Pair) -> None:
+    base = {"name": "v", "address": "10.0.0.1", "port": 80, "protocol": "udp"}
+    virtual = Virtual.model_validate({**base, "also": [text]})
+    own = Pair(IPv4Address("10.0.0.1"), 80, "udp")
+    assert virtual.pairs == (own, pair)
+    assert virtual.addresses == tuple(dict.fromkeys((own.address, pair.address)))
+    assert virtual.model_dump(mode="json")["also"] == [text]
+    assert Virtual.model_validate(virtual.model_dump(by_alias=True)).also == virtual.also
 
 
 class TestInherited:

@@ -65,6 +65,20 @@ def test_the_fallback_is_shown_while_it_serves() -> None:
     assert text.split("\n")[-1] == "  -> 127.0.0.1:80                 Local   1      2          3         "
 
 
+@pytest.mark.parametrize(("port", "shown"), [(443, 0), (80, 80)])
+def test_a_group_is_listed_once_with_all_that_it_is_for(port: int, shown: int) -> None:
+    further = ServiceKey(VIRTUAL + 1, port, 6), ServiceKey(VIRTUAL, port, 17)
+    document = ipvsadm.services([replace(service(), also=further)])
+    assert ipvsadm.format_services(document).split("\n")[3:6] == [
+        "TCP  192.168.1.105:80 rr",
+        f"   + TCP  192.168.1.106:{port}",
+        f"   + UDP  192.168.1.105:{port}",
+    ]
+    assert ipvsadm.format_stats(document).split("\n")[4] == f"   + TCP  192.168.1.106:{port}"
+    assert {real["port"] for real in document[0]["reals"]} == {shown}
+    assert document[0]["also"][1] == {"protocol": "udp", "address": "192.168.1.105", "port": port}
+
+
 def test_services_are_sorted_as_ipvsadm_sorts_them() -> None:
     held = [service(53, 17), service(443), service(80)]
     assert [(s["protocol"], s["port"]) for s in ipvsadm.services(held)] == [("tcp", 80), ("tcp", 443), ("udp", 53)]

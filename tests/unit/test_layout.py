@@ -22,7 +22,8 @@ OURS = ("lb", "ha", "bpf")
 LAYERS = (
     # Words and values: what everybody speaks of.
     (
-        *("lb.errors", "lb.catalog", "lb.wording", "lb.addresses", "lb.fields", "lb.kinds", "lb.asking", "lb.model"),
+        *("lb.errors", "lb.catalog", "lb.wording", "lb.addresses", "lb.fields", "lb.kinds", "lb.asking", "lb.ends"),
+        "lb.model",
         *("lb.service", "lb.connections", "lb.tcp"),
     ),
     # Cores: pure functions and state machines; time and chance are arguments.

@@ -50,6 +50,17 @@ def test_everything_well() -> None:
     assert service.fallback == Destination(LOCAL, 1)
 
 
+def test_a_group() -> None:
+    also = 'also = ["192.168.1.105:443", "192.168.1.106:0/udp"]'
+    text = CLUSTER.path.read_text().replace("port = 80\n", f"port = 80\n{also}\n", 1)
+    cluster = parse(text, "c")
+    (service,) = plan.desired(cluster, {}, {}, hop_of, plan.standings(cluster, {}, {}, 0.0))
+    assert service.key == WEB
+    assert service.also == (WEB._replace(port=443), ServiceKey(WEB.address + 1, 0, 17))
+    assert service.keys == (WEB, *service.also)
+    assert cluster.addresses == (WEB.address, WEB.address + 1)
+
+
 def test_a_real_that_is_not_up_has_no_weight() -> None:
     assert weights({WEB1}) == [1, 0]
     assert weights(set()) == [0, 0]

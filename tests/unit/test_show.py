@@ -24,7 +24,7 @@ def real(name: str | None, **changes: Any) -> dict[str, Any]:
 def document(*reals: dict[str, Any], **changes: Any) -> dict[str, Any]:
     virtual = {
         "name": "web", "address": "10.0.0.9", "port": 80, "protocol": "tcp", "scheduler": "rr",
-        "fallback": "127.0.0.1:80", "fallback_active": False, "overruled": False, "reals": list(reals),
+        "also": [], "fallback": "127.0.0.1:80", "fallback_active": False, "overruled": False, "reals": list(reals),
     }  # fmt: skip
     return {
         "node": "lb1", "cluster": "demo", "role": "active", "interface": "eth0", "mode": "native",
@@ -140,6 +140,17 @@ def test_an_active_fallback_is_said() -> None:
     held = document(real("web1"))
     held["virtuals"][0]["fallback_active"] = True
     assert "fallback 127.0.0.1:80 (active)" in shown(held)[2]
+
+
+def test_a_group_is_shown_with_all_that_it_is_for() -> None:
+    group = document(real("web1"))
+    group["virtuals"][0]["also"] = [
+        {"address": "10.0.0.9", "port": 443, "protocol": "udp"},
+        {"address": "2001:db8::9", "port": 80, "protocol": "tcp"},
+    ]
+    assert "web  tcp 10.0.0.9:80 + udp 10.0.0.9:443 + tcp [2001:db8::9]:80  rr  fallback 127.0.0.1:80 (idle)" in shown(
+        group
+    )
 
 
 def test_only_what_was_turned_away_is_noted() -> None:
