@@ -15,6 +15,7 @@ from lb.errors import LbctlError
 
 COMMANDS: dict[str, str] = {
     "check": "lb.cli.config:check",
+    "import": "lb.cli.migrate:import_",
     "authkeys": "lb.cli.config:authkeys",
     "up": "lb.cli.run:up",
     "down": "lb.cli.run:down",

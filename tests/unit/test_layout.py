@@ -32,7 +32,7 @@ LAYERS = (
         *("lb.config", "lb.syntax", "lb.positions", "lb.shapes", "lb.rules", "lb.hosts", "lb.questions", "lb.advice"),
         *("lb.health", "lb.weights", "lb.plan", "lb.byhand", "lb.history", "lb.alerts.digest"),
         *("lb.schedule", "lb.abi", "lb.options", "lb.limits", "lb.reference"),
-        *("lb.lab.topology", "lb.lab.addressing", "lb.lab.pages", "lb.lab.design"),
+        *("lb.lab.topology", "lb.lab.addressing", "lb.lab.pages", "lb.lab.design", "lb.migrate"),
         *("ha.state", "ha.role", "ha.wire", "ha.heartbeat", "ha.counters", "ha.member", "ha.duties", "ha.ways"),
         *("ha.digest", "ha.rows", "ha.session", "ha.sync", "ha.status", "ha.ndisc"),
     ),
