@@ -10,9 +10,10 @@ clients have five each: their templates go over, too.
 
 First a million connections as a snapshot: to a standby that has none, and to one whose process was killed and whose
 table is still there. Seconds from the session's opening until all are in the other kernel's table. Then new
-connections at each rate beside those. Lag is the time from a connection's last packet until the standby's table has
-it as established, looked at once in each burst. CPU is of one core, of the directors' processes alone; the bench
-itself, which stands for network card and clients, has a real-time priority.
+connections at each rate beside those; then at the first rate once more, while a host of the segment sends noise to the
+heartbeat and sync ports of both as fast as it can. Lag is the time from a connection's last packet until the standby's
+table has it as established, looked at once in each burst. CPU is of one core, of the directors' processes alone; the
+bench itself, which stands for network card and clients, has a real-time priority.
 
 Exit status 1: the tables differ at the end, events were lost, or what docs/failover.md promises is missed.
 """
@@ -24,12 +25,14 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -47,6 +50,7 @@ from lb.datapath import pins
 from lb.datapath.view import View
 from lb.errors import LabError
 from lb.lab import observe
+from lb.model import Cluster
 from lb.tcp import State
 
 ACTIVE, STANDBY = "lb1", "lb2"
@@ -61,6 +65,7 @@ LOOK_S: Final = 0.0002
 MOST: Final = 2_048
 """Connections of one burst."""
 SYN, ACK = 2, 16
+HA_PORT: Final = 694
 WHOLE_S: Final = 60.0
 LAG_MS, SNAPSHOT_S = 100.0, 5.0
 """What is promised: of the 99th percentile at 100,000 a second, and of a million."""
@@ -216,8 +221,57 @@ def _counted(node: str) -> dict[str, int]:
     return {**document["heartbeat"], **document["packets"]}
 
 
+def attack(seconds: float, hosts: Sequence[str]) -> None:
+    """Noise to the heartbeat and sync ports of these hosts, as much as one process can make; prints how much."""
+    noise = [os.urandom(1 + number * 37 % 1400) for number in range(256)]
+    ends_s, sent, streams = time.monotonic() + seconds, 0, 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        while time.monotonic() < ends_s:
+            for data in noise:
+                sock.sendto(data, (hosts[sent % len(hosts)], HA_PORT))
+                sent += 1
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection((hosts[streams % len(hosts)], HA_PORT), 1) as tcp,
+            ):
+                tcp.sendall(noise[streams % len(noise)])
+            streams += 1
+    print(sent + streams)
+
+
+@contextlib.contextmanager
+def attacked(cluster: Cluster, seconds: float) -> Iterator[Callable[[], int]]:
+    """Both directors, by the client. Yields what tells, afterwards, how many packets that were."""
+    words = (sys.executable, "-m", "bench.sync", "attack", str(seconds), *(str(node.address) for node in cluster.nodes))
+    command = ("ip", "netns", "exec", "lbctl-client", *words)
+    attacker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield lambda: int(attacker.communicate()[0])
+    finally:
+        attacker.kill()
+        attacker.communicate()
+
+
+def under_attack(pair: Pair, clients: Clients, rate: int, seconds: float) -> dict[str, Any]:
+    """The same while somebody sends noise to both; and what was counted of that."""
+    before = {node: observe.status(node) for node in (ACTIVE, STANDBY)}
+    with attacked(config.load(pair.conf), seconds) as count:
+        row = at_rate(pair, clients, rate, seconds)
+        row["noise"] = round(count() / seconds)
+    after = {node: observe.status(node) for node in (ACTIVE, STANDBY)}
+    names = sorted(name for name in after[ACTIVE]["heartbeat"] if name.startswith(("heartbeat_", "sync_")))
+    counted = {
+        name: sum(after[node]["heartbeat"][name] - before[node]["heartbeat"][name] for node in after)
+        for name in names
+        if not name.endswith(("_sent", "_received", "_deputised"))
+    }
+    moved = [node for node in after if after[node]["since"] != before[node]["since"]]
+    print(f"noise was counted as { ({name: n for name, n in counted.items() if n}) }; roles moved: {moved or 'none'}")
+    return row
+
+
 def at_rate(pair: Pair, clients: Clients, rate: int, seconds: float) -> dict[str, Any]:
-    """New connections for some time."""
+    """New connections for some time. noise: packets a second of an attack."""
     before, counted, opened = pair.usage(), _counted(ACTIVE), clients.opened
     with contextlib.closing(View.open(STANDBY)) as view, undisturbed():
         watch = Watch(view)
@@ -237,6 +291,7 @@ def at_rate(pair: Pair, clients: Clients, rate: int, seconds: float) -> dict[str
     after, more = pair.usage(), _counted(ACTIVE)
     return {
         "asked": rate,
+        "noise": 0,
         "opened": round((clients.opened - opened) / took_s),
         **{f"p{part:g}_ms": round(float(np.percentile(lags_ms, part)), 1) for part in (50, 99, 99.9, 100)},
         "lost": more["events_lost"] - counted["events_lost"],
@@ -293,6 +348,7 @@ def measure(pair: Pair, given: argparse.Namespace) -> dict[str, Any]:
             rejoin(pair, "restarted", lambda: os.kill(pair.pid(STANDBY), signal.SIGKILL)),
         ]
         rates = [at_rate(pair, clients, rate, given.seconds) for rate in given.rates]
+        rates += [under_attack(pair, clients, rate, given.seconds) for rate in given.rates[:1]]
     finally:
         clients.close()
     tables = _tables()
@@ -347,10 +403,13 @@ def run(given: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point; `attack` is this program's own part in the lab."""
+    match sys.argv[1:]:
+        case ["attack", seconds, *hosts]:
+            return attack(float(seconds), hosts)
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--known", type=int, default=1_000_000, help="connections before those at a rate")
-    parser.add_argument("--rates", type=int, nargs="*", default=[50_000, 100_000, 150_000], help="a second")
+    parser.add_argument("--rates", type=int, nargs="*", default=[50_000, 100_000], help="a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each rate")
     parser.add_argument("--json", type=Path, help="where to keep the numbers")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
