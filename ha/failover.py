@@ -386,8 +386,8 @@ class Failover:
         while action := self._member.next_action():
             self._act(action)
         if datagrams := self._member.datagrams_to_send(now()):
+            self._ports.entrust(self._member.spares())  # first: an earlier spare must not come behind these
             self._ports.send(datagrams)
-            self._ports.entrust(self._member.spares())
         while note := self._member.next_note():
             (log.warning if note.warning else log.info)(note.text, **note.fields)
         self._follow_peers()
