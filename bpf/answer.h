@@ -7,7 +7,7 @@
  * Those whom RFC 1122 section 3.2.2 names get none: a source that is not one host, errors, the later fragments of a
  * datagram. RFC 1812 section 4.3.2.8 wants a limit: on each CPU ANSWERS_A_TICK in a tick.
  *
- * To IPv6 there is none yet: what is too big is dropped.
+ * To IPv6: answer6.h
  *
  * Generated: ANSWERS_A_TICK.
  */
@@ -107,45 +107,58 @@ static __always_inline bool is_one_host(__be32 address)
 /* What is between the MACs and the IP header: an EtherType, and two halfwords more for each tag. */
 #define TYPES_MOST (1 + 2 * TAGS_MAX)
 
-/* Turn the packet into an answer about it. False: nobody is to be told, and the packet may be spoilt. */
-static __always_inline bool answer(struct xdp_md *ctx, const struct packet *packet, __u8 type, __u8 code, __u16 mtu)
+/* Send the frame back where it came from: `added` bytes behind its tags, then as many of the packet as are quoted.
+ * Returns where they begin, or NULL when there is no room; then the packet may be spoilt. */
+static __always_inline void *turn_around(struct xdp_md *ctx, const struct packet *packet, int added, __u32 quoted)
 {
 	struct ethernet came = *packet->ethernet, *at;
 	const __be16 *types = &packet->ethernet->type;
-	const struct iphdr *about = ip_of(ctx, packet);
-	const int added = sizeof(struct iphdr) + sizeof(struct icmp_error);
-	__u32 quoted, link = packet->link & 31;
+	__u32 link = packet->link & 31;
 	__be16 saved[TYPES_MOST] = {};
-	struct icmp_error *icmp;
-	struct iphdr *ip;
 	const void *end = (const void *)(long)ctx->data_end;
 
-	if (is_ipv6(packet) || !about || packet->is_error || about->frag_off & be16(FRAGMENT_OFFSET) || !is_one_host(packet->client) ||
-	    !within_limit(read_clock() >> TICK_SHIFT))
-		return false;
-	quoted = about->ihl * 4 + QUOTED_BYTES;
 #pragma unroll
 	for (int n = 0; n < TYPES_MOST && sizeof(came) + 2 * n <= link && (const void *)(types + n + 1) <= end; n++)
 		saved[n] = types[n];
 	if (bpf_xdp_adjust_head(ctx, -added))
-		return false;
+		return NULL;
 	at = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
 	if (bpf_xdp_adjust_tail(ctx, (int)(link + added + quoted) - (int)(bytes_seen(at, end) + BEYOND(packet))))
-		return false;
+		return NULL;
 
 	at = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
-	ip = (void *)at + link;
-	icmp = (void *)(ip + 1);
-	if ((void *)at + sizeof(*at) + sizeof(saved) > end || (void *)(icmp + 1) > end)
-		return false;
+	if ((void *)at + sizeof(*at) + sizeof(saved) > end)
+		return NULL;
 	__builtin_memcpy(at->destination, came.source, sizeof(at->destination));
 	write_source(at->source, came.destination);
 #pragma unroll
 	for (int n = 0; n < TYPES_MOST; n++)
 		if (sizeof(*at) + 2 * n <= link)
 			(&at->type)[n] = saved[n];
+	return (void *)at + link;
+}
+
+/* Turn the packet into an answer about it. False: nobody is to be told, and the packet may be spoilt. */
+static __always_inline bool answer(struct xdp_md *ctx, const struct packet *packet, __u8 type, __u8 code, __u16 mtu)
+{
+	const struct iphdr *about = ip_of(ctx, packet);
+	const int added = sizeof(struct iphdr) + sizeof(struct icmp_error);
+	struct icmp_error *icmp;
+	struct iphdr *ip;
+	const void *end;
+	__u32 quoted;
+
+	if (!about || packet->is_error || about->frag_off & be16(FRAGMENT_OFFSET) || !is_one_host(packet->client) ||
+	    !within_limit(read_clock() >> TICK_SHIFT))
+		return false;
+	quoted = about->ihl * 4 + QUOTED_BYTES;
+	ip = turn_around(ctx, packet, added, quoted);
+	end = (const void *)(long)ctx->data_end;
+	icmp = (void *)(ip + 1);
+	if (!ip || (void *)(icmp + 1) > end)
+		return false;
 	write_ipv4(ip, IPPROTO_ICMP, packet->virtual, packet->client, added + quoted, TOS_OF_ERRORS, 0);
 	icmp->type = type;
 	icmp->code = code;

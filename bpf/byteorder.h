@@ -12,3 +12,4 @@
 #define be64(x) ((__be64)__builtin_bswap64(x))
 #define host16(x) ((__u16)__builtin_bswap16(x))
 #define host32(x) ((__u32)__builtin_bswap32(x))
+#define host64(x) ((__u64)__builtin_bswap64(x))

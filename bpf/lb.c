@@ -45,6 +45,7 @@
 #include "persist.h"
 #include "answer.h"
 #include "refuse.h"
+#include "answer6.h"
 #include "send.h"
 #include "tunnel.h"
 #include "forward.h"

@@ -31,6 +31,16 @@ static __always_inline bool is_too_big(const struct packet *packet, const struct
 static __always_inline enum outcome refuse_too_big(struct xdp_md *ctx, const struct packet *packet,
 						   const struct way *way, __u32 more)
 {
+#if IPV6_SERVICES
+	if (is_ipv6(packet)) {
+		__u32 fits = way->mtu - more;
+
+		if (packet->length <= LEAST_MTU)	/* no sender makes it smaller for being told */
+			return OUTCOME_drop_too_big;
+		return answer_too_big6(ctx, packet, (__s32)fits < LEAST_MTU ? LEAST_MTU : fits) ? OUTCOME_too_big
+												: OUTCOME_drop_too_big;
+	}
+#endif
 	return answer(ctx, packet, ICMP_UNREACHABLE, ICMP_TOO_BIG, way->mtu - more) ? OUTCOME_too_big
 										     : OUTCOME_drop_too_big;
 }

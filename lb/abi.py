@@ -178,24 +178,50 @@ def address_of(pair: Sequence[int] | Array) -> Address:
     return IPv6Address(high << 64 | low)
 
 
-def connection_rows(keys: Array, values: Array, reals: Array, now_t: int) -> Rows:
+def connection_rows(keys: Array, values: Array, reals: Array, now_t: int) -> tuple[Rows, ...]:
     """Rows of the exchange format from entries of a connection table, or from keys and values of the ring's records.
 
-    reals: all rows of that map.
+    reals: all rows of that map. One array a kind; of IPv4's table a second one has those whose real is IPv6, if any.
     """
     addresses = reals["address"][values["real"] % len(reals)].astype(np.uint64)
-    rows = np.empty(len(keys), CONNECTION6 if keys["client"].ndim > 1 else CONNECTION)
-    for name in ("client", "virtual", "client_port", "virtual_port", "protocol"):
+    if keys["client"].ndim > 1:
+        return (_rows(CONNECTION6, keys, values, addresses, now_t),)
+    new = ~are_mapped(addresses) & addresses.any(axis=1)
+    if not new.any():
+        return (_rows(CONNECTION, keys, values, addresses, now_t),)
+    kinds = (CONNECTION, ~new), (CONNECTION6, new)
+    return tuple(_rows(kind, keys[which], values[which], addresses[which], now_t) for kind, which in kinds)
+
+
+def _rows(kind: np.dtype[Any], keys: Array, values: Array, reals: Array, now_t: int) -> Rows:
+    rows = np.empty(len(keys), kind)
+    for name in ("client_port", "virtual_port", "protocol"):
         rows[name] = keys[name]
-    if rows.dtype == CONNECTION6:
-        addresses[(addresses == words(LOCAL6)).all(axis=1)] = 0
-        rows["real"] = addresses
+    for name in ("client", "virtual"):
+        rows[name] = mapped(keys[name]) if kind == CONNECTION6 else keys[name]
+    if kind == CONNECTION6:
+        reals[(reals == words(LOCAL6)).all(axis=1)] = 0
+        rows["real"] = reals
     else:
-        numbers = addresses[:, 1] & _LOW32
+        numbers = reals[:, 1] & _LOW32
         rows["real"] = np.where(numbers == int(LOCAL), 0, numbers)
     rows["state"] = values["state"]
     rows["idle_s"] = np.minimum(seconds(age_t(values["last_seen_t"], now_t)), 65_535)
     return rows
+
+
+def mapped(addresses: Array) -> Array:
+    """Addresses as two words each, IPv4's mapped, whichever way they are held."""
+    if addresses.ndim > 1:
+        return addresses.astype(np.uint64)
+    low = np.uint64(_MAPPED << 32) | addresses.astype(np.uint64)
+    return np.column_stack([np.zeros(len(addresses), np.uint64), low])
+
+
+def are_mapped(addresses: Array) -> Array:
+    """Which of these words are IPv4 addresses."""
+    which: Array = (addresses[:, 0] == 0) & (addresses[:, 1] >> np.uint64(32) == _MAPPED)
+    return which
 
 
 def age_t(last_seen_t: Array, now_t: int) -> Array:

@@ -1,5 +1,5 @@
 """The connection table's exchange format: one numpy row a connection, the same in the data plane's snapshots,
-its events and the sync stream. An array holds connections of one family.
+its events and the sync stream. An array holds rows of one kind.
 
 Numbers are in host order inside the process. A row names its virtual and its real by address, never by an index of
 this node, so that rows mean the same on every director.
@@ -39,7 +39,10 @@ CONNECTION6 = np.dtype(
         ("idle_s", "u2"),
     ]
 )
-"""The same for IPv6: each address is its high and its low 64 bits. 56 bytes, no padding."""
+"""The same with IPv6: each address is its high and its low 64 bits. 56 bytes, no padding.
+
+A connection between a family and the other one's real has this row too, its IPv4 addresses mapped (RFC 4291 section
+2.5.5.2); real is all zero for this director itself."""
 
 Rows = npt.NDArray[Any]
 """A one-dimensional array of CONNECTION or of CONNECTION6."""

@@ -127,7 +127,7 @@ def fallback(cluster: Cluster) -> Iterator[Finding]:
 
 
 def families(cluster: Cluster) -> Iterator[Finding]:
-    """With direct routing a real answers from the virtual address itself, so both are of one family."""
+    """With direct routing a real gets packets as they came, so it is of their family. A tunnel is of the real's."""
     for v, virtual in enumerate(cluster.virtuals):
         for n, pair in enumerate(virtual.also):
             if pair.address.version != virtual.address.version:
@@ -147,14 +147,12 @@ def families(cluster: Cluster) -> Iterator[Finding]:
 def _of_family(virtual: Virtual, address: Address, forward: str, parent: Path, place: Path) -> Iterator[Finding]:
     places = (place, (*parent, "address"), (*parent, "forward"))
     version = virtual.address.version
-    if forward == "ipip" and 6 in (address.version, version):
-        yield Finding(places, "forward 'ipip' is not available yet with IPv6 (available: gate)")
-    elif address.version != version:
+    if forward == "gate" and address.version != version:
         yield Finding(
             places,
             f"{address} is IPv{address.version}, its virtual address {virtual.address} IPv{version}; with forward "
-            f"'gate' a host answers from that address: write the host's IPv{version} address, and a second "
-            "[[virtual]] for the other family",
+            f"'gate' a host gets its packets as they came: write the host's IPv{version} address, or "
+            'forward = "ipip"',
         )
 
 

@@ -7,7 +7,7 @@ gone while it is down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
@@ -147,6 +147,17 @@ def _fallback(virtual: Virtual, hop_of: HopOf) -> Destination | None:
 def reached_by(cluster: Cluster, forward: str) -> frozenset[Address]:
     """The hosts that packets reach by this forwarding method."""
     return frozenset(host for v in cluster.virtuals for host, method in v.forwards if method == forward)
+
+
+def tunnels(virtuals: Iterable[Virtual], local: Collection[Address]) -> tuple[tuple[int, int], ...]:
+    """In which tunnels a host with these addresses gets packets of these: IP versions, of outer and inner packets."""
+    pairs = {
+        (host.version, virtual.address.version)
+        for virtual in virtuals
+        for host, forward in virtual.forwards
+        if host in local and forward == "ipip"
+    }
+    return tuple(sorted(pairs))
 
 
 def assign(

@@ -6,8 +6,8 @@ only (RFC 4861; unless it is told to be a proxy), and takes packets on whichever
 The address goes on `lo`, where no switch sees it. arp_ignore 1 answers ARP only for addresses of the interface that
 was asked, arp_announce 2 never tells the virtual address as a sender's, and strict rp_filter, which drops what comes
 in by another way than the answer goes out, is lifted. The settings come first: an address without them could be
-announced at once. A real whose packets come in a tunnel has its end, `tunl0`, too; that goes up last, when all is ready
-for what comes out of it.
+announced at once. A real whose packets come in tunnels has their ends, too (`lb.netif.tunnel`); these go up last, when
+all is ready for what comes out of them.
 
 What was changed is remembered before it is changed, so that `down` restores it exactly, also after a crash.
 """
@@ -15,16 +15,17 @@ What was changed is remembered before it is changed, so that `down` restores it 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
-from lb import namespaces
+from lb import namespaces, plan
 from lb.addresses import Address, by_family
 from lb.errors import UsageError
 from lb.model import Cluster, Virtual
 from lb.netif import add_address, addresses, link, link_names, remove_address, set_up, sysctl, tunnel
+from lb.netif.tunnel import End
 from lb.rundir import RUN_DIR
 
 _CONF = "net/ipv4/conf"
@@ -72,35 +73,39 @@ def served(cluster: Cluster, local: Iterable[Address]) -> tuple[Virtual, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What this host must have as a real. sysctls: setting and value; addresses: to be on lo; links: to be up.
+    """What this host must have as a real. sysctls: setting and value; addresses: to be on lo; ends: of tunnels, up.
 
-    The settings of a link that is not there yet are missing.
+    The settings of a link that is not there yet are missing. mixed: IPv6's tunnels carry IPv4, too.
     """
 
     sysctls: dict[str, str]
     addresses: tuple[Address, ...]
-    links: tuple[str, ...] = ()
+    ends: tuple[End, ...] = ()
+    mixed: bool = False
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The ends' names."""
+        return tuple(end.device for end in self.ends)
 
 
 def needs(cluster: Cluster) -> Needs:
     """What this host, by its addresses, needs as a real of `cluster`. Raises UsageError."""
     here = addresses()
-    virtuals = served(cluster, (address.ip for _, address in here))
-    reals = {host for virtual in virtuals for host in virtual.hosts}
-    old = {real for real in reals if real.version == 4}
-    interfaces = tuple(dict.fromkeys(name for name, address in here if address.ip in old))
+    local = {address.ip for _, address in here}
+    virtuals = served(cluster, local)
+    asked = {host for virtual in virtuals for host in virtual.hosts if virtual.address.version == 4}
+    interfaces = tuple(dict.fromkeys(name for name, address in here if address.ip in asked))
     scopes = ("all", *interfaces) if interfaces else ()
     sysctls = {f"{_CONF}/{scope}/arp_ignore": "1" for scope in scopes}
     sysctls |= {f"{_CONF}/{scope}/arp_announce": "2" for scope in scopes}
-    links = (tunnel.NAME,) * is_tunnelled(virtuals, {address.ip for _, address in here})
-    for interface in (*interfaces, *(name for name in links if name in link_names())):
+    pairs = plan.tunnels(virtuals, local)
+    carrying = {tunnel.ENDS[outer, inner].device for outer, inner in pairs if inner == 4}
+    for interface in (*interfaces, *sorted(carrying.intersection(link_names()))):
         sysctls |= _loose_reverse_path(interface)
-    return Needs(sysctls, tuple(dict.fromkeys(vip for virtual in virtuals for vip in virtual.addresses)), links)
-
-
-def is_tunnelled(virtuals: Iterable[Virtual], local: Collection[Address]) -> bool:
-    """Does a host with these addresses get packets of any of these in a tunnel?"""
-    return any(host in local and forward == "ipip" for virtual in virtuals for host, forward in virtual.forwards)
+    ends = tuple(dict.fromkeys(tunnel.ENDS[pair] for pair in pairs))
+    on_lo = tuple(dict.fromkeys(vip for virtual in virtuals for vip in virtual.addresses))
+    return Needs(sysctls, on_lo, ends, (6, 4) in pairs)
 
 
 def _loose_reverse_path(interface: str) -> dict[str, str]:
@@ -119,6 +124,7 @@ def status(cluster: Cluster) -> tuple[Item, ...]:
     return (
         *(Item(name, wanted, sysctl.read(name)) for name, wanted in needed.sysctls.items()),
         *(Item(name, "up", _state(name)) for name in needed.links),
+        *(Item(f"mode of {tunnel.IP6TNL.device}", "any", _mode()) for _ in range(needed.mixed)),
         *(Item(f"{_host(vip)} on lo", "there", "there" if vip in on_lo else "missing") for vip in needed.addresses),
     )
 
@@ -127,6 +133,10 @@ def _state(name: str) -> str:
     if name not in link_names():
         return "missing"
     return "up" if link(name).up else "down"
+
+
+def _mode() -> str:
+    return "any" if tunnel.takes_any() else "ipv6"
 
 
 def _host(address: Address) -> str:
@@ -143,8 +153,8 @@ def up(cluster: Cluster) -> list[str]:
     Virtual addresses of an earlier `up` that this file does not have any more are taken away.
     Raises UsageError and NetworkError.
     """
-    if needs(cluster).links:
-        tunnel.create()
+    for end in needs(cluster).ends:
+        tunnel.create(end)
     needed = needs(cluster)
     before = {name: sysctl.read(name) for name in needed.sysctls}
     settings = {name: wanted for name, wanted in needed.sysctls.items() if before[name] != wanted}
@@ -162,6 +172,9 @@ def up(cluster: Cluster) -> list[str]:
         sysctl.write(name, wanted)
     for vip in missing:
         add_address("lo", vip)
+    turned = needed.mixed and not tunnel.takes_any()
+    if turned:
+        tunnel.take_any()
     for name in down_links:
         set_up(name)
     for old in obsolete:
@@ -175,6 +188,7 @@ def up(cluster: Cluster) -> list[str]:
     return [
         *(f"{name}: {before[name]} → {wanted}" for name, wanted in settings.items()),
         *(f"{_host(vip)} added to lo" for vip in missing),
+        *(f"{tunnel.IP6TNL.device}: mode ipv6 → any" for _ in range(turned)),
         *(f"{name} set up" for name in down_links),
         *(f"{_host(old)} removed from lo" for old in obsolete),
         *(f"{name} set down" for name in unused),
@@ -189,7 +203,7 @@ def _set_down(name: str) -> None:
 def down() -> list[str]:
     """Undo what `up` did here, tunnels and addresses first; returns what was changed. Raises NetworkError.
 
-    A tunnel's device goes down and stays: it is the kernel's own.
+    A tunnel's device goes down and stays, in the mode it has: it is the kernel's own.
     """
     record = _load()
     for name in record.links:

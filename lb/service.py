@@ -126,6 +126,7 @@ class Service:
         return self.key, *self.also
 
     @property
-    def tunnels(self) -> bool:
-        """Is any of those behind a tunnel?"""
-        return any(member.tunnelled for member in (*self.destinations, self.fallback) if member)
+    def tunnels(self) -> frozenset[int]:
+        """The IP versions of the tunnels to any of those: a tunnel is of its real's, whatever goes through it."""
+        members = (*self.destinations, self.fallback)
+        return frozenset(member.address.version for member in members if member and member.tunnelled)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lb.addresses import by_family, with_port
+from lb.addresses import Address, by_family, with_port
 from lb.connections import CONNECTION6, Rows
 from lb.datapath.view import HeldDestination, HeldService
 from lb.service import LOCAL, LOCAL6, PROTOCOL_NAMES, ServiceKey
@@ -213,9 +213,10 @@ def connections(rows: Rows, timeouts_s: Iterable[int]) -> list[dict[str, Any]]:
     return documents
 
 
-def _address6(words: Sequence[int]) -> IPv6Address:
+def _address6(words: Sequence[int]) -> Address:
     high, low = map(int, words)
-    return IPv6Address(high << 64 | low)
+    address = IPv6Address(high << 64 | low)
+    return address.ipv4_mapped or address
 
 
 def format_connections(documents: Iterable[dict[str, Any]]) -> str:

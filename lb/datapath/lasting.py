@@ -113,7 +113,7 @@ class Lasting(View):
             opened.update(changed, wanted[changed])
             self._finders = {}
 
-    def rows_of(self, events: Array) -> Rows:
+    def rows_of(self, events: Array) -> tuple[Rows, ...]:
         """Records of the ring in the exchange format; no row of `reals` is freed while an event names it."""
         return abi.connection_rows(events["key"], events, self._reals, self.now_t())
 
@@ -142,10 +142,21 @@ class Lasting(View):
         Neither counts rows that ran out, that make no sense, or whose entry here was seen more than two seconds later.
         2.2 s for a million.
         """
+        if rows.dtype != CONNECTION6:
+            return self._install(TABLES[0], rows)
+        mixed = abi.are_mapped(rows["virtual"])
+        if not mixed.any():
+            return self._install(TABLES[1], rows)
+        done = [self._install(name, part) for name, part in zip(TABLES, (rows[mixed], rows[~mixed]), strict=True)]
+        installed, unknown = map(sum, zip(*done, strict=True))
+        return installed, unknown
+
+    def _install(self, name: str, rows: Rows) -> tuple[int, int]:
+        """In the table of that name."""
         now_t, idle_t = self.now_t(), abi.ticks_of(rows["idle_s"])
         live = _are_sane(rows) & (idle_t <= self._timeouts_of(rows))
         rows, idle_t = rows[live], idle_t[live]
-        table = self.maps.get(TABLES[rows.dtype == CONNECTION6])
+        table = self.maps.get(name)
         if table is None:
             return 0, len(rows)
         with self._lock:
@@ -270,8 +281,11 @@ class Lasting(View):
 
 def _entries_of(table: Map, rows: Rows, reals: Array, last_seen_t: Array, now_t: int) -> tuple[Array, Array]:
     keys, values = np.zeros(len(rows), table.key), np.zeros(len(rows), table.value)
-    for name in ("client", "virtual", "client_port", "virtual_port", "protocol"):
+    for name in ("client_port", "virtual_port", "protocol"):
         keys[name] = rows[name]
+    for name in ("client", "virtual"):
+        mixed = rows[name].ndim > keys[name].ndim
+        keys[name] = rows[name][:, 1] & np.uint64(0xFFFF_FFFF) if mixed else rows[name]
     keys["template"] = are_templates(rows)
     values["real"], values["state"] = reals, rows["state"]
     values["last_seen_t"], values["synced_t"] = np.maximum(last_seen_t, 0), now_t

@@ -61,7 +61,7 @@ class DataPath:
         self._cache_set_bits = abi.cache_set_bits(self._size, self._cpus)
         self._directory = pins.home(node) / source.schema(self._size)
         self._configuration: Configuration | None = None
-        self._tunnels = False
+        self._tunnels: frozenset[int] = frozenset()
         self._program: Program | None = None
         self._lasting: Lasting | None = None
         self._rings: dict[str, Ring] = {}
@@ -121,7 +121,7 @@ class DataPath:
         if count > abi.SERVICES_MAX:
             raise DataPathError(f"{count} services are more than the packet path holds: {abi.SERVICES_MAX}")
         # What a program once had stays in: a real may have left, and its connections go on.
-        self._tunnels = self._tunnels or any(service.tunnels for service in services) or self._tunnels_left()
+        self._tunnels = self._tunnels.union(self._tunnels_left(), *(service.tunnels for service in services))
         return Configuration(
             services=tuple((service.key, service.scheduler) for service in services),
             macs=tuple(interface_mac(interface) for interface in self._interfaces),
@@ -137,12 +137,12 @@ class DataPath:
             jumbo=max(map(interface_mtu, self._interfaces)) > NATIVE_MTU and bpf.takes_jumbo(),
         )
 
-    def _tunnels_left(self) -> bool:
-        """Did an earlier process leave a real behind a tunnel, which may have connections?"""
+    def _tunnels_left(self) -> frozenset[int]:
+        """The IP versions of tunnels to reals that an earlier process left, which may have connections."""
         if self._lasting is not None or not (self._directory / "document").exists():
-            return False
+            return frozenset()
         with contextlib.closing(View.at(self._directory)) as view:
-            return view.has_tunnels()
+            return view.tunnels()
 
     def _swap(self, configuration: Configuration, services: tuple[Service, ...]) -> None:
         """Compile, fill the new program's tables, and only then let packets see it."""
@@ -308,10 +308,10 @@ class DataPath:
     def read_events(self) -> tuple[Rows, ...]:
         """The connections that opened, changed state or were refreshed, oldest first; each is told once.
 
-        One array for each family of which there are any.
+        One array for each kind of row of which there are any.
         """
         waiting = [ring.read() for ring in self._rings.values()]
-        return tuple(self._maps().rows_of(events) for events in waiting if len(events))
+        return tuple(rows for events in waiting if len(events) for rows in self._maps().rows_of(events))
 
     def renew_lease(self, seconds: float) -> None:
         """Let the kernel answer for the virtual addresses so long from now on; 0 ends it at once."""

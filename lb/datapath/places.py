@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lb import abi
 from lb.abi import Array, ServiceFlag
 from lb.connections import CONNECTION6, Rows
 
@@ -53,11 +54,4 @@ def mixed(words: Array) -> Array:
 
 def _codes(rows: Array) -> Array:
     last = rows["virtual_port"].astype(np.uint64) << np.uint64(8) | rows["protocol"]
-    return mixed(np.column_stack([_words(rows["virtual"]), last]))
-
-
-def _words(addresses: Array) -> Array:
-    """Addresses as two words, IPv4 mapped, whichever way they are held."""
-    if addresses.ndim > 1:
-        return addresses.astype(np.uint64)
-    return np.column_stack([np.zeros(len(addresses), np.uint64), np.uint64(0xFFFF << 32) | addresses.astype(np.uint64)])
+    return mixed(np.column_stack([abi.mapped(rows["virtual"]), last]))

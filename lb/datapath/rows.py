@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lb.abi import REALS_MAX, RealFlag, address_of, service_codes, words
+from lb.abi import REALS_MAX, RealFlag, address_of, are_mapped, service_codes, words
 from lb.addresses import Address
 from lb.connections import Rows
 from lb.datapath.places import by_leader, has_groups
@@ -85,14 +85,18 @@ def release(rows: Array, indices: Array) -> Array:
 
 
 class Finder:
-    """Which of these rows of `reals` connections of one family have; made once for many of them.
+    """Which of these rows of `reals` connections have that are told in one kind of row; made once for many of them.
 
     services: all rows of that map. A real of the group that a port is in goes before one from when the port was alone.
+    is_ipv6: in rows with room for IPv6, which may be of any family, or be between two.
     """
 
     def __init__(self, rows: Array, services: Array, is_ipv6: bool) -> None:
         self._groups = services if has_groups(services) else None
-        self._used = np.flatnonzero((rows["flags"] != 0) & (_is_ipv6(rows["virtual"]) == is_ipv6))
+        here = rows["flags"] != 0
+        if not is_ipv6:
+            here &= are_mapped(rows["virtual"]) & are_mapped(rows["address"])
+        self._used = np.flatnonzero(here)
         used = rows[self._used]
         self._addresses = _Addresses6(used) if is_ipv6 else _Addresses4()
         virtuals, reals = (self._addresses.numbers(used[name]) for name in ("virtual", "address"))
@@ -138,7 +142,7 @@ class _Addresses4:
 
 
 class _Addresses6:
-    """The same for IPv6: an address's place among those of the rows; _LOW32 if it is none of them."""
+    """Of IPv6, or mapped: an address's place among those of the rows; _LOW32 if it is none of them."""
 
     def __init__(self, rows: Array) -> None:
         known = np.unique(np.concatenate([rows["virtual"], rows["address"]]).astype(np.uint64), axis=0)
@@ -161,12 +165,6 @@ class _Addresses6:
 def _paired(highs: Array, lows: Array) -> Array:
     """One sortable number of two that have 32 bits at most."""
     return highs.astype(np.uint64) << np.uint64(32) | lows
-
-
-def _is_ipv6(addresses: Array) -> Array:
-    """Which of these words are no IPv4 addresses?"""
-    mapped: Array = (addresses[:, 0] != 0) | (addresses[:, 1] >> np.uint64(32) != words(LOCAL)[1] >> 32)
-    return mapped
 
 
 def key_of(row: Any) -> ServiceKey:

@@ -43,7 +43,7 @@ class Configuration:
 
     services: key and scheduler of each, by index. macs: of the interfaces. connections: entries of the table.
     timeouts_s: seconds by state. cache_set_bits: see `abi.cache_set_bits`; 0: no cache. cpus: how many have one.
-    tunnels: may any real have one, also of those that left and still have connections?
+    tunnels: the IP versions of those that any real may have, also of those that left and still have connections.
     scheduling: what the schedulers need.
     options: what services want beyond scheduling. limits: who may not, and who not so often.
     virtual_mac: at which the virtual addresses are, if not at those of the interfaces.
@@ -56,7 +56,7 @@ class Configuration:
     timeouts_s: tuple[tuple[State, float], ...]
     cache_set_bits: int
     cpus: int
-    tunnels: bool = False
+    tunnels: frozenset[int] = frozenset()
     scheduling: Scheduling = field(default_factory=Scheduling)
     options: Options = field(default_factory=Options)
     limits: Limits = field(default_factory=Limits)
@@ -125,7 +125,9 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
         yield f"#define {name} {getattr(abi, name):#x}u"
     for flag in abi.RealFlag:
         yield f"#define REAL_{flag.name} {flag.value}"
-    yield f"#define TUNNELS {int(configuration.tunnels)}"
+    for version in (4, 6):
+        yield f"#define TUNNELS{version} {int(version in configuration.tunnels)}"
+    yield "#define TUNNELS (TUNNELS4 || TUNNELS6)"
     yield f"#define FRAGMENT_TIMEOUT_T {abi.ticks(abi.FRAGMENT_TIMEOUT_S)}"
     yield f"#define SYNC_REFRESH_T {abi.ticks(abi.SYNC_REFRESH_S)}"
     yield _table("OUR_MACS", (np.frombuffer(mac, "<u2").tolist() for mac in configuration.macs))

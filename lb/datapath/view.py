@@ -155,9 +155,11 @@ class View:
         members = rows["flags"] & ServiceFlag.MEMBER != 0
         return rows[(rows["flags"] != 0) & ~members], rows[members]
 
-    def has_tunnels(self) -> bool:
-        """Is any real behind one, also of those that left and still have connections?"""
-        return bool((self.maps["reals"].read()["flags"] & RealFlag.TUNNEL).any())
+    def tunnels(self) -> frozenset[int]:
+        """The IP versions of those to reals, also to those that left and still have connections."""
+        reals = self.maps["reals"].read()
+        behind = reals["address"][reals["flags"] & RealFlag.TUNNEL != 0]
+        return frozenset(abi.address_of(address).version for address in behind)
 
     def held(self) -> tuple[HeldService, ...]:
         """What is balanced, by service and real. Reads the whole connection table: 0.3 s for a million."""
@@ -209,13 +211,13 @@ class View:
         return tuple(services)
 
     def snapshot(self) -> tuple[Rows, ...]:
-        """Every connection that has not run out, one array a family."""
+        """Every connection that has not run out, one array a kind of row."""
         reals, now_t = self.maps["reals"].read(), self.now_t()
-        families = [
-            [abi.connection_rows(keys[live], values[live], reals, now_t) for keys, values, live in entries]
-            for entries in (self.entries(table, now_t) for table in self.tables())
-        ]
-        return tuple(np.concatenate(rows) for rows in families if rows)
+        kinds: dict[np.dtype[Any], list[Rows]] = {}
+        for keys, values, live in chain.from_iterable(self.entries(table, now_t) for table in self.tables()):
+            for rows in abi.connection_rows(keys[live], values[live], reals, now_t):
+                kinds.setdefault(rows.dtype, []).append(rows)
+        return tuple(np.concatenate(rows) for rows in kinds.values())
 
     def counters(self) -> dict[str, int]:
         """Packets of the virtuals by how they left, since the maps were made; rx_packets is the sum of all those."""

@@ -21,7 +21,8 @@ from lb.netif import FAMILIES, Link, Route, addresses, link, route
 from lb.obstacles import obstacles
 from lb.wording import show_path
 
-OUTER_BYTES = 20
+LEAST_IPV6_MTU = 1280
+OUTER_BYTES = {4: 20, 6: 40}
 """What a tunnel takes of each packet."""
 SPARE_FILES = 256
 """Descriptors for everything but checks."""
@@ -178,20 +179,28 @@ def look_at_routes(site: Site) -> Iterator[Verdict]:
         yield ok("no real is in a tunnel")
     for address in tunnels:
         try:
-            yield judge_route(site.interfaces, address, route(address))
+            inner = max(v.address.version for v in site.cluster.virtuals if (address, "ipip") in v.forwards)
+            yield judge_route(site.interfaces, address, route(address), inner)
         except NetworkError as error:
-            yield fail(str(error), f"ip route add {address}/32 via ROUTER dev {site.interface}")
+            yield fail(str(error), f"ip route add {address}/{address.max_prefixlen} via ROUTER dev {site.interface}")
 
 
-def judge_route(interfaces: Sequence[str], address: Address, found: Route) -> Verdict:
-    """found: the kernel's route to a real behind a tunnel."""
+def judge_route(interfaces: Sequence[str], address: Address, found: Route, inner: int = 4) -> Verdict:
+    """found: the kernel's route to a real behind a tunnel. inner: the highest IP version of what goes through it."""
     by = f"by {found.gateway}" if found.gateway else "on the link"
     if found.interface not in interfaces:
         return fail(
             f"{address} is reached by {found.interface}, not {' or '.join(interfaces)}: its packets go nowhere",
-            f'ip route add {address}/32 via ROUTER dev {interfaces[0]}, or real_interfaces = ["{found.interface}"]',
+            f"ip route add {address}/{address.max_prefixlen} via ROUTER dev {interfaces[0]}, or "
+            f'real_interfaces = ["{found.interface}"]',
         )
-    return ok(f"{address} {by}, packets of {found.mtu - OUTER_BYTES} bytes at most")
+    most = found.mtu - OUTER_BYTES[address.version]
+    if inner == 6 and most < LEAST_IPV6_MTU:
+        return warn(
+            f"{address} {by}: IPv6 packets of up to {LEAST_IPV6_MTU} bytes must get through, and only {most} fit",
+            f"a way of {LEAST_IPV6_MTU + OUTER_BYTES[address.version]} bytes to it: ip route change … mtu …",
+        )
+    return ok(f"{address} {by}, packets of {most} bytes at most")
 
 
 def look_at_virtuals(site: Site) -> Iterator[Verdict]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lb import realserver
+from lb import plan, realserver
 from lb.addresses import with_port
 from lb.doctor.listeners import listens
 from lb.doctor.verdict import Verdict, fail, ok, warn
 from lb.model import Cluster
 from lb.netif import link_names, own_addresses, tunnel
+from lb.netif.tunnel import End
 
 
 def look_at_host(cluster: Cluster) -> Iterator[Verdict]:
@@ -26,19 +27,26 @@ def judge_item(item: realserver.Item, conf: str) -> Verdict:
 
 
 def look_at_tunnel(cluster: Cluster) -> Iterator[Verdict]:
-    """Can this kernel take packets out of a tunnel, where this host gets them in one?"""
+    """Can this kernel take packets out of the tunnels in which this host gets them?"""
     local = own_addresses()
-    if realserver.is_tunnelled(realserver.served(cluster, local), local):
-        yield judge_tunnel(tunnel.NAME in link_names(), tunnel.is_available())
-    else:
+    pairs = plan.tunnels(realserver.served(cluster, local), local)
+    for outer, inner in pairs:
+        end = tunnel.ENDS[outer, inner]
+        there = end.device in link_names()
+        yield judge_tunnel(end, outer, inner, there, there or tunnel.is_available(end))
+    if not pairs:
         yield ok("none is needed")
 
 
-def judge_tunnel(there: bool, available: bool) -> Verdict:
-    """there: the device; available: the kernel makes such devices."""
+def judge_tunnel(end: End, outer: int, inner: int, there: bool, available: bool) -> Verdict:
+    """outer, inner: IP versions. there: the device; available: the kernel makes such devices."""
+    what = f"IPv{inner} in IPv{outer}"
     if there or available:
-        return ok(f"{tunnel.NAME} is there" if there else "this kernel has ipip")
-    return fail("this kernel has no ipip, and this host gets packets in a tunnel", "modprobe ipip, or another kernel")
+        return ok(f"{what}: {end.device} is there" if there else f"{what}: this kernel has {end.module}")
+    return fail(
+        f"this kernel has no {end.module}, and this host gets {what}",
+        f"modprobe {end.module}, or a kernel with {end.option}",
+    )
 
 
 def look_at_service(cluster: Cluster) -> Iterator[Verdict]:

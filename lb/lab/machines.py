@@ -23,7 +23,7 @@ from lb.lab import services, tunnel_end
 from lb.lab.state import Lab
 from lb.lab.topology import Cable, Host, Topology
 from lb.model import Cluster
-from lb.netif import add_address, link_names, names, set_up, sysctl, tunnel, wiring
+from lb.netif import add_address, link_names, names, set_up, sysctl, wiring
 from lb.rundir import RUN_DIR
 
 BRIDGE = "switch"
@@ -85,8 +85,8 @@ def boot(lab: Lab, cluster: Cluster, host: Host) -> None:
             wiring.add_route(host.interface, route.network, route.gateway)
         if host.kind == "router":
             _forward()
-        if host.tunnel and not tunnel.is_available():
-            tunnel_end.make_device(tunnel.NAME)
+        for end in services.missing_ends(host):
+            tunnel_end.make_device(end.device)
         if host.kind == "real":
             realserver.up(cluster)
     lab.on_mark(host).touch()
@@ -109,6 +109,7 @@ def _forward() -> None:
     for scope in ("all", *link_names()):
         sysctl.write(f"net/ipv4/conf/{scope}/rp_filter", "0")
     sysctl.write("net/ipv4/ip_forward", "1")
+    sysctl.write("net/ipv6/conf/all/forwarding", "1")
 
 
 def _bridge(segment: int) -> str:

@@ -23,10 +23,15 @@ def wanted(lab: Lab, host: Host) -> set[str]:
     rows = {
         "nginx": bool(host.servers),
         "udp-echo": bool(host.udp_ports),
-        "tunnel-end": host.tunnel and not tunnel.is_available(),
+        "tunnel-end": bool(missing_ends(host)),
         "lbctl": host.kind == "director" and not lab.hosts_only,
     }
     return {name for name, here in rows.items() if here}
+
+
+def missing_ends(host: Host) -> set[tunnel.End]:
+    """The ends of tunnels that a host needs and this kernel does not have."""
+    return {end for end in {tunnel.ENDS[pair] for pair in host.tunnels} if not tunnel.is_available(end)}
 
 
 def service_of(command: str) -> str | None:
@@ -67,7 +72,7 @@ def start(lab: Lab, host: Host, names: Collection[str]) -> Process | None:
         if "udp-echo" in names:
             _start_udp_echo(host, disk, env)
         if "tunnel-end" in names:
-            _start_tunnel_end(disk, env)
+            _start_tunnel_end(host, disk, env)
         if "lbctl" in names:
             command = [sys.executable, "-m", "lb", "up", str(lab.conf), "--node", host.name]
             director = _spawn(command, director_log(lab, host), env)
@@ -82,15 +87,20 @@ def _start_udp_echo(host: Host, disk: Path, env: Mapping[str, str]) -> None:
         _spawn(command, disk / "udp-echo.log", env, bound)
 
 
-def _start_tunnel_end(disk: Path, env: Mapping[str, str]) -> None:
-    device = tunnel_end.open_device(tunnel.NAME)
-    try:
-        with tunnel_end.open_socket() as raw:
-            fds = raw.fileno(), device
-            command = [sys.executable, tunnel_end.__file__, *map(str, fds)]
-            _spawn(command, disk / "tunnel-end.log", env, fds)
-    finally:
-        os.close(device)
+def _start_tunnel_end(host: Host, disk: Path, env: Mapping[str, str]) -> None:
+    command, fds = [sys.executable, tunnel_end.__file__], []
+    with contextlib.ExitStack() as stack:
+        devices = {}
+        for end in missing_ends(host):
+            devices[end] = tunnel_end.open_device(end.device)
+            stack.callback(os.close, devices[end])
+        for outer, inner in host.tunnels:
+            end = tunnel.ENDS[outer, inner]
+            if end in devices:
+                raw = stack.enter_context(tunnel_end.open_socket(outer, inner))
+                command += [str(outer), str(raw.fileno()), str(devices[end])]
+                fds += [raw.fileno(), devices[end]]
+        _spawn(command, disk / "tunnel-end.log", env, fds)
 
 
 def _spawn(command: list[str], log: Path, env: Mapping[str, str], fds: Iterable[int] = ()) -> Process:

@@ -58,7 +58,7 @@ class Route(_Value):
 class Host(_Value):
     """A machine of the lab. name: also of its namespace, `lbctl-NAME`. udp_ports: where it echoes its name.
 
-    tunnel: it gets packets in one.
+    tunnels: in which it gets packets, by the IP versions of outer and inner ones.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Host(_Value):
     routes: tuple[Route, ...] = ()
     servers: tuple[Server, ...] = ()
     udp_ports: tuple[int, ...] = ()
-    tunnel: bool = False
+    tunnels: tuple[tuple[int, int], ...] = ()
 
     @property
     def namespace(self) -> str:

@@ -1,6 +1,7 @@
-"""Takes packets out of tunnels, where the kernel cannot: in the place of `ipip`, with a tun device of the same name.
+"""Takes packets out of tunnels where the kernel cannot: in its modules' place, with tun devices of the same names.
 
-    python tunnel_end.py RAW TUN      descriptors, inherited: a raw socket of protocol 4, and the device
+    python tunnel_end.py OUTER RAW TUN ...      for each of them: the outer packet's IP version; descriptors, inherited,
+                                                of a raw socket of the tunnel's protocol, and of the device
 
 The rest of a real is as `lbctl realserver up` makes it: what comes out of the device is the kernel's to deliver.
 """
@@ -10,11 +11,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import selectors
 import socket
 import struct
 import sys
 
-_IPIP = 4
+_PROTOCOLS = {4: 4, 6: 41}
+"""By the inner packet's IP version."""
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _TUNSETIFF, _TUNSETPERSIST = 0x400454CA, 0x400454CB
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _LARGEST = 65_536
@@ -36,18 +40,25 @@ def open_device(name: str) -> int:
     return fd
 
 
-def open_socket() -> socket.socket:
-    """Receives what is sent to this host in tunnels."""
-    return socket.socket(socket.AF_INET, socket.SOCK_RAW, _IPIP)
+def open_socket(outer: int, inner: int) -> socket.socket:
+    """Receives what is sent to this host in tunnels of these IP versions."""
+    return socket.socket(_FAMILIES[outer], socket.SOCK_RAW, _PROTOCOLS[inner])
 
 
 def main() -> None:
     """Unwrap until killed."""
-    raw, device = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    waiting = selectors.DefaultSelector()
+    words = iter(sys.argv[1:])
+    for outer, raw, device in zip(words, words, words, strict=True):
+        waiting.register(socket.socket(fileno=int(raw)), selectors.EVENT_READ, (outer, int(device)))
     while True:
-        packet = raw.recv(_LARGEST)
-        with contextlib.suppress(OSError):  # what is no packet inside is nobody's
-            os.write(device, packet[(packet[0] & 15) * 4 :])
+        for key, _ in waiting.select():
+            assert isinstance(key.fileobj, socket.socket)
+            outer, device = key.data
+            packet = key.fileobj.recv(_LARGEST)
+            header = (packet[0] & 15) * 4 if outer == "4" else 0  # IPv6's is kept back
+            with contextlib.suppress(OSError):  # what is no packet inside is nobody's
+                os.write(device, packet[header:])
 
 
 if __name__ == "__main__":

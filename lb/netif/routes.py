@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 _GROUPS = (
     RTMGRP_IPV4_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_ROUTE | RTMGRP_IPV6_IFADDR | RTMGRP_LINK
 )
+_NOBODY = {4: "0.0.0.0", 6: "::"}
 _UNICAST = 1  # linux/rtnetlink.h: RTN_UNICAST
 _SETTLE_S = 0.02
 """How long after an event all routes are looked up: a routing daemon changes many at once, and may delete first."""
@@ -38,8 +39,8 @@ _SETTLE_S = 0.02
 class Route(NamedTuple):
     """How packets to an address leave.
 
-    gateway: the router they are handed to, None on the link. source: the address that this host sends from; mtu: the
-    route's own (`ip route … mtu`), else the link's.
+    gateway: the router they are handed to, of either family, None on the link. source: the address that this host sends
+    from; mtu: the route's own (`ip route … mtu`), else the link's.
     """
 
     interface: str
@@ -58,14 +59,13 @@ def route(address: Address) -> Route:
         raise NetworkError(f"no route to {address}: {error.strerror}; see `ip route get {address}`") from None
     if found["type"] != _UNICAST:
         raise NetworkError(f"{address} is not another host's; see `ip route get {address}`")
-    if found.get_attr("RTA_VIA"):
-        raise NetworkError(f"{address} is behind an IPv6 router, which is not available; see `ip route get {address}`")
     interface = link(socket.if_indextoname(found.get_attr("RTA_OIF")))
-    gateway, metrics = found.get_attr("RTA_GATEWAY"), found.get_attr("RTA_METRICS")
+    via, metrics = found.get_attr("RTA_VIA"), found.get_attr("RTA_METRICS")
+    gateway = via["addr"] if via else found.get_attr("RTA_GATEWAY")
     return Route(
         interface=interface.name,
         gateway=ip_address(gateway) if gateway else None,
-        source=ip_address(found.get_attr("RTA_PREFSRC") or 0),
+        source=ip_address(found.get_attr("RTA_PREFSRC") or _NOBODY[address.version]),
         mtu=(metrics.get_attr("RTAX_MTU") if metrics else None) or interface.mtu,
     )
 

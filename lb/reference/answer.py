@@ -41,24 +41,29 @@ def ipv4_header(protocol: int, source: int, destination: int, length: int, tos: 
     return header(checksum(header(0)))
 
 
-def answer(
-    maps: Maps, frame: bytes, packet: Packet | LaterFragment, kind: int, code: int, mtu: int, now_t: int
-) -> bytes | None:
-    """What a packet's sender gets in its place, tags and all; None: nobody is to be told. RFC 1122 section 3.2.2."""
-    _, ip = skip_tags(frame)
-    if (
-        ip[0] >> 4 != 4
-        or isinstance(packet, LaterFragment)
-        or packet.is_error
-        or any(low <= ip[12] <= high for low, high in _NO_HOSTS)
-    ):
-        return None
+def within_limit(maps: Maps, now_t: int) -> bool:
+    """One more in this tick? It is counted. RFC 1812 section 4.3.2.8, RFC 4443 section 2.4 (f)."""
     tick, count = maps.answered
     if tick != now_t:
         count = 0
     if count >= abi.ANSWERS_A_TICK:
-        return None
+        return False
     maps.answered = now_t, count + 1
+    return True
+
+
+def answer(
+    maps: Maps, frame: bytes, packet: Packet | LaterFragment, kind: int, code: int, mtu: int, now_t: int
+) -> bytes | None:
+    """What a packet's sender gets in its place, tags and all; None: nobody is to be told. RFC 1122 section 3.2.2.
+
+    IPv6: lb.reference.answer6.
+    """
+    _, ip = skip_tags(frame)
+    if isinstance(packet, LaterFragment) or packet.is_error or any(low <= ip[12] <= high for low, high in _NO_HOSTS):
+        return None
+    if not within_limit(maps, now_t):
+        return None
     quoted = ip[: (ip[0] & 15) * 4 + _QUOTED]
     icmp = struct.pack("!BBHHH", kind, code, 0, 0, mtu) + quoted
     icmp = icmp[:2] + checksum(icmp).to_bytes(2, "big") + icmp[4:]

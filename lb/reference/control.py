@@ -49,7 +49,7 @@ class Told(NamedTuple):
 def apply(maps: Maps, configuration: Configuration) -> None:
     """Make the maps hold these services. Another program starts all turns anew; who has left is retired."""
     maps.families |= configuration.families
-    maps.tunnels = maps.tunnels or any(service.tunnels for service in configuration.services)
+    maps.tunnels = maps.tunnels.union(*(service.tunnels for service in configuration.services))
     if (compiled := (configuration.compiled, maps.tunnels)) != maps.compiled:
         maps.compiled = compiled
         maps.allowances = {}
@@ -72,7 +72,8 @@ def restart(maps: Maps, configuration: Configuration) -> None:
     It knows no connections of a family that has no virtuals any more.
     """
     maps.compiled = None
-    maps.tunnels = any(real.destination.tunnelled for real in maps.reals.values())
+    left = (real.destination for real in maps.reals.values())
+    maps.tunnels = frozenset(real.address.version for real in left if real.tunnelled)
     maps.families = configuration.families
     for key, entry in maps.connections.items():
         if _family(key) not in maps.families:

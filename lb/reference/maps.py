@@ -258,9 +258,9 @@ class Event(NamedTuple):
 class Maps:
     """Everything that lasts from one packet to the next.
 
-    answered: the tick of the last ICMP error, and how many were sent in it. tunnels: does the program know any?
-    families: the IP versions that have a table of connections. allowances: when a client's bucket is full again, in
-    nanoseconds. denied: packets by deny list.
+    answered: the tick of the last ICMP error, and how many were sent in it. tunnels: the IP versions of those that the
+    program knows. families: the IP versions that have a table of connections. allowances: when a client's bucket is
+    full again, in nanoseconds. denied: packets by deny list.
     """
 
     compiled: object = None
@@ -272,7 +272,7 @@ class Maps:
     schedules: list[Schedule] = field(default_factory=list)
     lease: Lease = field(default_factory=Lease)
     answered: tuple[int, int] = (0, 0)
-    tunnels: bool = False
+    tunnels: frozenset[int] = frozenset()
     counters: Counter[str] = field(default_factory=Counter)
     events: list[Event] = field(default_factory=list)
     datagrams: dict[DatagramKey, Datagram] = field(default_factory=dict)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from lb.reference.answer import ICMP_UNREACHABLE, TOO_BIG, answer
+from lb.reference.answer6 import LEAST_MTU, too_big
 from lb.reference.frame import LaterFragment, Packet
-from lb.reference.maps import Configuration, Maps
+from lb.reference.maps import IPV6, Configuration, Maps
 from lb.reference.stats import Outcome
 from lb.service import Destination
 
@@ -21,8 +22,17 @@ def send(configuration: Configuration, real: Destination, ours: bytes) -> tuple[
 def refuse_too_big(
     maps: Maps, frame: bytes, packet: Packet | LaterFragment, real: Destination, more: int, now_t: int
 ) -> tuple[Outcome, bytes] | None:
-    """What becomes of a packet that is too big for its way, with so many bytes more; None: it is not."""
+    """What becomes of a packet that is too big for its way, with so many bytes more; None: it is not.
+
+    No IPv6 host sends less than LEAST_MTU bytes at a time because it is told so.
+    """
     if real.way is None or not real.way.mtu or packet.length + more <= real.way.mtu:
         return None
-    answered = answer(maps, frame, packet, ICMP_UNREACHABLE, TOO_BIG, real.way.mtu - more, now_t)
+    fits = real.way.mtu - more
+    if isinstance(packet, LaterFragment) or not packet.key.virtual & IPV6:
+        answered = answer(maps, frame, packet, ICMP_UNREACHABLE, TOO_BIG, fits, now_t)
+    elif packet.length > LEAST_MTU:
+        answered = too_big(maps, frame, packet, max(fits, LEAST_MTU), now_t)
+    else:
+        answered = None
     return (Outcome.DROP_TOO_BIG, frame) if answered is None else (Outcome.TOO_BIG, answered)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -232,14 +232,14 @@ def tunnelled() -> Cluster:
 @pytest.fixture
 def device(real: str) -> str:
     """As the kernel's module makes it, or where there is none a device that every kernel has."""
-    if tunnel.NAME not in link_names():
-        tunnel_end.make_device(tunnel.NAME)
+    if "tunl0" not in link_names():
+        tunnel_end.make_device("tunl0")
     sysctl.write("net/ipv4/conf/tunl0/rp_filter", "1")
     return real
 
 
 def is_up() -> bool:
-    return link(tunnel.NAME).up
+    return link("tunl0").up
 
 
 def test_a_tunnels_end_is_set_up_and_down(device: str, tunnelled: Cluster) -> None:
@@ -253,7 +253,7 @@ def test_a_tunnels_end_is_set_up_and_down(device: str, tunnelled: Cluster) -> No
 
 
 def test_an_end_that_was_up_stays_up(device: str, tunnelled: Cluster) -> None:
-    set_up(tunnel.NAME)
+    set_up("tunl0")
     assert "tunl0 set up" not in realserver.up(tunnelled)
     realserver.down()
     assert is_up(), device
@@ -266,11 +266,54 @@ def test_an_end_that_the_file_does_not_need_any_more(device: str, tunnelled: Clu
     assert all(item.ok for item in realserver.status(cluster)), device
 
 
+PAIRS = (
+    CONF.replace('"10.77.0.1" }, {', '"2001:db8:77::1" }, {').replace('"web"', '"web"\nforward = "ipip"')
+    + """
+[[virtual]]
+name = "six"
+address = "2001:db8:77::105"
+port = 80
+forward = "ipip"
+real = [{ address = "10.77.0.1" }]
+"""
+)
+
+
+def test_ends_of_other_pairs(real: str) -> None:
+    """Settings of IPv4 where there is IPv4 inside, and those against ARP for virtual addresses of IPv4 alone."""
+    cluster = config.parse(PAIRS, "/etc/lbctl/cluster.toml")
+    add_address("eth0", IPv6Address("2001:db8:77::1"), 64)
+    for name in ("ip6tnl0", "sit0"):
+        if name not in link_names():
+            tunnel_end.make_device(name)
+    sysctl.write("net/ipv4/conf/ip6tnl0/rp_filter", "1")
+    changes = realserver.up(cluster)
+    assert {"sit0 set up", "ip6tnl0 set up"} <= set(changes)
+    assert {"10.77.0.100/32 added to lo", "2001:db8:77::105/128 added to lo"} <= set(changes)
+    assert sysctl.read("net/ipv4/conf/ip6tnl0/rp_filter") == "0"
+    items = {item.name: item.found for item in realserver.status(cluster)}
+    assert items["mode of ip6tnl0"] == "any"
+    assert "net/ipv4/conf/eth0/arp_ignore" in items
+    assert "net/ipv4/conf/sit0/rp_filter" not in items
+    assert all(item.ok for item in realserver.status(cluster)), real
+
+
+@pytest.mark.parametrize("end", dict.fromkeys(tunnel.ENDS.values()))
+def test_a_missing_module_is_named(real: str, end: tunnel.End) -> None:
+    if tunnel.is_available(end):
+        tunnel.create(end)
+        assert end.device in link_names()
+    else:
+        with pytest.raises(NetworkError, match=f"this kernel has no {end.module}; try `modprobe {end.module}`"):
+            tunnel.create(end)
+        assert end.device not in link_names(), real
+
+
 def test_the_kernels_own_end_or_its_refusal(real: str, tunnelled: Cluster) -> None:
     """Whichever kernel this is: nothing is half done."""
     before, addresses = settings(), own_addresses()
     assert [item.found for item in realserver.status(tunnelled) if item.name == "tunl0"] in (["missing"], ["down"])
-    if tunnel.is_available():
+    if tunnel.is_available(tunnel.IPIP):
         realserver.up(tunnelled)
         assert "ipip" in ip("-n", real, "-d", "link", "show", "tunl0")
         assert is_up()

@@ -13,7 +13,7 @@ from tests.packet.frames6 import ICMPV6, Extension
 TCP, UDP, ICMP = 6, 17, 1
 CLIENT_MAC = bytes.fromhex("020000000002")
 IP_AT = 14
-PAYLOAD = bytes(range(1, 65))
+PAYLOAD = bytes(1 + n % 64 for n in range(1_440))
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,8 +283,8 @@ def disjoint(services: tuple[Service, ...]) -> tuple[Service, ...]:
 
 
 def of_family(key: ServiceKey, destination: Destination) -> Destination:
-    """The same host, by its address of the service's family."""
-    if key.address.version == 4:
+    """The same host, by its address of the service's family; of whichever family there is a tunnel to it."""
+    if key.address.version == 4 or destination.tunnelled:
         return destination
     if destination.local:
         return replace(destination, address=LOCAL6)

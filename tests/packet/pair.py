@@ -220,7 +220,7 @@ class Pair:
 
     def install(self, told: tuple[Told, ...]) -> None:
         """Connections of another director."""
-        of4, of6 = (tuple(one for one in told if bool(one.key.virtual & IPV6) == is_ipv6) for is_ipv6 in (False, True))
+        of4, of6 = (tuple(one for one in told if _has_ipv6(one) == is_ipv6) for is_ipv6 in (False, True))
         counts = self.world.data.install(_rows(of4, CONNECTION)), self.world.data.install(_rows(of6, CONNECTION6))
         found = tuple(map(sum, zip(*counts, strict=True)))
         expected = control.install(self.maps, self.configuration, told, self.clock.now_ns)
@@ -375,7 +375,8 @@ class Pair:
         client, virtual, client_port, virtual_port, protocol, _ = event.key
         age_t = max(0, abi.tick(self.clock.now_ns) - event.last_seen_t)
         idle_s = (age_t << abi.TICK_SHIFT) // 10**9
-        ends = (_words(client), _words(virtual), _real(event.real))
+        wide = event.real.version == 6
+        ends = (_words(client, wide), _words(virtual, wide), _real(event.real, bool(virtual & IPV6)))
         return *ends, client_port, virtual_port, protocol, int(event.state), idle_s
 
 
@@ -427,10 +428,15 @@ def plain(rows: Rows) -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def _words(number: int) -> int | list[int]:
-    """An address of the reference as rows have it."""
+def _has_ipv6(told: Told) -> bool:
+    """Does its row need room for IPv6 addresses?"""
+    return bool(told.key.virtual & IPV6) or told.real.version == 6
+
+
+def _words(number: int, wide: bool = False) -> int | list[int]:
+    """An address of the reference as rows have it. wide: mapped, in rows with room for IPv6."""
     if not number & IPV6:
-        return number
+        return [0, 0xFFFF << 32 | number] if wide else number
     return [number >> 64 & 0xFFFF_FFFF_FFFF_FFFF, number & 0xFFFF_FFFF_FFFF_FFFF]
 
 
@@ -439,17 +445,17 @@ def _number(words: int | list[int]) -> int:
     return words if isinstance(words, int) else IPV6 | words[0] << 64 | words[1]
 
 
-def _real(address: Address) -> int | list[int]:
+def _real(address: Address, wide: bool = False) -> int | list[int]:
     local = {LOCAL: 0, LOCAL6: IPV6}
-    return _words(local.get(address, numbered(address)))
+    return _words(local.get(address, numbered(address)), wide)
 
 
 def _rows(told: tuple[Told, ...], kind: np.dtype[Any]) -> Rows:
     made = np.zeros(len(told), kind)
     for row, (key, address, state, idle_s) in zip(made, told, strict=True):
         for name, value in zip(ENDS, key, strict=False):
-            row[name] = _words(value)
-        row["real"], row["state"], row["idle_s"] = _real(address), state, idle_s
+            row[name] = _words(value, kind == CONNECTION6 and name in ("client", "virtual"))
+        row["real"], row["state"], row["idle_s"] = _real(address, kind == CONNECTION6), state, idle_s
     return made
 
 

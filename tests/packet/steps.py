@@ -210,7 +210,9 @@ class TooMany:
     def run(self, pair: Pair) -> None:
         """Sends them."""
         for port in range(len(CLIENT_PORTS)):
-            packet, before = Send(replace(self.target, client_port=port), Shape(payload=60)), pair.seen["TOO_BIG"]
+            target = replace(self.target, client_port=port)
+            shape = Shape(payload=1_240 if target.ends(pair).virtual & IPV6 else 60)
+            packet, before = Send(target, shape), pair.seen["TOO_BIG"]
             packet.run(pair)
             for _ in range(abi.ANSWERS_A_TICK if pair.seen["TOO_BIG"] > before else 0):
                 packet.run(pair)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from itertools import chain
 from typing import Any
 
@@ -59,9 +59,15 @@ def _real(
     return Destination(plain.address, weight, plain.mac if isinstance(mac, str) else mac, share, *limits, gone=gone)
 
 
-def _tunnelled(number: int, mtu: int, weight: int, mac: bytes | str | None, interface: int = 0) -> Destination:
-    """Of the same addresses as the others, so that a real may move behind a router and back."""
-    return replace(_routed(number, mtu, weight, mac, interface), forward="ipip")
+def _tunnelled(
+    number: int, mtu: int, weight: int, mac: bytes | str | None, interface: int = 0, wide: bool = False
+) -> Destination:
+    """Of the same addresses as the others, so that a real may move behind a router and back. wide: of IPv6."""
+    made = replace(_routed(number, mtu, weight, mac, interface), forward="ipip")
+    if not wide:
+        return made
+    way = made.way and replace(made.way, source=IPv6Address("2001:db8:5::1"))
+    return replace(made, address=real6(number).address, way=way)
 
 
 def _routed(number: int, mtu: int, weight: int, mac: bytes | str | None, interface: int) -> Destination:
@@ -72,11 +78,11 @@ def _routed(number: int, mtu: int, weight: int, mac: bytes | str | None, interfa
     return replace(plain, mac=known, way=way)
 
 
-mtus = st.sampled_from((1500, 1500, 80, 100, 68, 0))
+mtus = st.sampled_from((1500, 1500, 1320, 1300, 80, 100, 68, 0))
 """Of ways: most packets here are of 47 bytes and more, without the outer header. 0: nobody said."""
 interfaces = st.sampled_from((0, 1, 7, 7))
 """By which ways leave: 1 is that by which all packets come in here."""
-tunnelled = st.builds(_tunnelled, st.integers(1, 6), mtus, weights, macs, interfaces)
+tunnelled = st.builds(_tunnelled, st.integers(1, 6), mtus, weights, macs, interfaces, st.booleans())
 routed = st.builds(_routed, st.integers(1, 6), mtus, weights, macs, interfaces)
 reals = st.builds(_real, st.integers(1, 4), weights, macs, shares, limits, st.sampled_from((False, False, True)))
 unlimited = st.builds(_real, st.integers(1, 4), weights, macs, shares)
@@ -173,6 +179,8 @@ extensions = st.tuples(
     st.sampled_from((0, 0, 1, 2, 5)),
     st.sampled_from((0, 0, 0, 0, 1, 2, 6, 8)),
 )
+large = st.builds(Shape, flags=flags, payload=st.sampled_from((1_220, 1_221, 1_240, 1_241, 1_400, 1_401, 1_420, 1_421)))
+"""Around what IPv6 always carries, and around what goes through tunnels over 1,500 bytes."""
 odd_shapes = st.builds(
     Shape,
     extensions=st.one_of(st.just([]), st.lists(extensions, max_size=3), st.lists(extensions, max_size=8)).map(tuple),
@@ -209,6 +217,7 @@ sent = st.one_of(
     st.builds(steps.Send, targets, odd_shapes),
     odd_packets,
     st.builds(steps.Send, usual, shapes, no_edits, st.just(0), tags),
+    st.builds(steps.Send, usual, large, no_edits, st.just(0), tags),
     errors,
     errors,
     pieces,
@@ -376,13 +385,13 @@ stories = st.tuples(
 
 START = (
     Service(ServiceKey(VIRTUAL, 80, TCP), "rr", (real(1), real(2), _tunnelled(3, 80, 1, "own", 7)), quiescent=False),
-    Service(ServiceKey(VIRTUAL6, 80, TCP), "rr", (real6(1), real6(2))),
+    Service(ServiceKey(VIRTUAL6, 80, TCP), "rr", (real6(1), real6(2), _tunnelled(4, 1300, 1, "own", 0, True))),
     Service(ServiceKey(VIRTUAL, 53, UDP), "wrr", (real(1, 3), real(2), real(3, 2))),
     Service(ServiceKey(VIRTUAL, 443, TCP), "sh", (real(1), real(2, 2), real(3)), local(), ("sh-fallback",)),
     Service(
         ServiceKey(VIRTUAL + 1, 0, TCP),
         "mh",
-        (real(1), _tunnelled(5, 80, 1, "own"), real(6, 2)),
+        (real(1), _tunnelled(5, 80, 1, "own"), real(6, 2), _tunnelled(4, 100, 1, "own", 0, True)),
         None,
         ("mh-fallback", "mh-port"),
         watched=True,
@@ -393,7 +402,7 @@ START = (
     Service(
         ServiceKey(TWIN6, 0, TCP),
         "sh",
-        (real6(1), real6(2, 2), real6(3)),
+        (real6(1), real6(2, 2), _tunnelled(3, 1500, 1, "own")),
         persistent_s=20,
         netmask=64,
         also=(ServiceKey(VIRTUAL6 + 1, 443, TCP), ServiceKey(TWIN6, 53, UDP)),

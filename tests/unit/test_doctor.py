@@ -19,7 +19,7 @@ from lb.doctor.listeners import listens, parse
 from lb.doctor.verdict import Verdict
 from lb.errors import ConfigError, Problem
 from lb.model import Check
-from lb.netif import Link, Route
+from lb.netif import Link, Route, tunnel
 
 CONF = Path(__file__).parents[2] / "conf" / "cluster.toml"
 LB1, VIRTUAL = IPv4Address("192.168.1.103"), IPv4Address("192.168.1.105")
@@ -307,8 +307,19 @@ def test_routes_of_tunnels() -> None:
     assert (wrong.level, "reached by eth1, not eth0" in wrong.seen) == ("fail", True)
 
 
+@pytest.mark.parametrize(("mtu", "inner", "level"), [(1320, 6, "ok"), (1319, 6, "warn"), (1319, 4, "ok")])
+def test_ipv6_needs_1280_bytes_in_a_tunnel(mtu: int, inner: int, level: str) -> None:
+    far = IPv6Address("2001:db8:5::1")
+    found = director.judge_route(["eth0"], far, Route("eth0", None, IPv6Address("2001:db8::2"), mtu), inner)
+    check(found, level, str(mtu - 40))
+
+
 @pytest.mark.parametrize(
     ("there", "available", "level"), [(True, False, "ok"), (False, True, "ok"), (False, False, "fail")]
 )
 def test_the_end_of_a_tunnel(there: bool, available: bool, level: str) -> None:
-    assert real.judge_tunnel(there, available).level is level
+    for (outer, inner), end in tunnel.ENDS.items():
+        found = real.judge_tunnel(end, outer, inner, there, available)
+        check(found, level, f"IPv{inner} in IPv{outer}")
+        if level == "fail":
+            assert found.mend == f"modprobe {end.module}, or a kernel with {end.option}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 import regex
@@ -260,14 +260,53 @@ def test_reals_in_tunnels_are_behind_a_router() -> None:
         router.addresses[0]
     }
     assert [(str(r.network), str(r.gateway)) for r in lab.host("web2").routes] == [("0.0.0.0/0", "192.168.2.254")]
-    assert [host.tunnel for host in lab.hosts] == [False] * 4 + [True] * 3
+    assert [host.tunnels for host in lab.hosts] == [()] * 4 + [((4, 4),)] * 3
+
+
+def test_reals_of_ipv6_are_behind_a_router_of_both_families() -> None:
+    """The directors have no IPv6 by themselves; the real answers clients of IPv4."""
+    lab = far("2001:db8:7::11", "10.5.0.1")
+    assert lab.segments == (
+        (IPv4Network("192.168.1.0/24"), IPv6Network("2001:db8:ffff:1::/64")),
+        (IPv4Network("10.5.0.0/24"), IPv6Network("2001:db8:7::/64")),
+    )
+    router, new = lab.host("router"), lab.host("web1")
+    assert list(map(str, router.addresses)) == [
+        *("192.168.1.253", "2001:db8:ffff:1:ffff:ffff:ffff:fffe"),
+        *("10.5.0.254", "2001:db8:7:0:ffff:ffff:ffff:fffe"),
+    ]
+    assert list(map(str, new.addresses)) == ["2001:db8:7::11", "10.5.0.253"]
+    assert [(str(r.network), str(r.gateway)) for r in new.routes] == [
+        ("::/0", "2001:db8:7:0:ffff:ffff:ffff:fffe"),
+        ("0.0.0.0/0", "10.5.0.254"),
+    ]
+    for name in ("client", "lb1", "lb2"):
+        host = lab.host(name)
+        assert any(address in IPv6Network("2001:db8:ffff:1::/64") for address in host.addresses)
+        assert [str(r.gateway) for r in host.routes] == ["192.168.1.253", "2001:db8:ffff:1:ffff:ffff:ffff:fffe"]
+    assert (new.tunnels, lab.host("web2").tunnels) == (((6, 4),), ((4, 4),))
+
+
+def test_a_real_on_the_segment_has_an_address_of_its_clients_family() -> None:
+    """Else it would ask by ARP in the virtual's name."""
+    gates = virtual("six", address="2001:db8:1::105") + real("2001:db8:1::9")
+    lab = topology(virtual("web", 'forward = "ipip"'), real("2001:db8:1::7"), gates)
+    assert len(lab.segments) == 1
+    assert [address.version for address in lab.host("web1").addresses] == [6, 4]
+
+
+def test_hosts_of_one_name_are_on_one_segment() -> None:
+    gates = virtual("six", address="2001:db8:1::105") + real("2001:db8:1::7", "both")
+    lab = topology(virtual("web", 'forward = "ipip"'), real("10.5.0.7", "both"), gates)
+    assert len(lab.segments) == 1
+    assert len(lab.host("both").addresses) == 2
 
 
 def test_a_gate_real_keeps_its_network_on_the_segment() -> None:
     lab = topology(virtual("web", 'forward = "ipip"'), real("10.5.0.1"), virtual("old", port=81), real("10.5.0.2"))
     assert len(lab.segments) == 1
-    assert lab.host("web1").tunnel
-    assert not lab.host("old1").tunnel
+    assert lab.host("web1").tunnels
+    assert not lab.host("old1").tunnels
 
 
 def test_a_director_may_be_called_router() -> None:
@@ -286,4 +325,4 @@ def test_directors_with_further_interfaces_are_on_both_segments() -> None:
     assert len({address for host in lab.hosts for address in host.addresses}) == 8
     assert not lab.host("lb1").routes
     assert [str(route.gateway) for route in lab.host("web1").routes] == [str(lab.host("router").addresses[1])]
-    assert not lab.host("web1").tunnel
+    assert not lab.host("web1").tunnels
