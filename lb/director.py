@@ -106,8 +106,8 @@ class Director:
         undo.push_async_callback(self._memory.close)
         self._probing = Probing(self._interface, self.node.address)
         undo.callback(self._probing.close)
-        if self.cluster.asks_as_virtual:
-            await self._probing.open()
+        if families := self.cluster.asks_as_virtual:
+            await self._probing.open(families)
         self._monitor = Monitor(
             self.cluster, self.node.name, self._changed.set, self._role,
             self._remembered.states, self._remembered.histories, self._probing.leads,
@@ -270,8 +270,8 @@ class Director:
             keys = _keys(new)
             self._refuse_restart_only(new)
             old = self.cluster
-            if new.asks_as_virtual:
-                await self._probing.open()
+            if families := new.asks_as_virtual:
+                await self._probing.open(families)
             self._configure(new)
             try:
                 await self._apply()

@@ -275,9 +275,9 @@ class Cluster(Frozen):
         return self.model_copy(update={"virtuals": virtuals})
 
     @property
-    def asks_as_virtual(self) -> bool:
-        """Do checks of any virtual go to its own address?"""
-        return any(virtual.check.via == "virtual" for virtual in self.virtuals)
+    def asks_as_virtual(self) -> frozenset[int]:
+        """The IP versions of the virtuals whose checks go to their own address."""
+        return frozenset(virtual.address.version for virtual in self.virtuals if virtual.check.via == "virtual")
 
     def node(self, name: str) -> Node:
         """The director of that name. Raises KeyError."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +19,7 @@ from lb import plan
 from lb.addresses import Address
 from lb.alerts import Alerts, Event, Phase
 from lb.checker import Checker
-from lb.datapath.probing import NETWORK
+from lb.datapath.probing import NETWORKS
 from lb.health import Change, Health, State
 from lb.history import Entry, Histories, History
 from lb.maintenance import Maintenance
@@ -68,7 +67,7 @@ class Monitor:
         self._fallback_commands = FallbackCommands()
         self._maintenance = Maintenance(self._on_files)
         self._leads = leads
-        self.probe_addresses: dict[Target, IPv4Address] = {}
+        self.probe_addresses: dict[Target, Address] = {}
         self._checker = Checker(self._on_health, self._reach)
         self._checker.seed(states)
         self._take("starting", cluster)
@@ -93,7 +92,7 @@ class Monitor:
         self._maintenance.configure(Path(directory) if directory else None)
         self._note_files()
         as_virtual = [target for target, (virtual, _) in places.items() if virtual.check.via == "virtual"]
-        self.probe_addresses = plan.assign(self.probe_addresses, as_virtual, NETWORK)
+        self.probe_addresses = plan.assign(self.probe_addresses, as_virtual, NETWORKS)
         self._patient_until_s = self._loop.time() + PATIENCE_S
         self._checker.configure(
             {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 from lb.addresses import Address, with_port
 from lb.errors import UsageError
@@ -161,13 +161,15 @@ def tunnels(virtuals: Iterable[Virtual], local: Collection[Address]) -> tuple[tu
 
 
 def assign(
-    known: Mapping[Target, IPv4Address], targets: Sequence[Target], network: IPv4Network
-) -> dict[Target, IPv4Address]:
-    """An address of the network for each target: the one it has, else one that nobody had, as far as there are any."""
+    known: Mapping[Target, Address], targets: Sequence[Target], networks: Mapping[int, IPv4Network | IPv6Network]
+) -> dict[Target, Address]:
+    """An address for each target, of the network of its virtual's family: the one it has, else one that nobody had."""
     kept = {target: known[target] for target in targets if target in known}
     taken = set(known.values())
-    free = (address for address in network.hosts() if address not in taken)
-    return {target: kept[target] if target in kept else next(free) for target in targets}
+    free = {
+        family: (address for address in network.hosts() if address not in taken) for family, network in networks.items()
+    }
+    return {target: kept[target] if target in kept else next(free[target[0].address.version]) for target in targets}
 
 
 def maintained(cluster: Cluster, files: Collection[str]) -> dict[Target, str]:

@@ -32,7 +32,7 @@ def rule(cluster: Cluster) -> Iterator[Finding]:
         yield from _parts(check, place)
         if check.type not in MOTLEY:
             yield from _question(check, virtual, place)
-        yield from _via(virtual, place)
+        yield from _via(cluster, virtual, place)
         for p, part in enumerate(check.parts):
             yield from _question(part, virtual, (*place, "part", p))
         for r, real in enumerate(virtual.reals):
@@ -73,8 +73,8 @@ def _parts(check: Check, place: Path) -> Iterator[Finding]:
             yield Finding(((*parts, p, "type"),), f"{show(part.type)} cannot be a part; accepted: {choices}")
 
 
-def _via(virtual: Virtual, place: Path) -> Iterator[Finding]:
-    """Checks that go to the virtual's address need frames, and programs that rewrite IPv4 and TCP."""
+def _via(cluster: Cluster, virtual: Virtual, place: Path) -> Iterator[Finding]:
+    """Checks that go to the virtual's address need frames, one interface, and something that has ports."""
     check = virtual.check
     if check.via != "virtual" or check.type in SILENT:
         return
@@ -87,13 +87,19 @@ def _via(virtual: Virtual, place: Path) -> Iterator[Finding]:
             f"'virtual' asks a real as forward 'gate' sends it packets, and some of these are sent by {ways}; "
             'write via = "real"',
         )
-    names = [
-        asked.name for asked in check.questions if virtual.protocol_of(asked) != "tcp" or not asked.kind.transports
-    ]
-    if names or virtual.address.version != 4:
-        what = ", ".join(names) if names else "IPv6"
+    for n, node in enumerate(cluster.nodes):
+        if further := cluster.interfaces_of(node)[1:]:
+            own: Path = ("cluster",) if node.real_interfaces is None else ("node", n)
+            yield Finding(
+                (via, (*own, "real_interfaces")),
+                f"'virtual' asks on the interface of the virtual addresses, and some reals of {node.name} may be on "
+                f'{", ".join(further)}; write via = "real"',
+            )
+            break
+    if names := [asked.name for asked in check.questions if not asked.kind.transports]:
         yield Finding(
-            (via, (*place, "type")), f"'virtual' is for checks over IPv4 and TCP, not {what}; write via = \"real\""
+            (via, (*place, "type")),
+            f"'virtual' is for checks over TCP and UDP, not {', '.join(names)}; write via = \"real\"",
         )
 
 

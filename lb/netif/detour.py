@@ -1,7 +1,7 @@
-"""The kernel's side of checks by way of the virtual's address: a route for probe addresses, and two programs of traffic
+"""The kernel's side of checks by way of the virtual's address: routes for probe addresses, and two programs of traffic
 control on one interface (`bpf/probe.c`).
 
-The route leads to a neighbour that does not exist and has a MAC for good: whom a frame is for is written into it by
+A route leads to a neighbour that does not exist and has a MAC for good: whom a frame is for is written into it by
 the program that it passes as it leaves.
 """
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from ipaddress import IPv4Network
+from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from pyroute2.netlink.rtnl import (
@@ -29,7 +31,7 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from lb.addresses import Address
 from lb.errors import NetworkError
-from lb.netif.links import link
+from lb.netif.links import FAMILIES, link
 from lb.netif.rtnl import Rtnl
 
 PRIORITY = 0x6C62
@@ -46,13 +48,16 @@ _RTNH_F_ONLINK = 4
 _GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL, errno.ENODEV)
 
 
-class Detour:
-    """From its making until `close`. network: the probe addresses; the last but one of them is the neighbour's."""
+Network = IPv4Network | IPv6Network
 
-    def __init__(self, interface: str, network: IPv4Network, source: Address, ask_fd: int, answer_fd: int) -> None:
-        """source: this host's address on the interface. Raises NetworkError; whatever was there of ours is replaced."""
+
+class Detour:
+    """From its making until `close`."""
+
+    def __init__(self, interface: str, ask_fd: int, answer_fd: int) -> None:
+        """Attach the programs. Raises NetworkError; whatever was there of ours is replaced."""
         self._index = link(interface).index
-        self._network, self._nobody = network, network[-2]
+        self._networks: list[Network] = []
         try:
             with Rtnl() as rtnl:
                 self._ours = self._make_qdisc(rtnl)
@@ -61,21 +66,36 @@ class Detour:
                         self._filter(rtnl, RTM_DELTFILTER, parent)
                         self._ours = True  # an earlier process of ours made all this, and did not end in order
                     self._filter(rtnl, RTM_NEWTFILTER, parent, fd, name)
-                self._neighbour(rtnl, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE)
-                self._route(rtnl, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, source)
         except OSError as error:
-            raise NetworkError(f"checks by way of the virtual's address cannot be set up: {error.strerror}") from None
+            raise _not_set_up(error) from None
+
+    def lead(self, network: Network, source: Address | None) -> None:
+        """Let probe addresses of this network pass the programs; again changes nothing. Its last but one is the
+        neighbour's.
+
+        source: this host's address that is asked from, None leaves that to the kernel. Raises NetworkError.
+        """
+        if network in self._networks:
+            return
+        try:
+            with Rtnl() as rtnl:
+                self._networks.append(network)
+                self._neighbour(rtnl, network, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE)
+                self._route(rtnl, network, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, source)
+        except OSError as error:
+            raise _not_set_up(error) from None
 
     def close(self) -> None:
         """Remove all of it."""
         with Rtnl() as rtnl:
-            for step in (
-                lambda: self._route(rtnl, RTM_DELROUTE, 0),
-                lambda: self._neighbour(rtnl, RTM_DELNEIGH, 0),
-                lambda: self._filter(rtnl, RTM_DELTFILTER, _EGRESS),
-                lambda: self._filter(rtnl, RTM_DELTFILTER, _INGRESS),
-                lambda: self._ours and rtnl.call(tcmsg, RTM_DELQDISC, 0, {"index": self._index, **_CLSACT}),
-            ):
+            steps: list[Callable[[], object]] = [
+                *(partial(self._route, rtnl, network, RTM_DELROUTE, 0) for network in self._networks),
+                *(partial(self._neighbour, rtnl, network, RTM_DELNEIGH, 0) for network in self._networks),
+                *(partial(self._filter, rtnl, RTM_DELTFILTER, parent) for parent in (_EGRESS, _INGRESS)),
+            ]
+            if self._ours:
+                steps.append(partial(rtnl.call, tcmsg, RTM_DELQDISC, 0, {"index": self._index, **_CLSACT}))
+            for step in steps:
                 try:
                     step()
                 except OSError as error:
@@ -107,18 +127,22 @@ class Detour:
             attrs = {"TCA_KIND": "bpf", "TCA_OPTIONS": {"attrs": options}}
         rtnl.call(tcmsg, number, flags, fields, attrs)
 
-    def _neighbour(self, rtnl: Rtnl, number: int, flags: int) -> None:
-        fields = {"family": socket.AF_INET, "ifindex": self._index, "state": _NUD_PERMANENT}
-        rtnl.call(ndmsg, number, flags, fields, {"NDA_DST": str(self._nobody), "NDA_LLADDR": _NOBODY})
+    def _neighbour(self, rtnl: Rtnl, network: Network, number: int, flags: int) -> None:
+        fields = {"family": FAMILIES[network.version], "ifindex": self._index, "state": _NUD_PERMANENT}
+        rtnl.call(ndmsg, number, flags, fields, {"NDA_DST": str(network[-2]), "NDA_LLADDR": _NOBODY})
 
-    def _route(self, rtnl: Rtnl, number: int, flags: int, source: Address | None = None) -> None:
+    def _route(self, rtnl: Rtnl, network: Network, number: int, flags: int, source: Address | None = None) -> None:
         fields = {
-            "family": socket.AF_INET, "dst_len": self._network.prefixlen, "table": 254, "proto": PROTOCOL,
+            "family": FAMILIES[network.version], "dst_len": network.prefixlen, "table": 254, "proto": PROTOCOL,
             "type": 1, "scope": 0, "flags": _RTNH_F_ONLINK,
         }  # fmt: skip
         attrs = {
-            "RTA_DST": str(self._network.network_address),
-            "RTA_GATEWAY": str(self._nobody),
+            "RTA_DST": str(network.network_address),
+            "RTA_GATEWAY": str(network[-2]),
             "RTA_OIF": self._index,
         }
         rtnl.call(rtmsg, number, flags, fields, attrs | ({"RTA_PREFSRC": str(source)} if source else {}))
+
+
+def _not_set_up(error: OSError) -> NetworkError:
+    return NetworkError(f"checks by way of the virtual's address cannot be set up: {error.strerror}")

@@ -73,7 +73,7 @@ def _provisional(head: str) -> bool:
 def _options(target: Target, transport: str, us: tuple[str, int], call: str) -> bytes:
     check = target.check
     via = with_port(us[0], us[1])
-    real = with_port(target.address, target.port)
+    real = with_port(target.name, target.port)
     who = check.login or f"lbctl@{socket.gethostname()}"
     return "\r\n".join(
         (
