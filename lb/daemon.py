@@ -43,7 +43,8 @@ def run(cluster: Cluster, node: str) -> None:
 async def _run(director: Director) -> None:
     name = director.node.name
     loop = asyncio.get_running_loop()
-    raise_thread()
+    if not raise_thread():
+        log.warning("no higher priority than others': heartbeats may be late", needs="CAP_SYS_NICE")
     loop.set_default_executor(ThreadPoolExecutor(THREADS, initializer=raise_thread))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, director.stopping.set)

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import os
 
-import structlog
-
-log = structlog.get_logger(__name__)
-
 NICE = -10
 """Nine shares of the CPU against one of an ordinary process."""
 
 
-def raise_thread() -> None:
-    """Raise the calling thread's; threads and processes that it starts are ordinary. Not permitted: nothing happens."""
+def raise_thread() -> bool:
+    """Raise the calling thread's; threads and processes that it starts are ordinary. False: it is not permitted."""
     try:
-        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
-    except PermissionError as error:
-        log.warning("the director has no higher priority than others; heartbeats may be late", reason=str(error))
+    except PermissionError:
+        return False
+    os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    return True
