@@ -244,12 +244,11 @@ def attacked(cluster: Cluster, seconds: float) -> Iterator[Callable[[], int]]:
     """Both directors, by the client. Yields what tells, afterwards, how many packets that were."""
     words = (sys.executable, "-m", "bench.sync", "attack", str(seconds), *(str(node.address) for node in cluster.nodes))
     command = ("ip", "netns", "exec", "lbctl-client", *words)
-    attacker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield lambda: int(attacker.communicate()[0])
-    finally:
-        attacker.kill()
-        attacker.communicate()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as attacker:
+        try:
+            yield lambda: int(attacker.communicate()[0])
+        finally:
+            attacker.kill()
 
 
 def under_attack(pair: Pair, clients: Clients, rate: int, seconds: float) -> dict[str, Any]:

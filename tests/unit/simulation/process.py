@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ha.authkeys import AuthKeys
 from ha.counters import Counters
 from ha.duties import Duties
+from ha.heartbeat import Spare
 from ha.member import Member
 from ha.role import IllegalTransition, Refused
 from ha.state import (
@@ -61,6 +62,7 @@ class Process:
         self._orders: deque[Take | Release] = deque()
         self._busy = False
         self._timer = 0
+        self._entrusted = 0
         self._rounds = 0
         self._defending = False
         machine.kernel.attach()
@@ -108,8 +110,9 @@ class Process:
         self.duties.follow(self.member.state)
         while action := self.member.next_action():
             self._act(action)
-        for peer, data in self.member.datagrams_to_send(self.machine.clock()):
-            self.world.network.send(self.name, peer, data)
+        if datagrams := self.member.datagrams_to_send(self.machine.clock()):
+            self._entrust(self.member.spares())
+            self._send(datagrams)
         while note := self.member.next_note():
             self.world.trace(self.name, note.text, note.fields)
         self._follow_peers()
@@ -118,6 +121,23 @@ class Process:
         number = self._timer
         due_s = max(self.member.timer() - self.machine.clock(), 0.0) + self.world.random.uniform(0.0, 0.003)
         self.later(due_s, lambda: self.pump() if number == self._timer else None)
+
+    def _send(self, datagrams: list[tuple[str, bytes]]) -> None:
+        for peer, data in datagrams:
+            self.world.network.send(self.name, peer, data)
+
+    def _entrust(self, spares: list[Spare]) -> None:
+        """As `ha.deputy`: each goes out in time unless newer ones have come, also from beside a frozen process."""
+        self._entrusted += 1
+        number = self._entrusted
+
+        def send(spare: Spare) -> None:
+            if number == self._entrusted and not self.ended:
+                self._send(spare.datagrams)
+
+        for spare in spares:
+            after_s = (spare.due_s - self.machine.clock()) / self.machine.rate
+            self.world.at(after_s, lambda spare=spare: send(spare))  # type: ignore[misc]
 
     def happen(self, event: Event) -> None:
         """Raises IllegalTransition, Refused."""
