@@ -159,7 +159,11 @@ static __always_inline bool candidate_at(const struct list *list, __u32 n, struc
 /* Keeps clang from holding in registers what is to lie in the map. */
 #define FORGET asm volatile("" ::: "memory")
 
-#define EACH_CANDIDATE(n, list) _Pragma("nounroll") for (n = 0; n < LIST_MAX && n < (list)->count; n++)
+/* Keeps clang from counting turns itself: it would make `n != min(LIST_MAX, count)` of the two bounds below, and kernels
+ * before 6.8 learn nothing from an unequal that ends a loop. */
+#define UNCOUNTED(n) ({ asm volatile("" : "+r"(n)); n; })
+
+#define EACH_CANDIDATE(n, list) _Pragma("nounroll") for (n = 0; UNCOUNTED(n) < LIST_MAX && n < (list)->count; n++)
 
 typedef struct cost (*cost_function)(const struct candidate *);
 
