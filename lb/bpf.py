@@ -33,6 +33,7 @@ XDP_FLAGS_SKB_MODE = 2
 XDP_FLAGS_DRV_MODE = 4
 F_MMAPABLE = 1 << 10
 _F_XDP_HAS_FRAGS = 1 << 5
+_LOG_STATISTICS = 4
 XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
 """r0 = XDP_PASS; exit"""
 MAP_TYPE_ARRAY = 2
@@ -52,7 +53,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 
-def _call(command: int, attr: bytes | bytearray) -> int:
+def call(command: int, attr: bytes | bytearray) -> int:
     """The system call. attr: the members that the command uses; written back when it is a bytearray. Raises OSError."""
     padded = ctypes.create_string_buffer(bytes(attr), _ATTR_BYTES)
     result: int = _libc.syscall(_NR_BPF[platform.machine()], command, padded, _ATTR_BYTES)
@@ -87,13 +88,13 @@ def online_cpus() -> int:
 def pin(fd: int, path: Path) -> None:
     """Let a program, map or link live on under a path of a bpf file system."""
     name = ctypes.create_string_buffer(os.fsencode(path))
-    _call(_OBJ_PIN, struct.pack("<QII", ctypes.addressof(name), fd, 0))
+    call(_OBJ_PIN, struct.pack("<QII", ctypes.addressof(name), fd, 0))
 
 
 def open_pinned(path: Path) -> int:
     """A new descriptor of what is pinned there. Raises FileNotFoundError and other OSErrors."""
     name = ctypes.create_string_buffer(os.fsencode(path))
-    return _call(_OBJ_GET, struct.pack("<QII", ctypes.addressof(name), 0, 0))
+    return call(_OBJ_GET, struct.pack("<QII", ctypes.addressof(name), 0, 0))
 
 
 def mount_bpffs(path: Path) -> None:
@@ -105,24 +106,25 @@ def mount_bpffs(path: Path) -> None:
 
 def _info(fd: int, size: int) -> bytes:
     buffer = ctypes.create_string_buffer(size)
-    _call(_INFO, struct.pack("<IIQ", fd, size, ctypes.addressof(buffer)))
+    call(_INFO, struct.pack("<IIQ", fd, size, ctypes.addressof(buffer)))
     return buffer.raw
 
 
 @dataclass(frozen=True, slots=True)
 class MapInfo:
-    """What the kernel knows of a map; sizes in bytes."""
+    """What the kernel knows of a map; sizes in bytes. flags: as it was made with."""
 
     type: int
     id: int
     key_size: int
     value_size: int
     max_entries: int
+    flags: int
 
 
 def map_info(fd: int) -> MapInfo:
     """Of a map's descriptor."""
-    return MapInfo(*struct.unpack_from("<IIIII", _info(fd, 80)))
+    return MapInfo(*struct.unpack_from("<IIIIII", _info(fd, 80)))
 
 
 def program_id(fd: int) -> int:
@@ -147,12 +149,15 @@ def _lift_memory_limit() -> None:
 def create_map(kind: int, key_size: int, value_size: int, max_entries: int, flags: int = 0) -> int:
     """A descriptor of a new map."""
     _lift_memory_limit()
-    return _call(_MAP_CREATE, struct.pack("<IIIII", kind, key_size, value_size, max_entries, flags))
+    return call(_MAP_CREATE, struct.pack("<IIIII", kind, key_size, value_size, max_entries, flags))
 
 
-def load_xdp(instructions: bytes, jumbo: bool = False) -> int:
-    """A descriptor of an XDP program given as instructions. jumbo: frames in several buffers too. Raises OSError."""
-    return load_program(PROG_TYPE_XDP, instructions, _F_XDP_HAS_FRAGS if jumbo else 0)
+def load_xdp(instructions: bytes, jumbo: bool = False, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
+    """A descriptor of an XDP program given as instructions. jumbo: frames in several buffers too. Raises OSError.
+
+    log: is written what the verifier says: why it refuses the program, or how far it had to go.
+    """
+    return load_program(PROG_TYPE_XDP, instructions, _F_XDP_HAS_FRAGS if jumbo else 0, log)
 
 
 @cache
@@ -165,31 +170,32 @@ def takes_jumbo() -> bool:
     return True
 
 
-def load_program(kind: int, instructions: bytes, flags: int = 0) -> int:
+def load_program(kind: int, instructions: bytes, flags: int = 0, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
     """A descriptor of a program of any kind. Raises OSError."""
     _lift_memory_limit()
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"GPL")
     attr = struct.pack(
         "<IIQQIIQII",
-        kind, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence), 0, 0, 0, 0, flags,
+        kind, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(licence),
+        *((_LOG_STATISTICS, len(log), ctypes.addressof(log)) if log else (0, 0, 0)), 0, flags,
     )  # fmt: skip
-    return _call(_PROG_LOAD, attr)
+    return call(_PROG_LOAD, attr)
 
 
 def attach_xdp(program_fd: int, interface: int, flags: int) -> int:
     """A link's descriptor. The program is detached when the last descriptor or pin of the link goes."""
-    return _call(_LINK_CREATE, struct.pack("<IIII", program_fd, interface, ATTACH_XDP, flags))
+    return call(_LINK_CREATE, struct.pack("<IIII", program_fd, interface, ATTACH_XDP, flags))
 
 
 def replace_program(link_fd: int, program_fd: int) -> None:
     """Swap the program behind a link; each packet sees one of the two. Raises OSError (ENOLINK: it hangs nowhere)."""
-    _call(_LINK_UPDATE, struct.pack("<III", link_fd, program_fd, 0))
+    call(_LINK_UPDATE, struct.pack("<III", link_fd, program_fd, 0))
 
 
 def detach_link(link_fd: int) -> None:
     """Take the program off the interface now; the kernel lets go of a forgotten link only by and by. Linux 5.9."""
-    _call(_LINK_DETACH, struct.pack("<I", link_fd))
+    call(_LINK_DETACH, struct.pack("<I", link_fd))
 
 
 def run_program(program_fd: int, frame: bytes, repeat: int = 1) -> tuple[int, bytes, int]:
@@ -202,7 +208,7 @@ def run_program(program_fd: int, frame: bytes, repeat: int = 1) -> tuple[int, by
             program_fd, 0, len(frame), len(out), ctypes.addressof(data), ctypes.addressof(out), repeat, 0,
         )
     )  # fmt: skip
-    _call(_TEST_RUN, attr)
+    call(_TEST_RUN, attr)
     _, verdict, _, size, _, _, _, duration = struct.unpack("<IIIIQQII", attr)
     return verdict, out.raw[:size], duration
 
@@ -234,7 +240,7 @@ class Map:
         """The value of a key, as an array of one (per CPU: of one row), or None."""
         keys, values = np.array([key], self.key), self.empty(1)
         try:
-            _call(_LOOKUP, struct.pack("<IxxxxQQQ", self.fd, _address(keys), _address(values), 0))
+            call(_LOOKUP, struct.pack("<IxxxxQQQ", self.fd, _address(keys), _address(values), 0))
         except FileNotFoundError:
             return None
         return values
@@ -247,12 +253,12 @@ class Map:
         if not len(keys):
             return
         try:
-            _call(_UPDATE_BATCH, self._batch(0, 0, keys, values, len(keys)))
+            call(_UPDATE_BATCH, self._batch(0, 0, keys, values, len(keys)))
         except OSError as error:
             if error.errno != _ENOTSUPP:
                 raise
             for key, value in zip(keys.reshape(-1, 1), values.reshape(len(keys), 1, -1), strict=True):
-                _call(_UPDATE, struct.pack("<IxxxxQQQ", self.fd, _address(key), _address(value), 0))
+                call(_UPDATE, struct.pack("<IxxxxQQQ", self.fd, _address(key), _address(value), 0))
 
     def lookup_each(self, keys: Array) -> tuple[Array, Array]:
         """The values of many keys, and which of them were found; one system call each, no object each."""
@@ -275,7 +281,7 @@ class Map:
         while start < len(keys):
             attr = self._batch(0, 0, keys[start:], None, len(keys) - start)
             try:
-                _call(_DELETE_BATCH, attr)
+                call(_DELETE_BATCH, attr)
                 return
             except FileNotFoundError:
                 start += self._count(attr) + 1
@@ -292,7 +298,7 @@ class Map:
         while True:
             attr = self._batch(at, _address(cursor), keys, values, size)
             try:
-                _call(_LOOKUP_BATCH, attr)
+                call(_LOOKUP_BATCH, attr)
                 end = False
             except FileNotFoundError:
                 end = True

@@ -111,7 +111,7 @@ class Generator:
             *(self._fd, 0, len(data), 0, ctypes.addressof(buffer), 0, count, 0),
             *(24, 0, ctypes.addressof(context), 0, _LIVE_FRAMES, 0, BATCH, 0),
         )
-        bpf._call(_TEST_RUN, attr)
+        bpf.call(_TEST_RUN, attr)
         state = self._state[0]
         return float(state["ended_ns"] - state["began_ns"]) / (count - 1 - BATCH)
 

@@ -50,7 +50,7 @@ def compile_and_load(text: str, jumbo: bool = False) -> tuple[list[int], dict[st
 
     jumbo: the program takes frames in several buffers, which bcc cannot tell the kernel.
     """
-    with _module(text) as module:
+    with module_of(text) as module:
         if jumbo:
             program_fd = bpf.load_xdp(module.dump_func(FUNCTION), jumbo=True)
         else:
@@ -63,13 +63,13 @@ def compile_and_load(text: str, jumbo: bool = False) -> tuple[list[int], dict[st
 
 def compile_and_load_probe(text: str) -> tuple[list[int], dict[str, Any]]:
     """Descriptors of the two programs of bpf/probe.c and of its map `probes`; no document. Raises what bcc raises."""
-    with _module(text) as module:
+    with module_of(text) as module:
         programs = [module.load_func(name, module.SCHED_CLS) for name in ("ask", "answer")]
     return [*(program.fd for program in programs), module.get_table("probes").map_fd], {}
 
 
 @contextlib.contextmanager
-def _module(text: str) -> Iterator[Any]:
+def module_of(text: str) -> Iterator[Any]:
     """bcc's module of a text, as long as the headers are there that it is compiled with."""
     with tempfile.TemporaryDirectory(prefix="lbctl-headers-") as headers:
         flags = make_tree(Path(headers))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.vm import disk
 from tests.vm.kernels import Kernel
 
 CHECKOUT = Path(__file__).parents[2]
@@ -77,20 +78,24 @@ def run(
 
 
 def _arguments(kernel: Kernel, job: Path, cpus: int, memory_mb: int, cards: int, count: bool) -> list[str]:
+    # Without these two flags the kernel copies memory a word at a time: emulated, 'rep movsb' is a turn for each byte.
+    emulated = ("-cpu", "max,-erms,-fsrm")
     if count:
-        # Without these two flags the kernel copies memory a word at a time: emulated, 'rep movsb' counts each byte.
-        accelerator = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-cpu", "max,-erms,-fsrm"]
+        accelerator = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", *emulated]
     elif can_virtualise():
         accelerator = ["-accel", "kvm", "-cpu", "host"]
     else:
-        accelerator = ["-accel", "tcg,thread=multi", "-cpu", "max"]
+        accelerator = ["-accel", "tcg,thread=multi", *emulated]
     tied = ",ioeventfd=off,tx=timer,x-txtimer=20000" if count else ""
     return [
         *("qemu-system-x86_64", "-M", "pc,usb=off,hpet=off", *accelerator),
         *("-smp", str(cpus), "-m", str(memory_mb)),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none", "-serial", "stdio"),
         *("-kernel", str(kernel.image), "-initrd", str(kernel.initramfs), "-append"),
-        "console=ttyS0 quiet loglevel=4 panic=-1 nokaslr random.trust_cpu=on no_timer_check tsc=reliable net.ifnames=0",
+        "console=ttyS0 quiet loglevel=4 panic=-1 nokaslr random.trust_cpu=on no_timer_check tsc=reliable net.ifnames=0"
+        + ("" if count else " init_on_alloc=0 mitigations=off"),  # quicker, and of no matter but to who counts
+        *("-drive", f"file={disk.image()},format=raw,if=none,id=disk,readonly=on"),
+        *("-device", "virtio-blk-pci,drive=disk"),
         *_share("host", Path("/"), "readonly=on,multidevs=remap"),
         *_share("modules", kernel.modules, "readonly=on"),
         *_share("job", job),

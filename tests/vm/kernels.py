@@ -20,7 +20,7 @@ CACHE = Path(__file__).parents[2] / "build/vm"
 SUITES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie"}
 """The kernels we try, and the Debian release each is the kernel of."""
 
-BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
+BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4", "9pnet_virtio", "9p", "overlay")
 """What the guest needs before it has a root file system."""
 
 _DECOMPRESS = {
@@ -46,7 +46,7 @@ def fetch(version: str) -> Kernel:
     Raises CalledProcessError with apt's words when the mirror does not have it.
     """
     home = CACHE / version
-    with _locked(CACHE / f"{version}.lock"):
+    with exclusively(CACHE / f"{version}.lock"):
         if not (home / "done").exists():
             shutil.rmtree(home, ignore_errors=True)
             home.mkdir(parents=True)
@@ -57,7 +57,8 @@ def fetch(version: str) -> Kernel:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def exclusively(path: Path) -> Iterator[None]:
+    """While nobody else holds this file's lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.vm import guest, kernels
 
 PYTEST = (sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "--timeout=900")
+VERIFY = (sys.executable, "-m", "tests.vm.verify")
 LIMIT_S = 3600.0
 
-PACKETS = (
-    "tests/packet/test_foreign.py",
-    "tests/packet/test_connections.py",
-    "tests/packet/test_schedulers.py",
-    "tests/packet/test_exchange.py",
-    "tests/packet/test_life.py",
-    "tests/packet/test_lease.py",
-)
-"""Every map, every kind of update and of attachment; what the rest find depends on no kernel."""
+PACKETS = ("tests/packet/test_foreign.py", "tests/packet/test_connections.py", "tests/packet/test_lease.py")
+"""The maps, the updates and the program's way out; what the rest find depends on no kernel."""
 
 CLUSTER = ("tests/netns/test_cluster.py::test_round_robin_splits_in_half",)
 
@@ -27,19 +23,33 @@ pytestmark = [pytest.mark.guest, pytest.mark.timeout(LIMIT_S + 300)]
 every_kernel = pytest.mark.parametrize("version", kernels.SUITES)
 
 
-def passes(version: str, *arguments: str) -> None:
-    """Run these tests in a guest; what they say is this test's failure."""
-    outcome = guest.run(kernels.fetch(version), [*PYTEST, *arguments], limit_s=LIMIT_S)
+def succeeds(version: str, *command: str, cpus: int = 2) -> None:
+    """Run this in a guest; what it says is this test's failure."""
+    outcome = guest.run(kernels.fetch(version), command, cpus=cpus, limit_s=LIMIT_S)
     assert outcome.status == 0, f"{outcome.output[-8000:]}\n{outcome.console[-2000:]}"
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All variants of the program, compiled."""
+    file = tmp_path_factory.mktemp("programs") / "compiled"
+    subprocess.run([*VERIFY, "compile", file], check=True)
+    return file
+
+
+@every_kernel
+def test_every_program_loads(version: str, programs: Path) -> None:
+    """Through that kernel's verifier, whatever the configuration wants."""
+    succeeds(version, *VERIFY, "load", str(programs), cpus=1)
 
 
 @every_kernel
 def test_the_packet_path(version: str) -> None:
-    """Through that kernel's verifier, and what comes out is what must."""
-    passes(version, *PACKETS)
+    """Compiled and loaded as `lbctl up` does it there, and what comes out is what must."""
+    succeeds(version, *PYTEST, *PACKETS)
 
 
 @every_kernel
 def test_a_whole_cluster(version: str) -> None:
     """In the lab, on that kernel."""
-    passes(version, *CLUSTER)
+    succeeds(version, *PYTEST, *CLUSTER)
