@@ -34,6 +34,7 @@ CHOICES: Mapping[str, tuple[Choice, ...]] = {
     "quiescent": (True, False),
     "expire nodest": (False, True),
     "one packet": (False, True),
+    "watched": (False, True),
     "tunnel": (False, True),
     "interfaces": (1, 2),
     "deny": (False, True),
@@ -142,6 +143,7 @@ def _services(row: Mapping[str, Choice]) -> Iterator[Service]:
                     one_packet=row["one packet"] and name == "udp",
                     expire_nodest=row["expire nodest"],
                     quiescent=row["quiescent"],
+                    watched=row["watched"],
                 )
 
 

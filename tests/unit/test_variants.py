@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lb import abi, tcp
 from lb.datapath import source
+from lb.tcp import State
 from tests.packet.variants import CHOICES, _rows, variants
 
 _DEFINE = re.compile(r"^#define (\w+)(?:\(_\))? ?(.*)$", re.MULTILINE)
@@ -17,7 +18,8 @@ _SAME_IN_ALL = {
     *(f"REAL_{flag.name}" for flag in abi.RealFlag),
     *(f"SERVICE_{flag.name}" for flag in abi.ServiceFlag),
     *(f"TCP_ON_{flag.name or 'NONE'}" for flag in tcp.TRANSITIONS),
-    *("STATE_NONE", "STATE_UDP", "STATE_TEMPLATE", "REUSABLE_STATES", "SETTLED_STATES", "ACTIVE_STATES"),
+    *(f"STATE_{state.name}" for state in State),
+    *("REUSABLE_STATES", "SETTLED_STATES", "ACTIVE_STATES"),
     *("PINS", "CONNECTIONS_MAX", "CACHE_CPUS", "TIMEOUTS", "ANSWERS"),
     *("SYNC_REFRESH_T", "FRAGMENT_TIMEOUT_T", "LOCALITY_T"),
     *(f"CACHE_SEED_{n}" for n in range(source.SEED_BYTES // 8)),
