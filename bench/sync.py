@@ -134,7 +134,7 @@ def _program_of(node: str) -> int:
     link = bpf.open_pinned(path)
     number = struct.unpack_from("<I", bpf._info(link, 64), _PROGRAM_OF_LINK)[0]
     os.close(link)
-    return bpf._call(_GET_PROGRAM, struct.pack("<III", number, 0, 0))
+    return bpf.call(_GET_PROGRAM, struct.pack("<III", number, 0, 0))
 
 
 class Watch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from lb.errors import DataPathError
 TIMEOUT_S = 60.0
 _TELLING = re.compile(r"error:|Error|Permission denied|not permitted|^R\d|invalid|unreachable|too many|^processed")
 _KEPT_LINES = 12
+_TOO_MUCH = ("BPF program is too large", "jumps is too complex")
+"""How verifiers say that they give up (kernel/bpf/verifier.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,19 @@ def _compiled(text: str, kind: str) -> tuple[bytes, list[int]]:
             child.communicate()
             raise DataPathError(f"compiling the packet program took more than {TIMEOUT_S:g} s") from None
         if child.returncode:
-            raise DataPathError("the packet program could not be loaded\n" + telling_lines(words))
+            raise DataPathError(explained(words, platform.release()))
         return _receive(ours)
+
+
+def explained(words: str, release: str) -> str:
+    """What to say of a program that could not be loaded. words: the child's; release: as `uname -r`."""
+    if any(limit in words for limit in _TOO_MUCH):
+        return (
+            f"the packet program of this configuration is more than Linux {release} is willing to check (a million "
+            "instructions); use fewer different schedulers, or fewer reals where the scheduler compares them\n"
+            + telling_lines(words)
+        )
+    return f"the packet program could not be loaded\n{telling_lines(words)}"
 
 
 def telling_lines(words: str) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lb import abi
 from lb.abi import RealFlag
 from lb.datapath import rows, source
-from lb.datapath.load import telling_lines
+from lb.datapath.load import explained, telling_lines
 from lb.datapath.slots import first_fit
 from lb.errors import DataPathError
 from lb.model import Connections
@@ -169,6 +169,17 @@ def test_ticks_and_seconds(seconds: int) -> None:
     down = abi.seconds(abi.ticks_of(np.array([seconds])))[0]
     assert seconds - 2 <= down <= seconds
     assert abi.ticks(seconds) * 2**30 >= seconds * 10**9
+
+
+@pytest.mark.parametrize(
+    "word", ["BPF program is too large. Processed 1000001 insn", "The sequence of 8193 jumps is too complex."]
+)
+def test_a_program_that_is_too_much_for_the_kernel_is_told_with_a_way_out(word: str) -> None:
+    """The kernel's own words are of no help to who wrote the configuration."""
+    told = explained(f"{word}\nprocessed 9 insns (limit 1000000)", "6.1.0")
+    assert "Linux 6.1.0" in told
+    assert "fewer different schedulers" in told
+    assert "schedulers" not in explained("R3 !read_ok\nprocessed 2 insns (limit 1000000)", "6.1.0")
 
 
 def test_telling_lines_of_a_compiler_and_of_a_verifier() -> None:
