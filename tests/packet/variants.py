@@ -13,6 +13,7 @@ from itertools import combinations, product
 from typing import Any
 
 from lb import abi, catalog
+from lb.addresses import Address
 from lb.datapath.source import Configuration
 from lb.limits import DenyList, Limits
 from lb.model import Connections
@@ -21,6 +22,9 @@ from lb.schedule import SCHEDULERS, Scheduling, list_limit
 from lb.service import PROTOCOL_NUMBERS, Destination, Service, ServiceKey, Way
 
 SETTINGS = Connections(max=4_096)
+_VIRTUAL: Mapping[int, Address] = {4: IPv4Address("192.0.2.10"), 6: IPv6Address("2001:db8::10")}
+_FIRST: Mapping[int, Address] = {4: IPv4Address("10.0.0.2"), 6: IPv6Address("2001:db8:1::2")}
+"""Of the reals."""
 
 Choice = Any
 CHOICES: Mapping[str, tuple[Choice, ...]] = {
@@ -35,10 +39,12 @@ CHOICES: Mapping[str, tuple[Choice, ...]] = {
     "expire nodest": (False, True),
     "one packet": (False, True),
     "watched": (False, True),
-    "tunnel": (False, True),
+    "group": (False, True),
+    "tunnels": ((), (4,), (6,), (4, 6)),
     "interfaces": (1, 2),
     "deny": (False, True),
     "limit": (False, True),
+    "virtual MAC": (False, True),
     "jumbo": (False, True),
     "cache": (True, False),
 }
@@ -109,10 +115,11 @@ def _configuration(row: Mapping[str, Choice]) -> Configuration:
         timeouts_s=tuple(abi.timeouts_s(SETTINGS).items()),
         cache_set_bits=bits,
         cpus=2,
-        tunnels=any(service.tunnels for service in services),
+        tunnels=frozenset(row["tunnels"]),
         scheduling=Scheduling.of(services),
         options=Options.of(services),
         limits=_limits(row),
+        virtual_mac=bytes.fromhex("00005e000133") if row["virtual MAC"] else b"",
         jumbo=row["jumbo"],
     )
 
@@ -131,8 +138,7 @@ def _services(row: Mapping[str, Choice]) -> Iterator[Service]:
         reals = tuple(_real(number, family, row) for number in range(count))
         for number, scheduler in enumerate(schedulers):
             for name, protocol in PROTOCOL_NUMBERS.items():
-                address = IPv4Address("192.0.2.10") if family == 4 else IPv6Address("2001:db8::10")
-                key = ServiceKey(address + number, 0 if row["every port"] else 80, protocol)
+                key = ServiceKey(_VIRTUAL[family] + number, 0 if row["every port"] else 80, protocol)
                 yield Service(
                     key,
                     scheduler,
@@ -144,14 +150,16 @@ def _services(row: Mapping[str, Choice]) -> Iterator[Service]:
                     expire_nodest=row["expire nodest"],
                     quiescent=row["quiescent"],
                     watched=row["watched"],
+                    also=(key._replace(address=key.address + 100),) if row["group"] else (),
                 )
 
 
 def _real(number: int, family: int, row: Mapping[str, Choice]) -> Destination:
-    address = IPv4Address("10.0.0.1") if family == 4 else IPv6Address("2001:db8:1::1")
-    real = Destination(address + number, 1, bytes((2, 0, 0, 1, number >> 8, number & 255)))
+    """The first ones are behind the tunnels, by that one's IP version."""
+    tunnels = row["tunnels"][number : number + 1]
+    version = tunnels[0] if tunnels else family
+    first = _FIRST[version]
+    real = Destination(first + number, 1, bytes((2, 0, 0, 1, number >> 8, number & 255)))
     if row["thresholds"]:
         real = replace(real, upper=100)
-    if row["tunnel"] and number == 0 and family == 4:
-        real = replace(real, forward="ipip", way=Way(IPv4Address("192.0.2.1"), 1500))
-    return real
+    return replace(real, forward="ipip", way=Way(first - 1, 1500)) if tunnels else real

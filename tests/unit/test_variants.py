@@ -20,7 +20,8 @@ _SAME_IN_ALL = {
     *(f"TCP_ON_{flag.name or 'NONE'}" for flag in tcp.TRANSITIONS),
     *(f"STATE_{state.name}" for state in State),
     *("REUSABLE_STATES", "SETTLED_STATES", "ACTIVE_STATES"),
-    *("PINS", "CONNECTIONS_MAX", "CACHE_CPUS", "TIMEOUTS", "ANSWERS"),
+    *("PINS", "CONNECTIONS_MAX", "CACHE_CPUS", "TIMEOUTS", "TUNNELS", "ANSWERS"),
+    *(f"{whose}_MAC_{n}" for whose in ("OUR", "VIRTUAL") for n in range(3)),
     *("SYNC_REFRESH_T", "FRAGMENT_TIMEOUT_T", "LOCALITY_T"),
     *(f"CACHE_SEED_{n}" for n in range(source.SEED_BYTES // 8)),
 }
