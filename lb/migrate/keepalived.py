@@ -27,6 +27,7 @@ _HINTS = {
     "ha_suspend": "both directors check",
     "persistence_engine": "clients are known by their addresses",
     "nat_mask": "keepalived does not know it either",
+    "include": "import that file too",
     "router_id": "nodes have names", "lvs_id": "keepalived does not know it either",
 }  # fmt: skip
 _OF_SERVERS = {
@@ -135,6 +136,8 @@ def _ends(draft: Draft, block: Block, groups: Mapping[str, Block], protocol: str
 
 def _pair(words: tuple[str, ...], protocol: str, port_of: PortOf) -> Iterator[tuple[Address, int]]:
     """`ADDRESS [PORT]`, in a group also `192.0.2.3-10 80`. Raises ValueError."""
+    if not words:
+        raise ValueError("names no address")
     port = parse_port(words[1], protocol, port_of) if len(words) > 1 else 0
     first, _, last = words[0].partition("-")
     address = ip_address(first)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lb import config, migrate
 from lb.cli.migrate import import_
@@ -341,6 +343,19 @@ def test_braces_of_keepalived() -> None:
     assert (outer.words, outer.inside[0].words, outer.inside[0].inside[0].words) == (("a", "b"), ("c", "d e"), ("f",))
     assert after.words == ("g",)
     assert parse("{ x }")[0].inside[0].key == "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("ldirectord", LDIRECTORD), ("keepalived", KEEPALIVED), ("ipvsadm", IPVSADM)]
+)
+@given(data=st.data())
+@settings(deadline=None)
+def test_no_file_is_too_broken(name: str, words: str, data: st.DataObject) -> None:
+    """Lines are lost, cut and mixed; whatever comes of it can be written, and is TOML."""
+    lines = st.sampled_from(words.splitlines())
+    cut = st.builds(lambda line, start, end: line[start : end or None], lines, st.integers(0, 20), st.integers(-20, 0))
+    broken = "\n".join(data.draw(st.lists(st.one_of(lines, lines, cut), max_size=30)))
+    tomllib.loads(migrate.text(migrate.FORMATS[name](broken, port_of), NODES))
 
 
 @pytest.mark.parametrize("words", [LDIRECTORD, KEEPALIVED, IPVSADM])
