@@ -271,6 +271,7 @@ def under_attack(pair: Pair, clients: Clients, rate: int, seconds: float) -> dic
 
 def at_rate(pair: Pair, clients: Clients, rate: int, seconds: float) -> dict[str, Any]:
     """New connections for some time. noise: packets a second of an attack."""
+    err.print(f"{rate} a second")
     before, counted, opened = pair.usage(), _counted(ACTIVE), clients.opened
     with contextlib.closing(View.open(STANDBY)) as view, undisturbed():
         watch = Watch(view)
@@ -310,6 +311,7 @@ def fill(clients: Clients, count: int) -> None:
 
 def rejoin(pair: Pair, what: str, leave: Any) -> dict[str, Any]:
     """The standby goes in some way, and comes back."""
+    err.print(f"a standby that was {what}")
     leave()
     observe.wait_until("the standby is gone", lambda: not observe.status(STANDBY))
     active = Usage.of(pair.pid(ACTIVE))
@@ -340,6 +342,7 @@ def measure(pair: Pair, given: argparse.Namespace) -> dict[str, Any]:
     words = observe.run_in(ACTIVE, "ip", "-br", "link", "show", "dev", "eth0").split()
     clients = Clients(ACTIVE, bytes.fromhex(words[2].replace(":", "")))
     try:
+        err.print(f"opening {given.known} connections")
         fill(clients, given.known)
         pair.settle()
         snapshots = [
