@@ -49,7 +49,10 @@ class Deputy:
         with theirs:
             command = [sys.executable, "-I", "-S", __file__, str(theirs.fileno())]
             try:
-                self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+                # A session of its own: a Ctrl-C is for the director, which then hands over.
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+                )
             except BaseException:
                 self._control.close()
                 raise
