@@ -8,7 +8,6 @@ SEED_TABLES 2.7.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import ssl
 from contextvars import ContextVar
@@ -19,7 +18,8 @@ from yarl import URL
 
 from lb.addresses import Address, with_port
 from lb.model import Check
-from lb.probes.base import LIMIT, Failed, Seen, Target, Tools, no_connection, password_of
+from lb.probes.base import LIMIT, Failed, Seen, Target, Tools, no_connection
+from lb.probes.http1 import HEADERS, authorization, not_http, page
 from lb.probes.match import judge_text
 from lb.probes.tls import context_of, warning_of
 from lb.wording import show
@@ -40,39 +40,26 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def session() -> aiohttp.ClientSession:
-    """A session for probes: no connection is used twice, none waits for another, nothing is remembered.
-
-    The body is asked for uncompressed, so that LIMIT bounds memory too.
-    """
+    """A session for probes through proxies: no connection is used twice, and none waits for another."""
     return aiohttp.ClientSession(
         connector=_Connector(limit=0, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(),
         auto_decompress=False,
-        headers={"User-Agent": "lbctl", "Accept": "*/*", "Accept-Encoding": "identity"},
+        headers=HEADERS,
     )
 
 
-async def probe(target: Target, tools: Tools) -> Seen:
+async def probe(target: Target, _tools: Tools) -> Seen:
     """Ask for the page and judge the answer."""
     check = target.check
     url = first = _first_url(check, target.name, target.port)
-    encrypted = check.service == "https"
     try:
         for _ in range(REDIRECT_LIMIT + 1):
-            named = check.sni or check.virtualhost
-            async with tools.web.request(
-                check.method,
-                url.with_host(str(target.address)).with_port(target.port),
-                headers={"Host": url.host_port_subcomponent or "", **authorization(check)},
-                ssl=context_of(check) if encrypted else True,
-                server_hostname=check.sni or url.host if named and encrypted else None,
-                allow_redirects=False,
-                timeout=_timeout(check.connect_timeout),
-            ) as answer:
-                location = answer.headers.get("Location")
+            async with page(target, url) as answer:
+                location = answer.location
                 if answer.status not in REDIRECTS or location is None or answer.status in check.status:
-                    return await _judge(answer, check)
+                    return await _judge(check, answer.status, answer.content, answer.tls)
             url = _redirected(url, location, first, target)
     except aiohttp.ClientError as error:
         raise _failure(check, error) from error
@@ -94,19 +81,11 @@ async def through(target: Target, tools: Tools) -> Seen:
             allow_redirects=False,
             timeout=_timeout(check.connect_timeout),
         ) as answer:
-            return await _judge(answer, check)
+            return await _judge(check, answer.status, answer.content, _tls.get())
     except aiohttp.ClientHttpProxyError as error:
         raise Failed(f"status {error.status} from the proxy") from error
     except aiohttp.ClientError as error:
         raise _failure(check, error) from error
-
-
-def authorization(check: Check) -> dict[str, str]:
-    """The header that says who asks; empty where nobody logs in. Source: RFC 7617."""
-    if not check.login:
-        return {}
-    words = base64.b64encode(f"{check.login}:{password_of(check)}".encode()).decode()
-    return {"Authorization": f"Basic {words}"}
 
 
 def _failure(check: Check, error: aiohttp.ClientError) -> Exception:
@@ -148,12 +127,12 @@ def _redirected(url: URL, location: str, first: URL, target: Target) -> URL:
     raise Failed(f"redirected to {show(location)}, which is not this real")
 
 
-async def _judge(answer: aiohttp.ClientResponse, check: Check) -> Seen:
+async def _judge(check: Check, status: int, content: aiohttp.StreamReader, tls: ssl.SSLObject | None) -> Seen:
     """What was seen of an answer that passes; raises Failed."""
-    warning = warning_of(check, _tls.get())
-    judge_status(check, answer.status)
-    weight = await judge_body(check, await _read(answer.content))
-    return Seen(f"status {answer.status}", warning, weight)
+    warning = warning_of(check, tls)
+    judge_status(check, status)
+    weight = await judge_body(check, await _read(content))
+    return Seen(f"status {status}", warning, weight)
 
 
 def judge_status(check: Check, status: int) -> None:
@@ -190,5 +169,5 @@ def _reason(error: aiohttp.ClientError) -> str:
         case aiohttp.ClientPayloadError():
             return "closed in the middle of the answer"
         case aiohttp.ClientResponseError():
-            return f"not HTTP: {error.message.splitlines()[0][:100]}"
+            return not_http(error.message)
     return f"{type(error).__name__}: {error}"

@@ -16,7 +16,8 @@ import h2.exceptions
 from lb.addresses import with_port
 from lb.probes.base import LIMIT, Failed, Seen, Target, Tools
 from lb.probes.dialogue import Dialogue, closed, dialogue
-from lb.probes.http import authorization, judge_body, judge_status
+from lb.probes.http import judge_body, judge_status
+from lb.probes.http1 import authorization
 from lb.wording import show
 
 ALPN = "h2"
