@@ -169,9 +169,7 @@ def ldirectord(reals: Reals, directory: Path) -> float:
 @pytest.mark.parametrize("program", ["lbctl", "ldirectord"])
 def test_twenty_of_a_hundred_hang(benchmark: BenchmarkFixture, reals: Reals, tmp_path: Path, program: str) -> None:
     """One round, whose seconds are in the table's extra column: what is timed has its start and its end within."""
-    assert Path(LDIRECTORD).exists(), (
-        "needs Debian's package ldirectord: apt-get install --no-install-recommends ldirectord"
-    )
+    assert Path(LDIRECTORD).exists(), "needs Debian's package ldirectord: script/bootstrap --bench"
     if program == "lbctl":
         seconds = benchmark.pedantic(lbctl, (reals,), rounds=1)  # type: ignore[no-untyped-call]
     else:

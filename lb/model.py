@@ -137,6 +137,19 @@ class Limits(Frozen):
     deny: Annotated[tuple[DenyList, ...], Field(strict=False)] = ()
 
 
+class OwnAlerts(Frozen):
+    """`[virtual.alerts]`: what is otherwise for one virtual; the rest is as `[alerts]` says."""
+
+    email: Annotated[tuple[fields.Mailbox, ...] | None, Field(strict=False)] = None
+    smtp: fields.MailServer | None = None
+    command: fields.Program | None = None
+    webhook: fields.Url | None = None
+    states: Annotated[tuple[Literal["up", "down"], ...] | None, Field(strict=False)] = None
+    phases: Annotated[tuple[Literal["starting", "running", "reloading"], ...] | None, Field(strict=False)] = None
+    every: Span | None = None
+    repeat: Duration | None = None
+
+
 class Real(Frozen):
     """`[[virtual.real]]`: a real server. weight 0 drains it. name: for people and the lab.
 
@@ -175,6 +188,7 @@ class Virtual(Frozen):
     fallback_command: fields.Program | None = None
     min_up: fields.MinUp = 0
     slow_start: Duration = 0.0
+    alerts: OwnAlerts | None = None
     check: Check = Check()
     reals: Annotated[tuple[Real, ...], Field(strict=False)] = Field(default=(), alias="real")
 
@@ -278,6 +292,15 @@ class Cluster(Frozen):
     def asks_as_virtual(self) -> frozenset[int]:
         """The IP versions of the virtuals whose checks go to their own address."""
         return frozenset(virtual.address.version for virtual in self.virtuals if virtual.check.via == "virtual")
+
+    @property
+    def own_alerts(self) -> dict[str, Alerts]:
+        """Who is told about the virtuals of which others are told than about the rest, by their names."""
+        return {
+            virtual.name: self.alerts.model_copy(update=virtual.alerts.model_dump(exclude_none=True))
+            for virtual in self.virtuals
+            if virtual.alerts
+        }
 
     def node(self, name: str) -> Node:
         """The director of that name. Raises KeyError."""

@@ -86,7 +86,7 @@ class Monitor:
         self._places: dict[Target, tuple[Virtual, Real]] = places
         self._phases = {target: self._phases.get(target, phase) for target in places}
         self.histories.keep(places)
-        self._alerts.configure(cluster.alerts)
+        self._alerts.configure(cluster.alerts, cluster.own_alerts)
         self._alerts.keep({(virtual.name, str(real.address)) for virtual, real in places.values()})
         directory = cluster.cluster.maintenance
         self._maintenance.configure(Path(directory) if directory else None)

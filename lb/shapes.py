@@ -28,6 +28,7 @@ SECTIONS: dict[Path, tuple[str, type[BaseModel]]] = {
     ("limits",): ("[limits]", model.Limits),
     ("limits", "deny"): ("[[limits.deny]]", model.DenyList),
     ("virtual",): ("[[virtual]]", model.Virtual),
+    ("virtual", "alerts"): ("[virtual.alerts]", model.OwnAlerts),
     ("virtual", "check"): ("[virtual.check]", model.Check),
     ("virtual", "check", "part"): ("[[virtual.check.part]]", model.Question),
     ("virtual", "real"): ("[[virtual.real]]", model.Real),

@@ -24,6 +24,8 @@ def summary(cluster: Cluster) -> Iterator[str]:
     yield from _limits(cluster)
     if told := _told(cluster.alerts):
         yield f"alerts: {told}"
+    for name, own in cluster.own_alerts.items():
+        yield f"alerts about {name}: {_told(own) or 'none'}"
     for virtual in cluster.virtuals:
         yield from _virtual(virtual)
 

@@ -214,6 +214,44 @@ class TestChannels:
         self.run(tmp_path, body)
 
 
+class TestOwn:
+    """A virtual with some settings of its own."""
+
+    def test_each_is_told_of_its_virtuals_alone(self, tmp_path: Path) -> None:
+        program = tmp_path / "teller"
+        program.write_text(f'#!/bin/sh\nread -r line; echo "$line" >>{tmp_path}/told\n')
+        program.chmod(0o755)
+        shop = tmp_path / "shop"
+        shop.write_text(f'#!/bin/sh\nread -r line; echo "$line" >>{tmp_path}/told-shop\n')
+        shop.chmod(0o755)
+
+        def told(name: str) -> list[tuple[str, str]]:
+            file = tmp_path / name
+            documents = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+            return [(change["virtual"], change["state"]) for document in documents for change in document["changes"]]
+
+        async def main() -> None:
+            alerts = Alerts(("demo", "lb1"), lambda: "active")
+            general = Settings(command=str(program), every=0.01)
+            own = {"shop": general.model_copy(update={"command": str(shop), "repeat": 0.05})}
+            try:
+                alerts.configure(general, own)
+                alerts.tell(DOWN)
+                alerts.tell(DOWN._replace(virtual="shop"))
+                await until(lambda: len(told("told-shop")) >= 3)
+                assert set(told("told-shop")) == {("shop", "down")}
+                await until(lambda: told("told") == [("web", "down")])
+                alerts.keep({("web", DOWN.real)})
+                assert alerts.failures == 0
+                alerts.configure(general)
+                alerts.tell(UP._replace(virtual="shop"))
+                await until(lambda: told("told") == [("web", "down"), ("shop", "up")])
+            finally:
+                await alerts.close()
+
+        uvloop.run(main())
+
+
 class Mails:
     """What a mail server accepted. aiosmtpd calls `handle_DATA`."""
 

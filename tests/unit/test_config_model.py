@@ -109,3 +109,14 @@ port = 443
         text = VALID.replace('interface = "eth0"', general).replace('fallback = "127.0.0.1:80"\n', "")
         with pytest.raises(ConfigError, match=r"15: virtual\[0\]\.fallback: 192\.168\.1\.101 is real\[0\]"):
             config.parse(text, "c")
+
+
+def test_a_virtuals_own_alerts_are_the_others_but_for_what_it_says() -> None:
+    text = VALID.replace("[virtual.check]", '[virtual.alerts]\nemail = []\nrepeat = "5m"\n[virtual.check]')
+    cluster = config.parse(
+        text + '[alerts]\nemail = ["ops@example.com"]\nwebhook = "https://chat.example.com/x"\n', "c"
+    )
+    (own,) = cluster.own_alerts.values()
+    assert (own.email, own.webhook, own.repeat) == ((), "https://chat.example.com/x", 300.0)
+    assert cluster.alerts.email == ("ops@example.com",)
+    assert config.parse(VALID, "c").own_alerts == {}
