@@ -176,19 +176,21 @@ struct event6 {
 	__u32 unused;
 };
 
-/* A datagram that comes in fragments, while they come. real: the index in `reals` of who gets it, or one of
- * DATAGRAM_WAITS, DATAGRAM_PASSED, DATAGRAM_DROPPED. */
+/* A datagram that comes in fragments, while they come. IPv6 knows it by addresses and identification alone: `protocol` is
+ * 0 then. IPv4's identification is the lower half of `id`. */
 struct datagram_key {
-	__be32 client;
-	__be32 virtual;
-	__be16 id;
+	__be64 client[2];
+	__be64 virtual[2];
+	__be32 id;
 	__u8 protocol;
-	__u8 zero;
+	__u8 zero[3];
 };
 
+/* real: the index in `reals` of who gets it, or one of DATAGRAM_WAITS, DATAGRAM_PASSED, DATAGRAM_DROPPED. */
 struct datagram {
 	__u32 real;
 	__u32 seen_t;
+	__u32 first_bytes;	/* of the datagram, in its first fragment */
 };
 
 /* A fragment that came before its datagram's first, for user space to hold: a frame of `length` bytes. 0: the first has
@@ -196,6 +198,7 @@ struct datagram {
 struct early {
 	struct datagram_key datagram;
 	__u32 length;
+	__u32 unused;
 	__u64 words[EARLY_BYTES / 8];
 };
 

@@ -13,14 +13,21 @@
 
 static __always_inline void write_datagram_key(struct datagram_key *key, const struct packet *packet)
 {
-	key->client = packet->client;
-	key->virtual = packet->virtual;
+	const __be64 mapped = be32(0xffff);
+
+	__builtin_memset(key, 0, sizeof(*key));
+	if (is_ipv6(packet)) {
+		__builtin_memcpy(key->client, packet->client6, sizeof(key->client));
+		__builtin_memcpy(key->virtual, packet->virtual6, sizeof(key->virtual));
+	} else {
+		key->client[1] = (__u64)packet->client << 32 | mapped;
+		key->virtual[1] = (__u64)packet->virtual << 32 | mapped;
+		key->protocol = packet->protocol;
+	}
 	key->id = packet->id;
-	key->protocol = packet->protocol;
-	key->zero = 0;
 }
 
-/* An identification comes again after 65,536 datagrams to the same host. */
+/* An identification comes again, IPv4's after 65,536 datagrams to the same host. */
 static __always_inline bool is_current(const struct datagram *datagram, __u32 now_t)
 {
 	return (__s32)(now_t - datagram->seen_t) <= FRAGMENT_TIMEOUT_T;
@@ -71,7 +78,8 @@ static __always_inline enum outcome hand_over(struct xdp_md *ctx, const struct p
 	return OUTCOME_set_aside;
 }
 
-/* A later fragment goes where the first one went. While that is unknown it is set aside, but its datagram is entered
+/* A later fragment goes where the first one went, unless it begins within that: the ports by which a real was chosen
+ * must not be written over on the way there (RFC 1858, RFC 5722). While that is unknown it is set aside, but its datagram is entered
  * before: whoever brings the first one then sees that another waits, and says so; or user space, which gets the frame
  * after that, sees that the first one has come. */
 static __always_inline enum outcome follow_first(struct xdp_md *ctx, const struct packet *packet, __u64 now_ns,
@@ -101,6 +109,8 @@ static __always_inline enum outcome follow_first(struct xdp_md *ctx, const struc
 	case DATAGRAM_DROPPED:
 		return OUTCOME_drop_fragment;
 	default:
+		if (packet->cut < found->first_bytes)
+			return OUTCOME_drop_fragment;
 		*index = found->real;
 		return OURS;
 	}
@@ -124,8 +134,9 @@ static __always_inline void lead_later(const struct packet *packet, enum outcome
 	__u32 now_t = now_ns >> TICK_SHIFT;
 	struct datagram fate = {
 		.real = outcome == OUTCOME_tx_packets || outcome == OUTCOME_redirected ? index :
-			outcome == OUTCOME_passed ? DATAGRAM_PASSED : DATAGRAM_DROPPED,
+			outcome == OUTCOME_passed || outcome == FOREIGN ? DATAGRAM_PASSED : DATAGRAM_DROPPED,
 		.seen_t = now_t,
+		.first_bytes = packet->cut,
 	};
 	struct datagram_key key;
 	struct datagram *found;

@@ -38,7 +38,8 @@ struct packet {
 	__u8 tcp_flags;
 	__u16 length;		/* IPv4's total length, or the same of IPv6 */
 	__u8 link;		/* bytes in front of the IP header: 14, and 4 for each tag */
-	__be16 id;		/* of a fragment's datagram */
+	__u16 cut;		/* where a later fragment begins, or the first one ends: bytes of the datagram */
+	__be32 id;		/* of a fragment's datagram */
 #if JUMBO
 	__u32 beyond;		/* bytes of the frame behind its first buffer, the only one that is looked at */
 #endif

@@ -7,7 +7,6 @@
 #define ICMPV6_TOO_BIG 2
 #define ICMPV6_TIME_EXCEEDED 3
 #define ICMPV6_PARAMETER_PROBLEM 4
-#define FRAGMENT6_OFFSET 0xfff8
 
 /* Of at most `room` bytes. Of the extension headers only a fragment's is quoted of what reals send. */
 static __always_inline enum outcome parse_icmpv6(struct packet *packet, const void *at, const void *end, __u32 room)

@@ -57,9 +57,11 @@ static __always_inline enum outcome parse_ipv4(struct packet *packet, const void
 	if (ip->frag_off & be16(FRAGMENT)) {
 		if (ip->protocol == IPPROTO_ICMP)
 			return FOR_KERNEL;
-		packet->id = ip->id;
-		if (ip->frag_off & be16(FRAGMENT_OFFSET))
+		packet->id = be32(host16(ip->id));
+		packet->cut = (host16(ip->frag_off) & FRAGMENT_OFFSET) * 8;
+		if (packet->cut)
 			return LATER_FRAGMENT;
+		packet->cut = length - header;
 		packet->is_first = true;
 	}
 	if (ip->protocol == IPPROTO_TCP)

@@ -27,11 +27,11 @@ static __always_inline enum outcome parse_ipv6(struct packet *packet, const void
 	packet->virtual6[1] = ip->destination[1];
 	packet->number = number;
 	at += sizeof(*ip);
-	outcome = skip_extensions(&at, end, &room, &protocol);
+	outcome = skip_extensions(packet, &at, end, &room, &protocol);
 	if (outcome != OURS)
 		return outcome;
 	if (protocol == IPPROTO_ICMPV6)
-		return parse_icmpv6(packet, at, end, room);
+		return packet->is_first ? FOR_KERNEL : parse_icmpv6(packet, at, end, room);
 	if (!is_among(number, protocol))
 		return FOREIGN;
 	packet->protocol = protocol;

@@ -53,12 +53,12 @@ CLIENTS_MAX = 65_536
 """Deny lists with a counter each; clients whose rate is known at a time."""
 
 DATAGRAMS_MAX = 65_536
-"""That come in fragments, in FRAGMENT_TIMEOUT_S. 4.5 MB."""
+"""That come in fragments, in FRAGMENT_TIMEOUT_S. 8 MB."""
 FRAGMENT_TIMEOUT_S = 3.0
 """How long the fragments of a datagram find each other. Paths differ by less, and a busy client begins its numbers anew
 in as little."""
-EARLY_BYTES = 2_032
-"""The longest frame that is set aside; 16 bytes beside it make 2 KB."""
+EARLY_BYTES = 2_000
+"""The longest frame that is set aside; 48 bytes beside it make 2 KB."""
 EARLIES_BYTES = 1_048_576
 """Of the ring in which frames are set aside: 510 of them."""
 EARLY_A_TICK = 500

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lb.reference.frame import IPV6_BYTES, TCP_ACK, Packet, number
-from lb.reference.ipv6 import FRAGMENT
+from lb.reference.ipv6 import FRAGMENT, OFFSET
 from lb.reference.maps import IPV6, Configuration, ConnectionKey
 from lb.reference.stats import Outcome, Undecided
 
@@ -11,7 +11,6 @@ _ICMP_BYTES = 8
 _QUOTED_BYTES = 8
 _ERRORS = range(1, 5)
 """Destination unreachable, packet too big, time exceeded, parameter problem. RFC 4443."""
-_OFFSET = 0xFFF8
 
 
 def parse_icmpv6(configuration: Configuration, virtual: int, data: bytes, length: int) -> Packet | Outcome | Undecided:
@@ -25,7 +24,7 @@ def parse_icmpv6(configuration: Configuration, virtual: int, data: bytes, length
         return Outcome.MALFORMED
     protocol, inner = quoted[6], quoted[IPV6_BYTES:]
     if protocol == FRAGMENT:
-        if number(inner, 2, 2) & _OFFSET:
+        if number(inner, 2, 2) & OFFSET:
             return Undecided.FOR_KERNEL
         protocol, inner = inner[0], inner[8:]
         if len(inner) < _QUOTED_BYTES:

@@ -191,7 +191,7 @@ class Locality:
 
 
 class DatagramKey(NamedTuple):
-    """One that comes in fragments. Addresses as numbers; id: as its fragments have it."""
+    """One that comes in fragments. Addresses as `numbered`; id: as its fragments have it; protocol: 0 of IPv6."""
 
     client: int
     virtual: int
@@ -209,10 +209,11 @@ class Fate(Enum):
 
 @dataclass(slots=True)
 class Datagram:
-    """A row of `datagrams`."""
+    """A row of `datagrams`. first_bytes: of it, in its first fragment."""
 
     fate: RealKey | Fate
     seen_t: int
+    first_bytes: int = 0
 
 
 class Early(NamedTuple):

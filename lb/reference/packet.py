@@ -15,7 +15,7 @@ from lb.reference.conn import (
 )
 from lb.reference.forward import forward
 from lb.reference.fragment import follow_first, lead_later
-from lb.reference.frame import LaterFragment, Packet
+from lb.reference.frame import First, LaterFragment, NotFirst, Packet
 from lb.reference.icmp import relate
 from lb.reference.lease import disown, refer
 from lb.reference.leaving import Fate, fate_of
@@ -59,22 +59,30 @@ def _decide(configuration: Configuration, maps: Maps, frame: bytes, now_ns: int)
         return answer_nd(maps, now_ns) if asks else Outcome.FOREIGN, frame
     if ethertype not in _PARSERS:
         return Outcome.FOREIGN, frame
-    packet = _PARSERS[ethertype](configuration, frame[:6], data)
+    parsed = _PARSERS[ethertype](configuration, frame[:6], data)
+    if not isinstance(parsed, First):
+        return _carry(configuration, maps, frame, parsed, now_ns)[0]
+    left, real = _carry(configuration, maps, frame, parsed.what, now_ns)
+    if left[0] is not Outcome.MALFORMED:
+        lead_later(maps, parsed, left[0], real, abi.tick(now_ns))
+    return left
+
+
+def _carry(
+    configuration: Configuration, maps: Maps, frame: bytes, packet: NotFirst, now_ns: int
+) -> tuple[Left, RealKey | None]:
+    """And whose real's it was."""
     if packet is Undecided.FOR_KERNEL:
-        return disown(maps, now_ns), frame
+        return (disown(maps, now_ns), frame), None
     if isinstance(packet, Outcome):
-        return packet, frame
+        return (packet, frame), None
     if isinstance(packet, LaterFragment):
-        found = follow_first(maps, frame, packet.datagram, abi.tick(now_ns))
+        found = follow_first(maps, frame, packet, abi.tick(now_ns))
     else:
         found = _find_real(configuration, maps, frame, packet, now_ns)
-    if isinstance(found, RealKey):
-        left = forward(configuration, maps, frame, packet, maps.reals[found], abi.tick(now_ns))
-    else:
-        left = found
-    if isinstance(packet, Packet) and packet.datagram:
-        lead_later(maps, packet.datagram, left[0], found, abi.tick(now_ns))
-    return left
+    if not isinstance(found, RealKey):
+        return found, None
+    return forward(configuration, maps, frame, packet, maps.reals[found], abi.tick(now_ns)), found
 
 
 def _find_real(configuration: Configuration, maps: Maps, frame: bytes, packet: Packet, now_ns: int) -> RealKey | Left:

@@ -5,7 +5,7 @@ What is not a virtual's, or not sent to this host, is FOREIGN. IPv6: lb.referenc
 
 from __future__ import annotations
 
-from lb.reference.frame import LaterFragment, Packet, number
+from lb.reference.frame import First, LaterFragment, NotFirst, Packet, number
 from lb.reference.icmp import parse_icmp
 from lb.reference.maps import Configuration, ConnectionKey, DatagramKey
 from lb.reference.service import ICMP, TCP, is_ours
@@ -21,9 +21,7 @@ _OFFSET = 0x1FFF
 """RFC 791 section 3.1."""
 
 
-def parse_ipv4(
-    configuration: Configuration, destination: bytes, ip: bytes
-) -> Packet | LaterFragment | Outcome | Undecided:
+def parse_ipv4(configuration: Configuration, destination: bytes, ip: bytes) -> First | NotFirst:
     """The packet in a frame of type IPv4. destination: the MAC it was sent to. RFC 791 section 3.1."""
     if len(ip) < _IPV4_BYTES:
         return Outcome.FOREIGN  # too short to say whose it is
@@ -36,20 +34,21 @@ def parse_ipv4(
     client, pieces, data = number(ip, 12, 4), number(ip, 6, 2) & (_MORE_FRAGMENTS | _OFFSET), ip[header:length]
     if protocol == ICMP:
         return Undecided.FOR_KERNEL if pieces else parse_icmp(configuration, virtual, data, length)
-    datagram = DatagramKey(client, virtual, number(ip, 4, 2), protocol) if pieces else None
-    if datagram and pieces & _OFFSET:
-        return LaterFragment(datagram, length)
-    return parse_transport(client, virtual, protocol, data, length, datagram)
+    datagram = DatagramKey(client, virtual, number(ip, 4, 2), protocol)
+    if pieces & _OFFSET:
+        return LaterFragment(datagram, (pieces & _OFFSET) * 8, length)
+    packet = parse_transport(client, virtual, protocol, data, length, whole=not pieces)
+    return First(datagram, len(data), packet) if pieces else packet
 
 
 def parse_transport(
-    client: int, virtual: int, protocol: int, data: bytes, length: int, datagram: DatagramKey | None = None
+    client: int, virtual: int, protocol: int, data: bytes, length: int, whole: bool
 ) -> Packet | Outcome:
-    """The packet, from what the IP header says and from the bytes behind it. datagram: this is its first fragment."""
-    if not (_is_segment(data) if protocol == TCP else _is_datagram(data, whole=datagram is None)):
+    """The packet, from what the IP header says and from the bytes behind it. whole: else it is the first fragment."""
+    if not (_is_segment(data) if protocol == TCP else _is_datagram(data, whole)):
         return Outcome.MALFORMED
     key = ConnectionKey(client, virtual, number(data, 0, 2), number(data, 2, 2), protocol)
-    return Packet(key, data[13] if protocol == TCP else 0, length, datagram=datagram)
+    return Packet(key, data[13] if protocol == TCP else 0, length)
 
 
 def _is_segment(data: bytes) -> bool:

@@ -32,23 +32,43 @@ address = "10.8.2.11"
 [[virtual.real]]
 name = "rb"
 address = "10.8.2.12"
+[[virtual]]
+name = "dns-ipv6"
+address = "2001:db8:82::100"
+port = 53
+protocol = "udp"
+[[virtual.real]]
+name = "ra"
+address = "2001:db8:82::11"
+[[virtual.real]]
+name = "rb"
+address = "2001:db8:82::12"
 """
+VIRTUAL, VIRTUAL6 = "10.8.2.100", "2001:db8:82::100"
 
 ASK = """
 import random, socket, sys
 from scapy.layers.inet import IP, UDP, fragment
-from scapy.layers.l2 import Ether, getmacbyip
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
+from scapy.layers.l2 import Ether
 
-mine, virtual = sys.argv[1:]
+def cut(mine, virtual, number, port):
+    udp = UDP(sport=port, dport=53) / bytes(4000)
+    if ":" not in virtual:
+        return fragment(IP(src=mine, dst=virtual, id=number) / udp, fragsize=1480)
+    return fragment6(IPv6(src=mine, dst=virtual) / IPv6ExtHdrFragment(id=number) / udp, 1500)
+
+virtual, mac = sys.argv[1:]
+family = socket.AF_INET6 if ":" in virtual else socket.AF_INET
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 wire.bind(("eth0", 0))
-ether = Ether(dst=getmacbyip(virtual), src=wire.getsockname()[4].hex(":"))
+ether = Ether(dst=mac, src=wire.getsockname()[4].hex(":"))
 for number in range(12):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.bind((mine, 0))
+    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+        asking.connect((virtual, 53))
         asking.settimeout(5)
-        whole = IP(src=mine, dst=virtual, id=1 + number) / UDP(sport=asking.getsockname()[1], dport=53) / bytes(4000)
-        pieces = fragment(whole, fragsize=1480)
+        mine, port, *_ = asking.getsockname()
+        pieces = cut(mine, virtual, 1 + number, port)
         assert len(pieces) == 3
         order = ((0, 1, 2), (2, 1, 0), (1, 2, 0))[number % 3]
         for place in order:
@@ -57,6 +77,15 @@ for number in range(12):
 """
 """A datagram's UDP checksum, computed over all of it, says to the real's kernel that it is whole."""
 
+ASK_LARGE = """
+import socket, sys
+for _ in range(8):
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(5)
+        asking.sendto(bytes(60000), (sys.argv[1], 53))
+        print(asking.recv(100).decode().strip())
+"""
+"""The client's own kernel cuts these into 42 fragments each."""
 
 ASK_JUMBO = """
 import socket
@@ -103,15 +132,25 @@ def conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         lbctl("lab", "down", str(conf))
 
 
-def test_every_datagram_is_answered_in_whatever_order_its_pieces_come() -> None:
+@pytest.mark.parametrize("virtual", [VIRTUAL, VIRTUAL6], ids=["IPv4", "IPv6"])
+def test_every_datagram_is_answered_in_whatever_order_its_pieces_come(virtual: str) -> None:
     before = status("alone")["packets"]
-    links = ip("-n", "lbctl-client", "-o", "-4", "address", "show", "dev", "eth0").split()
-    mine = links[links.index("inet") + 1].split("/")[0]
-    seen = Counter(run_in("client", sys.executable, "-c", ASK, mine, "10.8.2.100").split())
+    link = ip("-n", "lbctl-alone", "-o", "link", "show", "dev", "eth0").split()
+    mac = link[link.index("link/ether") + 1]
+    seen = Counter(run_in("client", sys.executable, "-c", ASK, virtual, mac).split())
     assert seen == {"ra": 6, "rb": 6}
     moved = _moved(before)
     assert moved["tx_packets"] == 36
     assert moved["set_aside"] == 16
+    assert not {name for name in moved if name.startswith("drop")}
+
+
+def test_what_the_clients_kernel_cuts_up_is_answered() -> None:
+    before = status("alone")["packets"]
+    seen = Counter(run_in("client", sys.executable, "-c", ASK_LARGE, VIRTUAL6).split())
+    assert seen == {"ra": 4, "rb": 4}
+    moved = _moved(before)
+    assert moved["tx_packets"] == 8 * 42
     assert not {name for name in moved if name.startswith("drop")}
 
 

@@ -75,20 +75,23 @@ def _in_ipv6(ends: Ends, shape: Shape, data: bytes) -> bytes:
     return ends.destination + CLIENT_MAC + frames6.ETHERTYPE + ip + bytes(shape.padding)
 
 
-def fragments(ends: Ends, shape: Shape, number: int, piece: int) -> Iterator[bytes]:
+def fragments(ends: Ends, shape: Shape, number: int, piece: int, overlap: int = 0) -> Iterator[bytes]:
     """A datagram (or segment) of so many pieces; each of `piece` times eight bytes, the last one of what remains.
 
-    Over IPv6 it is whole.
+    overlap: the later ones begin so many times eight bytes too early. IPv6's extension headers are in the datagram.
     """
-    if ends.virtual & IPV6:
-        yield packet(ends, shape)
-        return
-    header = IP_AT + 20 + 4 * shape.ip_words
-    data = packet(ends, replace(shape, padding=0))[header:].ljust(8 * piece * number, b"x")
+    ipv6 = bool(ends.virtual & IPV6)
+    header = IP_AT + (40 if ipv6 else 20 + 4 * shape.ip_words)
+    whole = packet(ends, replace(shape, padding=0))
+    data = whole[header:].ljust(8 * piece * number, b"x")
     for place in range(number):
-        at, more = 8 * piece * place, 0x2000 if place + 1 < number else 0
-        part = data[at : at + 8 * piece] if more else data[at:]
-        frame = packet(ends, replace(shape, fragment=more | piece * place, padding=0))[:header]
+        unit, more = max(0, piece * place - overlap), place + 1 < number
+        part = data[8 * unit : 8 * (unit + piece)] if more else data[8 * unit :]
+        if ipv6:
+            ip = frames6.fragment(ends.client, ends.virtual, whole[IP_AT + 6], part, shape.id, 8 * unit | more)
+            yield whole[:IP_AT] + ip + bytes(shape.padding)
+            continue
+        frame = packet(ends, replace(shape, fragment=more << 13 | unit, padding=0))[:header]
         length = header - IP_AT + len(part)
         yield frame[: IP_AT + 2] + struct.pack("!H", length) + frame[IP_AT + 4 :] + part + bytes(shape.padding)
 

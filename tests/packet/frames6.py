@@ -26,6 +26,13 @@ def packet(source: int, destination: int, protocol: int, data: bytes, extensions
     return _header(source, destination, protocol, data, 64) + data
 
 
+def fragment(source: int, destination: int, said: int, part: bytes, number: int, field: int) -> bytes:
+    """IPv6 with a fragment header. said: what the datagram begins with; number: its identification; field: offset in
+    bytes, and 1 if more follow."""
+    data = struct.pack("!BBHI", said, 0, field, number) + part
+    return _header(source, destination, FRAGMENT, data, 64) + data
+
+
 def _header(source: int, destination: int, protocol: int, data: bytes, hops: int) -> bytes:
     addresses = ((number & ~IPV6).to_bytes(16, "big") for number in (source, destination))
     return struct.pack("!IHBB", 6 << 28, len(data) & 0xFFFF, protocol, hops) + b"".join(addresses)

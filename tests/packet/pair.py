@@ -38,6 +38,7 @@ from lb.reference.maps import (
     Maps,
     Real,
     RealKey,
+    address_of,
     numbered,
 )
 from lb.reference.packet import receive
@@ -261,7 +262,7 @@ class Pair:
         lease, denied = self.maps.lease, self.maps.denied
         lists = {deny.name: denied[deny.name] for deny in self.configuration.limits.deny}
         lasting = lease.until_ns, lease.refer_until_ns, b"".join(lease.directors).ljust(42, b"\0"), lists
-        datagrams = {key: (found.fate, found.seen_t) for key, found in self.maps.datagrams.items()}
+        datagrams = {key: (found.fate, found.seen_t, found.first_bytes) for key, found in self.maps.datagrams.items()}
         turns = [schedule.cursor for schedule in self.maps.schedules]
         return reals, connections, turns, lasting, self._loads(), datagrams
 
@@ -308,9 +309,10 @@ class Pair:
 
     def _datagrams(self, names: dict[int, RealKey]) -> dict[DatagramKey, object]:
         return {
-            DatagramKey(*(int(key[name]) for name in DatagramKey._fields)): (
+            _datagram_key(key): (
                 FATES.get(int(value["real"])) or names.get(int(value["real"])),
                 int(value["seen_t"]),
+                int(value["first_bytes"]),
             )
             for keys, values in self.world.maps["datagrams"].batches()
             for key, value in zip(keys, values, strict=True)
@@ -396,7 +398,13 @@ def _held_way(real: Any, way: Any) -> tuple[object, ...] | None:
 
 def _datagram(key: DatagramKey) -> bytes:
     """As `read_earlies` has it."""
-    return struct.pack("!IIHBx", *key)
+    (client, virtual), *rest = (abi.words(address_of(number)) for number in key[:2]), *key[2:]
+    return struct.pack("!4QIB3x", *client, *virtual, *rest)
+
+
+def _datagram_key(key: Any) -> DatagramKey:
+    client, virtual = (numbered(abi.address_of(key[name])) for name in ("client", "virtual"))
+    return DatagramKey(client, virtual, int(key["id"]), int(key["protocol"]))
 
 
 def _real_key(row: Any) -> RealKey:

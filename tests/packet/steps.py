@@ -147,10 +147,11 @@ class Pieces:
     number: int = 3
     piece: int = 3
     tags: int = 0
+    overlap: int = 0
 
     def run(self, pair: Pair) -> None:
         """Sends them."""
-        pieces = list(frames.fragments(self.target.ends(pair), self.shape, self.number, self.piece))
+        pieces = list(frames.fragments(self.target.ends(pair), self.shape, self.number, self.piece, self.overlap))
         for place in self.order:
             pair.send(frames.tagged(pieces[place % len(pieces)], *TAGS[self.tags]))
 

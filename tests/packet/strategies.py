@@ -202,7 +202,13 @@ errors = st.builds(
     steps.Error, usual, shapes, no_edits, st.just(0), tags, st.just(3), codes, routers, st.sampled_from((8, 20, 40))
 )
 odd_errors = st.builds(steps.Error, targets, odd_shapes, edits, cuts, tags, kinds, codes, routers, quoted)
-fragment_shapes = st.builds(Shape, flags=flags, ip_words=st.sampled_from((0, 0, 1)), id=st.integers(1, 3))
+fragment_shapes = st.builds(
+    Shape,
+    flags=flags,
+    ip_words=st.sampled_from((0, 0, 1)),
+    id=st.integers(1, 3),
+    extensions=st.one_of(st.just([]), st.just([]), st.lists(extensions, max_size=2)).map(tuple),
+)
 pieces = st.builds(
     steps.Pieces,
     st.one_of(usual, usual, targets, elsewhere),
@@ -211,6 +217,7 @@ pieces = st.builds(
     st.integers(1, 4),
     st.sampled_from((1, 3, 3, 3, 260)),
     tags,
+    st.sampled_from((0, 0, 0, 1, 2)),
 )
 sent = st.one_of(
     st.builds(steps.Send, usual, shapes),

@@ -55,7 +55,9 @@ def set_aside(frame: bytes) -> tuple[int, bytes]:
 
 def key(number: int = 7, protocol: int = 17) -> bytes:
     """The datagram's, as the ring names it."""
-    return bytes.fromhex("0a000001 c000020a") + number.to_bytes(2, "big") + bytes((protocol, 0))
+    mapped = bytes(10) + b"\xff\xff"
+    addresses = mapped + bytes((10, 0, 0, 1)) + mapped + bytes((192, 0, 2, 10))
+    return addresses + number.to_bytes(4, "big") + bytes((protocol, 0, 0, 0))
 
 
 def test_in_order(world: World) -> None:
@@ -212,6 +214,18 @@ def test_a_first_fragment_too_small_for_ports_is_malformed(world: World) -> None
     tiny, *_ = cut(whole, 16)
     with world.counting(drop_malformed=1):
         assert world.send(tiny) == dropped(tiny)
+
+
+def test_one_that_begins_within_the_first_is_dropped(world: World) -> None:
+    """RFC 1858: it could write over what the first one's real was chosen by."""
+    first, *_ = pieces(segment=TCP(sport=1000, dport=80, flags="S"))
+    number = world.real_of(first)
+    over, behind = (
+        bytes(ETHER / IP(src=CLIENT, dst=str(VIRTUAL), id=7, frag=at, proto=6) / bytes(16)) for at in (1, 6)
+    )
+    with world.counting(drop_fragment=1):
+        assert world.send(over) == dropped(over)
+    assert world.real_of(behind) == number
 
 
 def test_a_flood_of_early_ones_is_bounded(world: World) -> None:

@@ -197,8 +197,6 @@ def test_a_payload_length_that_ends_anywhere(world6: World, chain: Packet) -> No
 ODD: dict[str, tuple[bytes, str]] = {
     "seven headers": (in_ipv6(CHAINS["hop by hop"] / CHAINS["hop by hop"] / CHAINS["all of them"]), "drop_malformed"),
     "version 4": (b"".join((tcp6()[:IP_AT], b"\x40", tcp6()[IP_AT + 1 :])), "drop_malformed"),
-    "the first fragment": (in_ipv6(IPv6ExtHdrFragment(offset=0, m=1, id=7) / SYN / bytes(40)), "drop_fragment"),
-    "a later fragment": (in_ipv6(IPv6ExtHdrFragment(offset=5, m=0, id=7, nh=6) / bytes(40)), "drop_fragment"),
 }
 
 

@@ -106,28 +106,30 @@ loads.value 32
   lower <u4 at 20
   full <u4 at 24
   repeats <u4 at 28
-datagrams.value 8
+datagrams.value 12
   real <u4 at 0
   seen_t <u4 at 4
+  first_bytes <u4 at 8
 paces.value 8
   tick <u4 at 0
   count <u4 at 4
 """
 
 DATAGRAM = """\
-datagram_key 12
-  client >u4 at 0
-  virtual >u4 at 4
-  id >u2 at 8
-  protocol |u1 at 10
-  zero |u1 at 11
+datagram_key 40
+  client >u8*2 at 0
+  virtual >u8*2 at 16
+  id >u4 at 32
+  protocol |u1 at 36
+  zero |u1*3 at 37
 """
 
 EARLY = """\
 early 2048
-  datagram |V12 at 0
-  length <u4 at 12
-  words <u8*254 at 16
+  datagram |V40 at 0
+  length <u4 at 40
+  unused <u4 at 44
+  words <u8*250 at 48
 """
 
 EVENTS = """\

@@ -69,7 +69,9 @@ BREAKS = {
     "a tag": ("*at += sizeof(*tag);", ""),
     "what waits": ("datagrams.update(&key, &fate);", ""),
     "an early fragment": ("early->length = length;", "early->length = length - 1;"),
-    "a fragment's datagram": ("packet->id = ip->id;", ""),
+    "a fragment's datagram": ("packet->id = be32(host16(ip->id));", ""),
+    "an IPv6 fragment's datagram": ("packet->id = extension->id;", ""),
+    "a fragment within the first": ("packet->cut < found->first_bytes", "0"),
     "a counter": ("mine->name++;", ""),
     "an event": ("if (tell)\n\t\ttell_event", "if (!tell)\n\t\ttell_event"),
     "an entry": ("if (tell)\n\t\tknown->synced_t = now_t;", ""),
@@ -82,6 +84,7 @@ STORY: list[Step] = [
     *(Life(Target(), (2,)), Elapse(1), Life(Target(), (16,)), Elapse(1), Life(Target(), (16,))),
     *(Error(Target()), Elapse(1), Error(Target()), Life(Target(), (2,)), Send(Target(), tags=1)),
     *(Pieces(Target(service=2), (2, 0, 1, 2)), Pieces(Target(service=2, client_port=1), (0, 1), Shape(id=2))),
+    *(Pieces(Target(service=7), (2, 0, 1)), Pieces(Target(service=2), (0, 1), Shape(id=3), overlap=1)),
     *(Life(Target(client_port=1), (2, 2)), Refer(0, 60.0, 60.0), Life(Target(client=1), (16,))),
     Claim(Target(), Target()),
 ]
