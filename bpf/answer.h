@@ -150,7 +150,7 @@ static __always_inline bool answer(struct xdp_md *ctx, const struct packet *pack
 	const void *end;
 	__u32 quoted;
 
-	if (!about || packet->is_error || about->frag_off & be16(FRAGMENT_OFFSET) || !is_one_host(packet->client) ||
+	if (!about || packet->is_error || is_later(packet) || !is_one_host(packet->client) ||
 	    !within_limit(read_clock() >> TICK_SHIFT))
 		return false;
 	quoted = about->ihl * 4 + QUOTED_BYTES;

@@ -55,6 +55,12 @@ static __always_inline const struct iphdr *ip_of(const struct xdp_md *ctx, const
 	return (const void *)(ip + 1) > (const void *)(long)ctx->data_end ? NULL : ip;
 }
 
+/* A fragment, and not the first one. */
+static __always_inline bool is_later(const struct packet *packet)
+{
+	return packet->cut && !packet->is_first;
+}
+
 static __always_inline bool is_ipv6(const struct packet *packet)
 {
 	return IPV6_SERVICES && (!IPV4_SERVICES || packet->ipv6);

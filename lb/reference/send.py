@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lb.reference.answer import ICMP_UNREACHABLE, TOO_BIG, answer
-from lb.reference.answer6 import LEAST_MTU, too_big
+from lb.reference.answer6 import LEAST_MTU, TOO_BIG6, answer6
 from lb.reference.frame import LaterFragment, Packet
 from lb.reference.maps import IPV6, Configuration, Maps
 from lb.reference.stats import Outcome
@@ -32,7 +32,7 @@ def refuse_too_big(
     if isinstance(packet, LaterFragment) or not packet.key.virtual & IPV6:
         answered = answer(maps, frame, packet, ICMP_UNREACHABLE, TOO_BIG, fits, now_t)
     elif packet.length > LEAST_MTU:
-        answered = too_big(maps, frame, packet, max(fits, LEAST_MTU), now_t)
+        answered = answer6(maps, frame, packet, TOO_BIG6, 0, max(fits, LEAST_MTU), now_t)
     else:
         answered = None
     return (Outcome.DROP_TOO_BIG, frame) if answered is None else (Outcome.TOO_BIG, answered)

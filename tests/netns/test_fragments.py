@@ -97,9 +97,10 @@ for _ in range(8):
         print(asking.recv(100).decode().strip())
 """
 ASK_NOBODY = """
-import socket
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-    asking.connect(("10.8.2.100", 53))
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as asking:
+    asking.connect((sys.argv[1], 53))
     asking.settimeout(5)
     asking.send(b"?")
     try:
@@ -158,8 +159,9 @@ def test_who_asks_when_all_reals_are_drained_is_refused_at_once() -> None:
     for real in ("ra", "rb"):
         lbctl("drain", real, "--node", "alone")
     before = status("alone")["packets"]
-    assert run_in("client", sys.executable, "-c", ASK_NOBODY).strip() == "refused"
-    assert _moved(before)["unreachable"] == 1
+    for virtual in (VIRTUAL, VIRTUAL6):
+        assert run_in("client", sys.executable, "-c", ASK_NOBODY, virtual).strip() == "refused"
+    assert _moved(before)["unreachable"] == 2
     for real in ("ra", "rb"):
         lbctl("enable", real, "--node", "alone")
 
