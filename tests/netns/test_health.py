@@ -1,7 +1,8 @@
-"""Passive health: clients whose SYNs nobody answers have their real checked long before its next check is due."""
+"""What health does to packets, end to end: weights from a program, and clients whose SYNs nobody answers."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,48 @@ pytestmark = pytest.mark.usefixtures("demo_lab")
 
 HALVES = ("192.168.1.0/25", "192.168.1.128/25")
 """Of the demo's segment: more specific than the route to it."""
+
+
+PROGRAM = """#!/bin/sh
+[ "$3" = 192.168.1.101 ] && exit "$(cat {status})"
+exit 3
+"""
+
+
+def weights(director: str) -> dict[str, int]:
+    """Of the reals, in the data plane."""
+    (web,) = json.loads(lbctl("list", "--json", "--node", director).stdout)
+    return {real["address"]: real["weight"] for real in web["reals"]}
+
+
+def test_a_program_gives_weights_by_its_exit_status(tmp_path: Path) -> None:
+    director = active()
+    program, status_file = tmp_path / "weigh", tmp_path / "status"
+    program.write_text(PROGRAM.format(status=status_file))
+    program.chmod(0o755)
+    status_file.write_text("5")
+    text = CONF.read_text()
+    begin, end = text.index("[virtual.check]"), text.index("[[virtual.real]]")
+    check = f'type = "external"\ncommand = ["{program}"]\ndynamic_weight = true\ninterval = "200ms"\n\n'
+    conf = tmp_path / "cluster.toml"
+    conf.write_text(
+        (text[:begin] + "[virtual.check]\n" + check + text[end:]).replace('scheduler = "rr"', 'scheduler = "wrr"')
+    )
+    try:
+        lbctl("reload", str(conf), "--node", director)
+        wait_until("3 to 1", lambda: weights(director) == {"192.168.1.101": 3, "192.168.1.102": 1})
+        assert answers(40) == {"web1": 30, "web2": 10}
+        status_file.write_text("2")
+        wait_until("weight 0 takes nobody, and is no failure", lambda: health(director)["192.168.1.101"] == "drained")
+        assert answers(6) == {"web2": 6}
+        status_file.write_text("1")
+        wait_until("status 1 is a failure", lambda: health(director)["192.168.1.101"] == "down")
+        status_file.write_text("3")
+        wait_until("back with weight 1", lambda: weights(director) == {"192.168.1.101": 1, "192.168.1.102": 1})
+        assert answers(10) == {"web1": 5, "web2": 5}
+    finally:
+        lbctl("reload", str(CONF), "--node", director)
+        wait_until("the pair is whole", is_settled)
 
 
 def clients_try() -> None:
