@@ -94,6 +94,8 @@ def render_reals(document: dict[str, Any]) -> Group:
             f"for {_span(timedelta(seconds=real['for_s'] or 0))}  weight {real['weight']}",
             Text(f"  {real['asked']}: {real['reason']}{latency}"),
         ]
+        if real["warning"]:
+            parts.append(Text(f"  warning: {real['warning']}", style="yellow"))
         if real["maintenance"]:
             parts.append(Text(f"  in maintenance by the file {real['maintenance']}"))
         if real["history"]:

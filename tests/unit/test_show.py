@@ -112,7 +112,14 @@ def test_one_real_with_what_happened_to_it() -> None:
         "virtual": "web", "asked": "http", "for_s": 125.0, "latency_ms": 1.5, "history": [entry, order],
     }  # fmt: skip
     console = Console(file=io.StringIO(), width=20, soft_wrap=True, highlight=False, color_system=None)
-    console.print(show.render_reals({"reals": [told, {**told, "virtual": "tls", "history": [], "latency_ms": None}]}))
+    other = {
+        **told,
+        "virtual": "tls",
+        "history": [],
+        "latency_ms": None,
+        "warning": "certificate expires on 2026-12-01",
+    }
+    console.print(show.render_reals({"reals": [told, other]}))
     assert isinstance(console.file, io.StringIO)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     when = [datetime.fromisoformat(e["at"]).astimezone().strftime("%Y-%m-%d %H:%M:%S") for e in (entry, order)]
@@ -126,6 +133,7 @@ def test_one_real_with_what_happened_to_it() -> None:
         "",
         "tls/10.0.0.1 (web1)  down for 2 min  weight 1",
         "  http: [refused]",
+        "  warning: certificate expires on 2026-12-01",
         "  in maintenance by the file web1",
     ]
 
