@@ -34,6 +34,7 @@ class Virtual:
     own: Table = field(default_factory=dict)
     check: Table = field(default_factory=dict)
     parts: Sequence[Table] = ()
+    alerts: Table = field(default_factory=dict)
     reals: list[Table] = field(default_factory=list)
 
 
@@ -52,12 +53,12 @@ class Draft:
         if (note := Note(line, what, why)) not in self.notes:
             self.notes.append(note)
 
-    def mail_to(self, line: int, names: Sequence[str]) -> None:
-        """Who gets alerts. Local users are told of: a mail server may be elsewhere."""
+    def recipients(self, line: int, names: Sequence[str]) -> Sequence[str]:
+        """Who can get alerts. Local users are told of: a mail server may be elsewhere."""
         for name in names:
             if "@" not in name:
                 self.note(line, name, "is no mail address with a host; left out of [alerts]")
-        self.alerts["email"] = [name for name in names if "@" in name]
+        return [name for name in names if "@" in name]
 
     def name(self, wanted: str) -> str:
         """The same, as far as a virtual can be called so, and with a number where one is already."""
@@ -87,6 +88,8 @@ def _tables(draft: Draft, nodes: Mapping[str, str]) -> Iterator[Sequence[str]]:
             yield _table("[virtual.check]", virtual.check)
         for part in virtual.parts:
             yield _table("[[virtual.check.part]]", part)
+        if virtual.alerts:
+            yield _table("[virtual.alerts]", virtual.alerts)
         for real in virtual.reals:
             yield _table("[[virtual.real]]", real)
 

@@ -71,7 +71,7 @@ def translate(text: str, port_of: PortOf) -> Draft:
 def _global(draft: Draft, block: Block) -> None:
     for one in block.inside:
         if one.key == "notification_email":
-            draft.mail_to(one.line, [name for line in one.inside for name in line.words])
+            draft.alerts["email"] = draft.recipients(one.line, [name for line in one.inside for name in line.words])
         elif one.key == "notification_email_from":
             draft.alerts["email_from"] = one.value
         elif one.key == "smtp_server":

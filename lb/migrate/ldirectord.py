@@ -69,7 +69,7 @@ def translate(text: str, port_of: PortOf) -> Draft:
 def _global(draft: Draft, entry: Entry) -> None:
     line, key, value = entry
     if key in _ALERTS:
-        _alert(draft, entry)
+        _alert(draft, draft.alerts, entry)
     elif key == "fallbackcommand":
         draft.cluster["fallback_command"] = value
     elif key == "maintenancedir":
@@ -78,18 +78,19 @@ def _global(draft: Draft, entry: Entry) -> None:
         draft.note(line, entry.said, _NOT_NEEDED.get(key, "is no directive of ldirectord's outside of a section"))
 
 
-def _alert(draft: Draft, entry: Entry) -> None:
+def _alert(draft: Draft, alerts: Table, entry: Entry) -> None:
+    """alerts: those of all virtuals, or of one."""
     line, key, value = entry
     if key == "emailalert":
-        draft.mail_to(line, [name.strip().strip('"') for name in value.split(",")])
+        alerts["email"] = draft.recipients(line, [name.strip().strip('"') for name in value.split(",")])
     elif key == "emailalertfrom":
-        draft.alerts["email_from"] = value
+        alerts["email_from"] = value
     elif key == "smtp":
-        draft.alerts["smtp"] = value
+        alerts["smtp"] = value
     elif key == "emailalertfreq":
-        draft.alerts["repeat"] = f"{value}s"
+        alerts["repeat"] = f"{value}s"
     elif phases := [phase for phase in ("starting", "running", "reloading") if phase in value]:
-        draft.alerts["phases"] = phases
+        alerts["phases"] = phases
     elif value != "all":
         draft.note(line, entry.said, "who wants no mail leaves email out of [alerts]")
 
@@ -120,6 +121,8 @@ def _virtual(draft: Draft, section: Section, general: Mapping[str, Entry], port_
                 virtual.reals += _reals(draft, entry, end, check, port_of)
             except ValueError as error:
                 draft.note(entry.line, entry.said, f"{error}; left out")
+        elif entry.key in _ALERTS - {"emailalertfrom"}:
+            _alert(draft, virtual.alerts, entry)
         else:
             _remark(draft, section, entry, own)
     return virtual
@@ -216,9 +219,7 @@ def _details(forward: str, rest: str, check: Table) -> Table:
 def _remark(draft: Draft, section: Section, entry: Entry, own: Table) -> None:
     """Say what became of a directive, if nothing in the result shows it."""
     line, key, value = entry
-    if key in _ALERTS:
-        draft.note(line, entry.said, "[alerts] is for all virtuals")
-    elif key == "netmask" and not section.get("persistent"):
+    if key == "netmask" and not section.get("persistent"):
         draft.note(line, entry.said, "means nothing without persistent")
     elif key == "protocol" and value != own["protocol"]:
         draft.note(line, entry.said, f"is taken for {own['protocol']}")

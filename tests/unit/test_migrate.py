@@ -72,6 +72,8 @@ virtual=192.168.7.10:53
     scheduler=rr
     ops=yes
     quiescent=no
+    emailalert=dns@example.com
+    emailalertfreq=600
     fallback=192.168.7.9:54
 """
 
@@ -105,8 +107,9 @@ def test_an_ldirectord_cf() -> None:
         False,
         "192.168.7.9",
     )
+    assert dns["alerts"] == {"email": ["dns@example.com"], "repeat": "600s"}
     assert dns["check"] == {"type": "connect", "interval": "5s", "timeout": "3s", "failures": 2}
-    assert notes == ["7: autoreload=yes", "8: logfile=local0", "27: database=x", "35: fallback=192.168.7.9:54"]
+    assert notes == ["7: autoreload=yes", "8: logfile=local0", "27: database=x", "37: fallback=192.168.7.9:54"]
 
 
 @pytest.mark.parametrize(("left", "right"), [('"', '"'), ("“", "”"), ("”", "”")])
@@ -164,7 +167,7 @@ def test_checks_of_ldirectord(lines: str, check: dict[str, Any]) -> None:
         ("virtual=10.0.0.9:80\n scheduler=twos", "2: scheduler=twos: is not there; wlc is taken instead"),
         ("virtual=10.0.0.9:80\n service=pingpong", "2: service=pingpong: is not there; now a real is asked"),
         ("virtual=10.0.0.9:80\n netmask=255.0.0.0", "2: netmask=255.0.0.0: means nothing without persistent"),
-        ("virtual=10.0.0.9:80\n emailalert=a@b.example", "2: emailalert=a@b.example: [alerts] is for all virtuals"),
+        ("virtual=10.0.0.9:80\n emailalert=root", "2: root: is no mail address with a host"),
         ("virtual=10.0.0.9:80\n protocol=fwm", "2: protocol=fwm: is taken for tcp"),
         ("virtual=10.0.0.9:80\n servicename=my site", "2: servicename=my site: is called my-site here"),
         ("virtual=10.0.0.9:80\n ops=yes", "2: ops=yes: is for udp"),
