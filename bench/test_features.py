@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -50,10 +50,12 @@ NEWCOMERS: dict[str, Edit | None] = {
 
 
 WAY = Way(IPv4Address("192.0.2.200"), 1500, 7, bytes.fromhex("020000000077"))
+WAY6, REAL6 = replace(WAY, source=IPv6Address("2001:db8::200")), IPv6Address("2001:db8::6000")
 FORWARDS: dict[str, Callable[[Destination], Destination]] = {
     "gate": lambda real: real,
     "by another interface": lambda real: replace(real, way=WAY),
     "ipip": lambda real: replace(real, forward="ipip", way=WAY),
+    "ipip over IPv6": lambda real: replace(real, address=REAL6 + int(real.address) % 256, forward="ipip", way=WAY6),
 }
 
 
@@ -90,7 +92,7 @@ def test_forward(benchmark: BenchmarkFixture, forward: str) -> None:
     """The whole program each time: these are no parts to be taken out."""
     with ten_by_ten(reached=FORWARDS[forward], second=forward == "by another interface") as world:
         open_connections(world, 1_000, TCP, VIRTUAL)
-        test_run = TestRun(flows(1_000, TCP, int(VIRTUAL), 80, ACK, MACS), grows=forward == "ipip")
+        test_run = TestRun(flows(1_000, TCP, int(VIRTUAL), 80, ACK, MACS), grows=forward.startswith("ipip"))
         run(benchmark, test_run, world.data.program_fd)
 
 
