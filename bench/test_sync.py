@@ -82,8 +82,8 @@ async def transfer(table: Rows, pushes: list[Rows]) -> float:
         installed.append(len(rows))
         return 0
 
-    sender = Link(here, lambda: (table,), lambda _: 0, time.monotonic, done.set, lambda _: None)
-    receiver = Link(there, lambda: (), install, time.monotonic, lambda: None, lambda _: None)
+    sender = Link(here, lambda _: (table,), lambda _: 0, time.monotonic, done.set, lambda _: None)
+    receiver = Link(there, lambda _: (), install, time.monotonic, lambda: None, lambda _: None)
     tasks = [asyncio.create_task(link.run()) for link in (sender, receiver)]
     start_s = time.perf_counter()
     sender.sync.lead()

@@ -12,9 +12,8 @@ import contextlib
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Protocol
 
 import structlog
 
@@ -23,11 +22,13 @@ from ha.channel import Channel
 from ha.counters import Counters
 from ha.deputy import now
 from ha.duties import Duties
+from ha.hooks import Hooks, Shared, Table
 from ha.link import Link
 from ha.links import Callbacks, Links
 from ha.member import Member
 from ha.ports import Ports
 from ha.role import HANDOVER_S, RETRY_S
+from ha.share import Share
 from ha.state import (
     SERVING,
     Action,
@@ -65,37 +66,6 @@ _GOODBYES = 3
 _GOODBYE_PAUSE_S = 0.005
 
 
-class Hooks(Protocol):
-    """What failover asks of the network."""
-
-    async def take(self, silent: str) -> None:
-        """Return when the virtual addresses are up and announced. silent: who had them and fell silent; empty: none."""
-
-    async def release(self) -> None:
-        """Return when they are gone; nothing to do if they are not there."""
-
-    async def holder(self) -> str:
-        """Who else answers for one of them now, in words; empty: nobody."""
-
-    def announce(self) -> None:
-        """Say again where the addresses are."""
-
-    def now(self, role: Role) -> None:
-        """Our role has changed."""
-
-
-class Table(Protocol):
-    """What it asks of the data plane."""
-
-    def snapshot(self) -> tuple[Rows, ...]:
-        """All connections, an array for each family; called in a thread."""
-
-    def install(self, rows: Rows) -> int:
-        """Put a peer's connections into the table, `ha.rows.MAX_ROWS` at most; many in a thread.
-
-        Returns how many have no place there, since their real is unknown."""
-
-
 def digest(cluster: Cluster) -> str:
     """The same on two nodes whose files say the same."""
     return hashlib.sha256(cluster.model_dump_json(exclude={"path"}).encode()).hexdigest()[:16]
@@ -108,19 +78,10 @@ def settings(cluster: Cluster, me: str) -> Settings:
     return Settings(me, names, ha.keepalive, ha.deadtime, ha.initdead, ha.preferred, ha.auto_failback)
 
 
-class Shared(Protocol):
-    """What else directors tell each other: any bytes, each time in whole or in parts."""
-
-    def orders(self) -> Iterable[bytes]:
-        """All that a peer must know."""
-
-    def ordered(self, orders: bytes) -> None:
-        """A peer has told this."""
-
-
 class Failover:
     """This node's part in the cluster, from `run` until `leave` or cancellation.
 
+    It has a role for each group of virtual addresses (`ha.member`), which share links, sessions and ping nodes.
     Everything but the hooks of the table happens in the loop of `run`.
     """
 
@@ -129,17 +90,21 @@ class Failover:
         self._hooks, self._table, self._shared = hooks, table, shared
         self._counters = Counters()
         life = secrets.randbits(63) | 1
-        mine = settings(cluster, me)
-        self._member = Member(cluster.cluster.name, mine, cluster.ha.late_s, keys, life, self._counters, now())
+        mine, groups = settings(cluster, me), tuple(cluster.groups)
+        self._member = Member(
+            cluster.cluster.name, mine, cluster.ha.late_s, keys, life, self._counters, now(), groups[1:]
+        )
         self._member.heartbeats.config = digest(cluster)
         callbacks = Callbacks(self._link, self._on_sync, self._on_crash)
         self._links = Links(cluster, me, keys, life, self._counters, callbacks)
         self._witnesses = Witnesses(self._me.address, now, self._on_witnesses)
         self._witnesses.configure(cluster.ha.ping, cluster.ha.deadtime)
-        self._orders: asyncio.Queue[Take | Release] = asyncio.Queue()
-        self._since = datetime.now(UTC)
-        self._duties = Duties(mine.peers)
-        self._handover: asyncio.Future[str] | None = None
+        self._orders: dict[str, asyncio.Queue[Take | Release]] = {group: asyncio.Queue() for group in groups}
+        self._since = dict.fromkeys(groups, datetime.now(UTC))
+        self._duties = {group: Duties(mine.peers) for group in groups}
+        self._share = Share(cluster.groups)
+        self._led: dict[str, frozenset[str]] = {}
+        self._handover: tuple[str, asyncio.Future[str]] | None = None
         self._ports: Ports | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -158,7 +123,8 @@ class Failover:
         try:
             await self._links.start()
             async with asyncio.TaskGroup() as tasks:
-                works = (self._carry_out(), self._ask_witnesses(), self._look_around())
+                carriers = (self._carry_out(group) for group in self.groups)
+                works = (*carriers, self._ask_witnesses(), self._look_around())
                 working = [tasks.create_task(work) for work in works]
                 self._member.heartbeats.repeat(now())
                 self._pump()
@@ -172,8 +138,8 @@ class Failover:
             self._ports.close()
             self._ports = None
             await self._links.close(orderly)
-            if self._handover and not self._handover.done():
-                self._handover.set_result("lbctl is ending")
+            if self._handover and not self._handover[1].done():
+                self._handover[1].set_result("lbctl is ending")
 
     async def leave(self) -> bool:
         """Hand over if a peer is able, say goodbye, release, and end `run`. Was it handed over to a peer?"""
@@ -181,15 +147,17 @@ class Failover:
         if self._ports is None or self._ended is None or self._ended.done():
             return handed
         if self._handover:
-            await asyncio.wait([self._handover])
-        if self._member.state.phase in SERVING and self._member.state.ables:
-            try:
-                await self.standby()
-                handed = True
-            except FailoverError as error:
-                log.warning("leaving without a handover", reason=str(error))
-        if self._member.state.phase is not Phase.LEFT:
-            self._happen(Leave())
+            await asyncio.wait([self._handover[1]])
+        for group, state in self._member.states.items():
+            if state.phase in SERVING and state.ables:
+                try:
+                    await self.standby(group)
+                    handed = True
+                except FailoverError as error:
+                    log.warning("leaving without a handover", reason=str(error))
+        for group, state in reversed(list(self._member.states.items())):  # whose first one is left has left altogether
+            if state.phase is not Phase.LEFT:
+                self._happen(Leave(), group)
         self._links.rest()
         for _ in range(_GOODBYES):
             self._member.heartbeats.repeat(now())
@@ -197,7 +165,8 @@ class Failover:
             await asyncio.sleep(_GOODBYE_PAUSE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HANDOVER_S):
-                await self._orders.join()
+                for orders in self._orders.values():
+                    await orders.join()
         if not self._ended.done():
             self._ended.set_result(None)
         return handed
@@ -205,39 +174,51 @@ class Failover:
     # ------------------------------------------------------------------------------------------------- commands
 
     @property
-    def predecessor(self) -> str:
-        """The peer that was heard last as active; empty: none was."""
-        return self._duties.predecessor
+    def predecessors(self) -> dict[str, str]:
+        """By group the peer that was heard last as active; empty: none was."""
+        return {group: duties.predecessor for group, duties in self._duties.items()}
 
     @property
     def role(self) -> Role:
-        """init, standby or active."""
+        """init, standby or active; of the addresses that name no preferred node of their own."""
         return self._member.state.role
 
-    async def standby(self) -> None:
-        """Hand over to a peer; returns when it is active and our address is gone. Raises FailoverError."""
-        if self.role == "standby":
-            return
-        if self.role == "init":
-            raise FailoverError(f"{self._me.name} is init: it holds nothing that it could hand over")
-        await self._command(GiveUp(), f"{self._me.name} stays active")
+    def role_of(self, group: str) -> Role:
+        """The same of a group."""
+        return self._member.states[group].role
 
-    async def takeover(self) -> None:
-        """Be handed over to; returns when we are active. Raises FailoverError."""
-        if self._member.state.phase is Phase.ACTIVE:
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Each has a role of its own."""
+        return tuple(self._member.states)
+
+    async def standby(self, group: str = "") -> None:
+        """Hand over to a peer; returns when it is active and our address is gone. Raises FailoverError."""
+        role = self._member.states[group].role
+        if role == "standby":
             return
-        if self.role == "init":
+        if role == "init":
+            raise FailoverError(f"{self._me.name} is init: it holds nothing that it could hand over")
+        await self._command(GiveUp(), group, f"{self._me.name} stays active")
+
+    async def takeover(self, group: str = "") -> None:
+        """Be handed over to; returns when we are active. Raises FailoverError."""
+        state = self._member.states[group]
+        if state.phase is Phase.ACTIVE:
+            return
+        if state.role == "init":
             raise FailoverError(
                 f"{self._me.name} is init: it can take over once it is standby; `lbctl status` shows it"
             )
-        await self._command(Ask(), f"{self._me.name} stays standby")
+        await self._command(Ask(), group, f"{self._me.name} stays standby")
 
-    async def _command(self, event: GiveUp | Ask, otherwise: str) -> None:
+    async def _command(self, event: GiveUp | Ask, group: str, otherwise: str) -> None:
         if self._handover:
             raise FailoverError("another handover by command is under way; wait for its end")
-        handover = self._handover = asyncio.get_running_loop().create_future()
+        handover = asyncio.get_running_loop().create_future()
+        self._handover = group, handover
         try:
-            self._happen(event)
+            self._happen(event, group)
             error = await handover
         finally:
             self._handover = None
@@ -245,7 +226,7 @@ class Failover:
             raise FailoverError(f"{otherwise}: {error}")
         try:
             async with asyncio.timeout(HANDOVER_S):
-                await self._orders.join()
+                await self._orders[group].join()
         except TimeoutError:
             raise FailoverError("the role has moved, but the address could not be removed here; see the log") from None
 
@@ -278,12 +259,16 @@ class Failover:
             link.wake()
 
     def reconfigure(self, cluster: Cluster, keys: Keys | None = None) -> None:
-        """Timings, peers, ping nodes and keys change live. Raises FailoverError for what needs a restart."""
+        """Timings, peers, ping nodes and keys change live, the groups do not.
+
+        Raises FailoverError for what needs a restart.
+        """
         me, old = cluster.node(self._me.name), self._cluster
         fixed = (me.address, cluster.ha.port, cluster.cluster.name)
         if fixed != (self._me.address, old.ha.port, old.cluster.name):
             raise FailoverError("a director's address, [ha] port and [cluster] name need `lbctl down` and `lbctl up`")
         self._cluster, self._keys = cluster, keys or self._keys
+        self._share = Share(cluster.groups)
         self._member.reconfigure(settings(cluster, me.name), cluster.ha.late_s, self._keys, digest(cluster))
         self._links.reconfigure(cluster, self._keys)
         if self._ports:
@@ -293,19 +278,20 @@ class Failover:
 
     def status(self) -> HaStatus:
         """What there is to see."""
-        state, now_s = self._member.state, now()
+        state, states, now_s = self._member.state, self._member.states, now()
         lives = self._member.heartbeats.peers
         sessions = {name: link.sync for name, link in self._links.links.items()}
         counted = self._counters.values
         return HaStatus(
             state.role,
-            self._since.isoformat(timespec="milliseconds"),
+            _time(self._since[""]),
             views.peers(self._cluster, state, lives, now_s),
-            views.sync(state, sessions, now_s),
+            views.sync(states.values(), sessions, now_s),
             {**counted, **{name: counted[name] + more for name, more in self._links.counted.items()}},
             views.warnings(
-                self._cluster, state, lives, sessions, self._member.heartbeats.config, self._witnesses.silent, now_s
+                self._cluster, states, lives, sessions, self._member.heartbeats.config, self._witnesses.silent, now_s
             ),
+            views.roles(self._cluster, states, {group: _time(since) for group, since in self._since.items()}),
         )
 
     # ----------------------------------------------------------------------------------------------- what happens
@@ -332,7 +318,8 @@ class Failover:
 
     def _on_sync(self) -> None:
         with self._watched():
-            self._duties.paid({name: link.sync for name, link in self._links.links.items()})
+            for duties in self._duties.values():
+                duties.paid({name: link.sync for name, link in self._links.links.items()})
             held = frozenset(name for name, link in self._links.links.items() if link.sync.complete)
             if held != self._member.state.synced_with:
                 self._happen(Synced(held))
@@ -359,32 +346,33 @@ class Failover:
     async def _look_around(self) -> None:
         """Before we claim what nobody is heard to have: does somebody answer for it? And: do all links work?"""
         while True:
-            if self._is_unsure():
-                holder = await self._hooks.holder()
-                if self._is_unsure() and holder != self._member.state.contested:
+            for group in filter(self._is_unsure, self.groups):
+                holder = await self._hooks.holder(group)
+                if self._is_unsure(group) and holder != self._member.states[group].contested:
                     log.info("asked who has the address", held=holder or "nobody")
-                    self._happen(Contested(holder))
+                    self._happen(Contested(holder), group)
             if self._ports:
                 self._ports.mend()
             await asyncio.sleep(LOOK_S)
 
-    def _is_unsure(self) -> bool:
-        return self._member.state.phase is Phase.INIT and not self._duties.predecessor
+    def _is_unsure(self, group: str) -> bool:
+        return self._member.states[group].phase is Phase.INIT and not self._duties[group].predecessor
 
-    def _happen(self, event: Event) -> None:
-        """Raises IllegalTransition, Refused."""
-        self._member.happened(event, now())
+    def _happen(self, event: Event, group: str | None = None) -> None:
+        """In one group, or in all. Raises IllegalTransition, Refused."""
+        self._member.happened(event, now(), group)
         self._pump()
 
     def _pump(self) -> None:
         """Carry what the member wants to the outside."""
         if self._ports is None:
             return
-        if self._duties.follow(self._member.state):
-            self._since = datetime.now(UTC)
-            self._hooks.now(self._duties.role)
-        while action := self._member.next_action():
-            self._act(action)
+        for group, duties in self._duties.items():
+            if duties.follow(self._member.states[group]):
+                self._since[group] = datetime.now(UTC)
+                self._hooks.now(group, duties.role)
+        while found := self._member.next_action():
+            self._act(*found)
         if datagrams := self._member.datagrams_to_send(now()):
             self._ports.entrust(self._member.spares())  # first: an earlier spare must not come behind these
             self._ports.send(datagrams)
@@ -400,7 +388,7 @@ class Failover:
     def _follow_peers(self) -> None:
         """Sessions follow the heartbeats."""
         open_lives = {name: link.peer.life for name, link in self._links.links.items()}
-        drop, knock = self._duties.changed(self._member.heartbeats.peers, open_lives)
+        drop, knock = self._duties[""].changed(self._member.heartbeats.peers, open_lives)
         for name in drop:
             self._links.drop(name)
         for name in knock:
@@ -408,67 +396,83 @@ class Failover:
 
     def _lead(self) -> None:
         for name, link in self._links.links.items():
-            link.sync.lead(self._duties.leads(name, self._member.state))
+            led = frozenset(g for g, duties in self._duties.items() if duties.leads(name, self._member.states[g]))
+            more = led - self._led.get(name, frozenset())
+            self._led[name] = led
+            link.sync.lead(bool(led))
+            if more and led != more and not link.sync.complete:
+                link.sync.resync(now())  # its snapshot was of fewer groups, and this one's rows are not all from there
             link.wake()
 
     def _link(self, channel: Channel) -> Link:
-        link = Link(channel, self._table.snapshot, self._table.install, now, self._on_sync, self._shared.ordered)
+        name = channel.peer.node
+        self._led.pop(name, None)
+
+        def rows(ours: bool) -> tuple[Rows, ...]:
+            led = self._led.get(name, frozenset())
+            return self._share.within(self._table.snapshot(), led if ours else frozenset(self._duties) - led)
+
+        link = Link(channel, rows, self._table.install, now, self._on_sync, self._shared.ordered)
         self._tell_shared(link)
         return link
 
     # ------------------------------------------------------------------------------------------------------ hooks
 
-    def _act(self, action: Action) -> None:
+    def _act(self, group: str, action: Action) -> None:
         match action:
             case Take() | Release():
-                self._orders.put_nowait(action)
+                self._orders[group].put_nowait(action)
             case Announce():
                 try:
-                    self._hooks.announce()
+                    self._hooks.announce(group)
                 except Exception:
                     log.exception("the address could not be announced again")
             case Finished(error=error):
                 if error:
                     log.warning("handover failed", reason=error)
-                if self._handover and not self._handover.done():
-                    self._handover.set_result(error)
+                if self._handover and self._handover[0] == group and not self._handover[1].done():
+                    self._handover[1].set_result(error)
 
-    async def _carry_out(self) -> None:
+    async def _carry_out(self, group: str) -> None:
         while True:
-            order = await self._orders.get()
+            order = await self._orders[group].get()
             try:
                 if isinstance(order, Take):
-                    self._happen(await self._take())
+                    self._happen(await self._take(group), group)
                 else:
-                    await self._release()
+                    await self._release(group)
             finally:
-                self._orders.task_done()
+                self._orders[group].task_done()
 
-    async def _take(self) -> Event:
+    async def _take(self, group: str) -> Event:
         try:
             async with asyncio.timeout(HANDOVER_S):
-                await self._hooks.take(self._silent_predecessor())
+                await self._hooks.take(group, self._silent_predecessor(group))
         except Exception:
             log.exception("the address could not be taken", next_try_s=RETRY_S)
             with contextlib.suppress(Exception):
-                await self._hooks.release()
+                await self._hooks.release(group)
             return TakeFailed()
         return Taken(time.time_ns())
 
-    def _silent_predecessor(self) -> str:
+    def _silent_predecessor(self, group: str) -> str:
         """Who was active, and may still be for all we know."""
-        before = self._duties.predecessor
+        before = self._duties[group].predecessor
         life = self._member.heartbeats.peers.get(before)
         return before if life and not life.alive and life.cause == "silent" else ""
 
-    async def _release(self) -> None:
+    async def _release(self, group: str) -> None:
         while True:
             try:
-                await self._hooks.release()
+                await self._hooks.release(group)
             except Exception:
                 log.exception("the address could not be released", next_try_s=RETRY_S)
             else:
                 return
-            if not self._orders.empty():
+            if not self._orders[group].empty():
                 return
             await asyncio.sleep(RETRY_S)
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds")

@@ -25,7 +25,7 @@ from typing import Final
 
 from ha import wire
 from ha.counters import Counters
-from ha.state import Cause, Heard, Lost, Phase, Report, Stalled
+from ha.state import ABSENT, Cause, Heard, Lost, Phase, Report, Stalled
 
 MAX_CANDIDATES: Final = 4
 """Lives of one peer that are echoed while none of them is proven."""
@@ -140,7 +140,9 @@ class Heartbeats:
         life: int,
         counters: Counters,
         now_s: float,
+        groups: tuple[str, ...] = (),
     ) -> None:
+        """groups: of addresses that have a role of their own, besides that of all others, which is called ""."""
         self.timing = timing
         self.keys = keys
         self.config = ""
@@ -149,8 +151,7 @@ class Heartbeats:
         self._me = me
         self._life = life
         self._counters = counters
-        self._report = Report(Phase.INIT)
-        self._voided: frozenset[str] = frozenset()
+        self._words = {group: (Report(Phase.INIT), frozenset[str]()) for group in ("", *groups)}
         self._sequence = 0
         self._started_s = now_s
         self._slept_s = 0.0
@@ -161,10 +162,10 @@ class Heartbeats:
 
     # ------------------------------------------------------------------------------------------------- outward
 
-    def say(self, report: Report, voided: frozenset[str], now_s: float) -> None:
-        """From now on our heartbeats say this; a change is said at once."""
-        if (report, voided) != (self._report, self._voided):
-            self._report, self._voided = report, voided
+    def say(self, report: Report, voided: frozenset[str], now_s: float, group: str = "") -> None:
+        """From now on our heartbeats say this of a group; a change is said at once."""
+        if (report, voided) != self._words[group]:
+            self._words[group] = report, voided
             self._beat_s = min(self._beat_s, now_s)
 
     def repeat(self, now_s: float) -> None:
@@ -187,7 +188,7 @@ class Heartbeats:
         They say what is true now, with sequences that nothing else will have. As many as fit into a stall of ours that
         counts for nothing, but one at least; none once we have left.
         """
-        if self._report.phase is Phase.LEFT:
+        if self._words[""][0].phase is Phase.LEFT:
             return []
         keepalive_s = self.timing.keepalive_s
         turns = max(1, round(self.timing.tolerance_s / keepalive_s))
@@ -204,11 +205,18 @@ class Heartbeats:
         for name, peer in self.peers.items():
             proven = [(peer.life, peer.sequence)] if peer.life else []
             candidates = [(life, candidate.sequence) for life, candidate in peer.candidates.items()]
-            seen[name] = wire.Seen((*proven, *candidates), peer.alive, name in self._voided)
+            voids, *others = (name in voided for _, voided in self._words.values())
+            voids_in = tuple(group for group, voids_it in zip(self._groups, others, strict=True) if voids_it)
+            seen[name] = wire.Seen((*proven, *candidates), peer.alive, voids, voids_in)
         awake_ms = int(self._awake_s(now_s) * 1000)
         return wire.Heartbeat(
-            self._cluster, self._me, self._life, self._sequence, awake_ms, self.config, self._report, seen
-        )
+            self._cluster, self._me, self._life, self._sequence, awake_ms, self.config, self._words[""][0], seen,
+            {group: self._words[group][0] for group in self._groups},
+        )  # fmt: skip
+
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        return tuple(self._words)[1:]
 
     # -------------------------------------------------------------------------------------------------- inward
 
@@ -285,6 +293,9 @@ class Heartbeats:
             self.declare(heartbeat.node, "left")
         else:
             self._events.append(Heard(heartbeat.node, heartbeat.report, seen.hears, seen.voids, slept_s))
+            for group in self._groups:
+                report = heartbeat.others.get(group, ABSENT)
+                self._events.append(Heard(heartbeat.node, report, seen.hears, group in seen.voids_in, slept_s, group))
 
     def _slept(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float) -> float:
         """How much less than we it was awake since its last heartbeat, in seconds; 0 within what clocks differ."""

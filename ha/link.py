@@ -24,14 +24,15 @@ class Link:
     """Runs from `run` until the stream ends. changed: called when what we hold or the peer holds may have changed.
     ordered: called with what operators ordered there.
 
-    snapshot is called in a thread, install too unless the rows are few; at most `ha.rows.MAX_ROWS` at a time.
+    snapshot(ours): all connections that this director leads in, or those in which the peer does. It is called in a
+    thread, install too unless the rows are few; at most `ha.rows.MAX_ROWS` at a time.
     left_out: rows that had no place in the table, since this node knows no such real.
     """
 
     def __init__(
         self,
         channel: Channel,
-        snapshot: Callable[[], tuple[Rows, ...]],
+        snapshot: Callable[[bool], tuple[Rows, ...]],
         install: Callable[[Rows], int],
         clock: Callable[[], float],
         changed: Callable[[], None],
@@ -103,7 +104,7 @@ class Link:
                 while self.sync.orders:
                     self._ordered(self.sync.orders.popleft())
                 if self.sync.sums_asked:
-                    _, sums = await asyncio.to_thread(self._look, True)
+                    _, sums = await asyncio.to_thread(self._look, False, True)
                     self.sync.compare(sums)
             self.wake()
             self._changed()
@@ -142,14 +143,14 @@ class Link:
                 async with asyncio.timeout(wait_s):
                     await self._wake.wait()
 
-    def _look(self, with_sums: bool) -> tuple[tuple[Rows, ...], bytes]:
-        """All connections, and their sums if wanted; in a thread."""
-        families = self._snapshot()
+    def _look(self, ours: bool, with_sums: bool) -> tuple[tuple[Rows, ...], bytes]:
+        """Connections, and their sums if wanted; in a thread."""
+        families = self._snapshot(ours)
         return families, digest.sums(families) if with_sums else b""
 
     async def _make(self) -> None:
         try:
-            families, sums = await asyncio.to_thread(self._look, self.sync.digests)
+            families, sums = await asyncio.to_thread(self._look, True, self.sync.digests)
         except Exception:
             log.exception("no snapshot of the connections could be made", peer=self.peer.node)
             self.sync.resync(self._clock())

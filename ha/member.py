@@ -1,4 +1,8 @@
-"""One director's part in the cluster: heartbeats and role together, without sockets, clocks and hooks. Sans-I/O.
+"""One director's part in the cluster: heartbeats and roles together, without sockets, clocks and hooks. Sans-I/O.
+
+A director has a role for each group of virtual addresses: for "", those that name no preferred node of their own, and
+for each node that others name, by its name. The roles share heartbeats and what is known of peers by them, and no more:
+each is a state of `ha.role`, and knows nothing of the others.
 
 Call what happened (`receive_datagram`, `handle_timer` when `timer()` is due, `happened`), and afterwards send all of
 `datagrams_to_send`, carry out every `next_action` in order, and log every `next_note`. `ha.failover` does that with
@@ -18,7 +22,10 @@ from ha.state import Action, Cause, Event, Heard, Lost, Phase, Settings, State, 
 
 
 class Member:
-    """See the module's head. life: a random number above 0, new at each start."""
+    """See the module's head. life: a random number above 0, new at each start. groups: besides "", their names.
+
+    states: by group. state: that of "".
+    """
 
     def __init__(
         self,
@@ -29,12 +36,18 @@ class Member:
         life: int,
         counters: Counters,
         now_s: float,
+        groups: tuple[str, ...] = (),
     ) -> None:
         timing = Timing(settings.keepalive_s, warntime_s, settings.deadtime_s)
-        self.state = State.initial(settings, now_s)
-        self.heartbeats = Heartbeats(cluster, settings.me, settings.peers, timing, keys, life, counters, now_s)
-        self._actions: deque[Action] = deque()
+        self.states = {group: State.initial(_of(group, settings), now_s) for group in ("", *groups)}
+        self.heartbeats = Heartbeats(cluster, settings.me, settings.peers, timing, keys, life, counters, now_s, groups)
+        self._actions: deque[tuple[str, Action]] = deque()
         self._notes: deque[Note] = deque()
+
+    @property
+    def state(self) -> State:
+        """Of the addresses that name no preferred node of their own; the only one where none does."""
+        return self.states[""]
 
     def receive_datagram(self, data: bytes, now_s: float, link: str = "") -> bool:
         """Something arrived over a link. Did it mean anything?"""
@@ -67,25 +80,27 @@ class Member:
         self.heartbeats.declare(peer, cause)
         self._follow(now_s)
 
-    def happened(self, event: Event, now_s: float) -> None:
-        """Raises IllegalTransition, Refused; nothing has changed then."""
+    def happened(self, event: Event, now_s: float, group: str | None = None) -> None:
+        """In one group, or in all. Raises IllegalTransition, Refused; nothing has changed in that group then."""
         self._wake(now_s)
-        self._step(event, now_s)
+        for name in self.states if group is None else (group,):
+            self._step(event, now_s, name)
 
     def _wake(self, now_s: float) -> None:
         """Whatever comes first after a stall, nothing is decided or said before the stall is known."""
         self.heartbeats.notice_lateness(now_s)
         self._follow(now_s)
 
-    def _step(self, event: Event, now_s: float) -> None:
-        before = self.state
-        self.state, actions = step(before, event, now_s)
-        self._actions.extend(actions)
-        self._tell(before, event, now_s)
-        self.heartbeats.say(self.state.report, self.state.voided, now_s)
+    def _step(self, event: Event, now_s: float, group: str) -> None:
+        before = self.states[group]
+        state, actions = step(before, event, now_s)
+        self.states[group] = state
+        self._actions.extend((group, action) for action in actions)
+        self._tell(before, event, now_s, group)
+        self.heartbeats.say(state.report, state.voided, now_s, group)
 
-    def next_action(self) -> Action | None:
-        """What is to be done, oldest first; None: nothing more."""
+    def next_action(self) -> tuple[str, Action] | None:
+        """What is to be done for which group, oldest first; None: nothing more."""
         return self._actions.popleft() if self._actions else None
 
     def next_note(self) -> Note | None:
@@ -93,32 +108,42 @@ class Member:
         return self._notes.popleft() if self._notes else self.heartbeats.next_note()
 
     def reconfigure(self, settings: Settings, warntime_s: float, keys: wire.Keys, config: str) -> None:
-        """New timings, keys and peers from here on. settings.me stays who it is."""
+        """New timings, keys and peers from here on. settings.me stays who it is, and the groups which they are."""
         timing = Timing(settings.keepalive_s, warntime_s, settings.deadtime_s)
         self.heartbeats.reconfigure(settings.peers, timing, keys, config)
-        peers = {name: peer for name, peer in self.state.peers.items() if name in settings.peers}
-        self.state = replace(self.state, settings=settings, peers=peers)
+        for group, state in self.states.items():
+            peers = {name: peer for name, peer in state.peers.items() if name in settings.peers}
+            self.states[group] = replace(state, settings=_of(group, settings), peers=peers)
 
     def _follow(self, now_s: float) -> None:
         while event := self.heartbeats.next_event():
-            self._step(event, now_s)
+            for group in (event.group,) if isinstance(event, Heard) else self.states:
+                self._step(event, now_s, group)
 
-    def _tell(self, before: State, event: Event, now_s: float) -> None:
+    def _tell(self, before: State, event: Event, now_s: float, group: str) -> None:
         """Log what a reader of the log needs to understand a change of roles."""
-        if isinstance(event, Lost):
+        state = self.states[group]
+        if isinstance(event, Lost) and not group:
             self._notes.append(Note("peer lost", {"peer": event.peer, "cause": event.cause}, event.cause != "left"))
-        if isinstance(event, Heard):
+        if isinstance(event, Heard) and not group:
             peer = before.peers.get(event.peer)
             if peer is None or not peer.alive:
                 fields: dict[str, object] = {"peer": event.peer, "role": str(event.report.phase)}
                 self._notes.append(Note("peer heard", fields, warning=False))
-        if self.state.phase is not before.phase:
-            fields = {"was": str(before.phase), "now": str(self.state.phase), "after": type(event).__name__}
-            if self.state.phase is Phase.HANDING:
-                fields["heir"] = self.state.heir
+        if state.phase is not before.phase:
+            fields = {"was": str(before.phase), "now": str(state.phase), "after": type(event).__name__}
+            if group:
+                fields["preferred"] = group
+            if state.phase is Phase.HANDING:
+                fields["heir"] = state.heir
             fields["after_s"] = round(now_s - before.entered_s, 3)
             self._notes.append(Note("role", fields, warning=False))
-        rivals = self.state.mutual - before.mutual if before.phase is Phase.ACTIVE else frozenset()
+        rivals = state.mutual - before.mutual if before.phase is Phase.ACTIVE else frozenset()
         if rivals:
-            stays = self.state.phase is Phase.ACTIVE
+            stays = state.phase is Phase.ACTIVE
             self._notes.append(Note("another director is active", {"peers": sorted(rivals), "we_stay": stays}))
+
+
+def _of(group: str, settings: Settings) -> Settings:
+    """The same for a group: its preferred node is what it is called by."""
+    return replace(settings, preferred=group) if group else settings

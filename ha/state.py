@@ -81,6 +81,10 @@ class Report:
     witnesses: int = 0
 
 
+ABSENT: Final = Report(Phase.INIT, fit=False)
+"""Of a node that says nothing of a group of addresses: its file has none of them yet, or not any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """What we know of another node. Once `alive` is False the rest is its last known.
@@ -257,13 +261,17 @@ Cause = Literal["silent", "crashed", "restarted", "left"]
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A heartbeat that proves life. slept_s: for how long the sender was frozen since its last one."""
+    """A heartbeat that proves life. slept_s: for how long the sender was frozen since its last one.
+
+    group: of virtual addresses that the report, and voids_me, are about; see `ha.member`.
+    """
 
     peer: str
     report: Report
     hears_me: bool = True
     voids_me: bool = False
     slept_s: float = 0.0
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)

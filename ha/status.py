@@ -57,9 +57,23 @@ class SyncStatus(TypedDict):
     lag_ms: float
 
 
+class RoleStatus(TypedDict):
+    """Of the virtuals that name this preferred node (None: that of `[ha]`, or nobody's). active: who is, as far as
+    known; None: nobody."""
+
+    preferred: str | None
+    role: Role
+    since: str
+    active: str | None
+    addresses: list[str]
+
+
 @dataclass(frozen=True, slots=True)
 class HaStatus:
-    """since: when this role began, by the clock on the wall, ISO 8601. warnings: what an operator should mend."""
+    """since: when this role began, by the clock on the wall, ISO 8601. warnings: what an operator should mend.
+
+    roles: one for each node that virtuals prefer; role and since are the first one's.
+    """
 
     role: Role
     since: str
@@ -67,6 +81,7 @@ class HaStatus:
     sync: SyncStatus
     counters: dict[str, int]
     warnings: list[str]
+    roles: list[RoleStatus]
 
 
 def peers(cluster: Cluster, state: State, lives: Mapping[str, PeerLife], now_s: float) -> list[PeerStatus]:
@@ -91,6 +106,23 @@ def peers(cluster: Cluster, state: State, lives: Mapping[str, PeerLife], now_s: 
     return found
 
 
+def roles(cluster: Cluster, states: Mapping[str, State], since: Mapping[str, str]) -> list[RoleStatus]:
+    """That of the addresses without a preferred node of their own, if there are any, and then by that node."""
+    return [
+        {
+            "preferred": group or cluster.ha.preferred,
+            "role": states[group].role,
+            "since": since[group],
+            "active": states[group].settings.me
+            if states[group].phase in SERVING
+            else next(iter(states[group].serving), None),
+            "addresses": [str(address) for address in addresses],
+        }
+        for group, addresses in cluster.groups.items()
+        if group in states and (addresses or not group)
+    ]
+
+
 def _link(name: str, life: PeerLife, now_s: float) -> LinkStatus:
     heard = life.links.get(name)
     if heard is None:
@@ -110,10 +142,13 @@ def _state(life: PeerLife) -> Literal["up", "down", "left", "unknown"]:
     return "left" if life.left else "down"
 
 
-def sync(state: State, sessions: Mapping[str, Sync], now_s: float) -> SyncStatus:
+def _is_done(state: State, sessions: Mapping[str, Sync]) -> bool:
+    return all(s.delivered for s in sessions.values()) if state.phase in SERVING else state.synced
+
+
+def sync(states: Iterable[State], sessions: Mapping[str, Sync], now_s: float) -> SyncStatus:
     """Of all sessions together: an active looks at what its peers hold, the others at what they hold themselves."""
-    serves = state.phase in (Phase.ACTIVE, Phase.HANDING)
-    done = all(s.delivered for s in sessions.values()) if serves else state.synced
+    done = all(_is_done(state, sessions) for state in states)
     return {
         "state": "no-peer" if not sessions else "in-sync" if done else "syncing",
         "connections": sum(s.moved for s in sessions.values()),
@@ -123,7 +158,7 @@ def sync(state: State, sessions: Mapping[str, Sync], now_s: float) -> SyncStatus
 
 def warnings(
     cluster: Cluster,
-    state: State,
+    states: Mapping[str, State],
     lives: Mapping[str, PeerLife],
     sessions: Iterable[str],
     config: str,
@@ -131,14 +166,11 @@ def warnings(
     now_s: float,
 ) -> list[str]:
     """What is not as it should be. config: our digest; silent: ping nodes that do not answer."""
-    port = cluster.ha.port
+    port, state = cluster.ha.port, states[""]
     found = [f"ping node {address} does not answer" for address in silent]
-    if state.unfit_s is not None and state.phase not in SERVING:
-        found.append("the virtual address could not be added; the log says why, and it is tried again")
-    if state.impaired_s is not None:
-        found.append("the service interface is down or has no carrier: nobody reaches the virtual addresses here")
-    if state.contested:
-        found.append(f"{state.contested}; do the authkeys differ, or is UDP port {port} blocked?")
+    for own in states.values():
+        found += _warnings_of(own, port)
+    found = list(dict.fromkeys(found))
     for name, life in lives.items():
         peer = state.peers.get(name)
         if not life.alive or peer is None:
@@ -155,6 +187,18 @@ def warnings(
             found.append(f"{name} does not hear us; let UDP port {port} from us to it through")
         if name not in sessions:
             found.append(f"no sync session with {name}; let TCP port {port} through in both directions")
-        if name in state.mutual and state.phase is Phase.ACTIVE:
-            found.append(f"{name} is active too")
+    return found
+
+
+def _warnings_of(state: State, port: int) -> list[str]:
+    """Of one role."""
+    found: list[str] = []
+    if state.unfit_s is not None and state.phase not in SERVING:
+        found.append("the virtual address could not be added; the log says why, and it is tried again")
+    if state.impaired_s is not None:
+        found.append("the service interface is down or has no carrier: nobody reaches the virtual addresses here")
+    if state.contested:
+        found.append(f"{state.contested}; do the authkeys differ, or is UDP port {port} blocked?")
+    if state.phase is Phase.ACTIVE:
+        found += [f"{name} is active too" for name in state.peers if name in state.mutual]
     return found

@@ -47,18 +47,21 @@ class Seen:
 
     lives: (life, highest sequence) of the reader's that the sender heard: the proven one and candidates. An echo of
     my present life proves that the sender is alive after my start; its sequence says how lately.
-    hears: the sender heard me within deadtime. voids: the sender does not honour my claim to be active.
+    hears: the sender heard me within deadtime. voids: the sender does not honour my claim to be active; voids_in: in
+    which other groups.
     """
 
     lives: tuple[tuple[_Unsigned, _Unsigned], ...] = ()
     hears: bool = False
     voids: bool = False
+    voids_in: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """life: random, new at each start. sequence: grows by each datagram of a life. awake_ms: how long the sender was
-    running in this life, its stalls left out. config: digest of its configuration. seen: by each reader's name."""
+    running in this life, its stalls left out. config: digest of its configuration. seen: by each reader's name.
+    others: reports of groups of addresses that have their own preferred node, by its name."""
 
     cluster: str
     node: str
@@ -68,6 +71,7 @@ class Heartbeat:
     config: str
     report: Report
     seen: dict[str, Seen] = field(default_factory=dict)
+    others: dict[str, Report] = field(default_factory=dict)
 
 
 class Rejected(Exception):  # noqa: N818

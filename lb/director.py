@@ -124,7 +124,7 @@ class Director:
         log.info("packet path attached", **self._data.modes)
         self._ownership = ownership = Ownership(
             *(self.cluster, self.node.name, self._interface, link.mac, self._place, self._data, self._ways),
-            *(lambda: self.failover.predecessor, self._programs),
+            *(lambda: self.failover.predecessors, self._programs),
         )
         undo.callback(ownership.close)
         self.failover = Failover(self.cluster, self.node.name, self._keys, ownership, self, self)
@@ -188,7 +188,7 @@ class Director:
 
     async def _hand_over(self) -> None:
         try:
-            await self.failover.standby()
+            await self.failover.standby("")
         except LbctlError as error:
             log.error("a resource does not run, and nobody can take over", reason=str(error))
 
@@ -304,6 +304,7 @@ class Director:
             ("cluster.attach", self.cluster.cluster.attach, new.cluster.attach),
             ("cluster.name", self.cluster.cluster.name, new.cluster.name),
             ("ha.port", self.cluster.ha.port, new.ha.port),
+            ("virtual.preferred", _placed(self.cluster, new), _placed(new, self.cluster)),
             ("ha.virtual_mac", self.cluster.ha.virtual_mac, new.ha.virtual_mac),
             ("connections.max", self.cluster.connections.max, new.connections.max),
         ):
@@ -359,6 +360,7 @@ class Director:
             "cluster": self.cluster.cluster.name,
             "role": failover.role,
             "since": failover.since,
+            "roles": failover.roles,
             "interface": self._interface,
             "mode": self._data.modes[self._interface],
             "interfaces": self._data.modes,
@@ -416,6 +418,14 @@ class Director:
         """For the next process. Only one that finds our packet path still at work may trust our last checks."""
         states = {} if self._orderly else {target: h.state for target, h in self._monitor.healths.items()}
         return Remembered(self._book, states, self._monitor.histories.snapshot())
+
+
+def _placed(cluster: Cluster, other: Cluster) -> dict[str, list[str]]:
+    """Which addresses go with which preferred node, of those that are in the other configuration, too."""
+    return {
+        group or "the others": sorted(str(address) for address in addresses if address in other.addresses)
+        for group, addresses in cluster.groups.items()
+    }
 
 
 @contextlib.contextmanager

@@ -175,6 +175,7 @@ class Virtual(Frozen):
     port: Annotated[int, fields.within(0, 65535)]
     protocol: Protocol = "tcp"
     also: Also = ()
+    preferred: str | None = None
     scheduler: fields.Scheduler = "rr"
     flags: Annotated[tuple[fields.SchedulerFlag, ...] | None, Field(strict=False)] = None
     forward: fields.Forward = "gate"
@@ -318,6 +319,18 @@ class Cluster(Frozen):
         """All that a director balances on, that one first."""
         further = self.cluster.real_interfaces if node.real_interfaces is None else node.real_interfaces
         return self.interface_of(node), *further
+
+    def group_of(self, virtual: Virtual) -> str:
+        """Which role its address follows: the name of its preferred node, empty if it names none but that of `[ha]`."""
+        return "" if virtual.preferred in (None, self.ha.preferred) else virtual.preferred or ""
+
+    @property
+    def groups(self) -> dict[str, tuple[Address, ...]]:
+        """The virtual addresses by the role that they follow; that of "" is always there, and first."""
+        found: dict[str, dict[Address, None]] = {"": {}}
+        for virtual in self.virtuals:
+            found.setdefault(self.group_of(virtual), {}).update(dict.fromkeys(virtual.addresses))
+        return {group: tuple(addresses) for group, addresses in found.items()}
 
     @property
     def addresses(self) -> tuple[Address, ...]:

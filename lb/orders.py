@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from ha.state import Role
 from lb import plan
 from lb.api import Handler
 from lb.config import load
@@ -93,15 +94,27 @@ class Orders:
         log.info("by hand", reals=reals, now=outcome)
         return {"message": "\n".join(f"{real} {outcome}" for real in reals), "reals": reals}
 
-    async def standby(self, _parameters: Parameters) -> Answer:
-        """Give the addresses to the other director."""
-        await self._director.failover.standby()
+    async def standby(self, parameters: Parameters) -> Answer:
+        """Give the addresses to the other director. virtual: only those that have the same preferred node as it."""
+        for group in self._groups(parameters, "active"):
+            await self._director.failover.standby(group)
         return {"message": f"{self._name} is standby"}
 
-    async def takeover(self, _parameters: Parameters) -> Answer:
-        """Take the addresses from the other director."""
-        await self._director.failover.takeover()
+    async def takeover(self, parameters: Parameters) -> Answer:
+        """Take the addresses from the other director. virtual: only those that have the same preferred node as it."""
+        for group in self._groups(parameters, "standby"):
+            await self._director.failover.takeover(group)
         return {"message": f"{self._name} is active"}
+
+    def _groups(self, parameters: Parameters, role: Role) -> tuple[str, ...]:
+        """Of the virtual. Where none is named, those in which we have this role, or else one, to be told why not."""
+        failover, cluster = self._director.failover, self._director.cluster
+        if not (name := parameters.get("virtual")):
+            return tuple(group for group in failover.groups if failover.role_of(group) == role) or ("",)
+        found = {virtual.name: cluster.group_of(virtual) for virtual in cluster.virtuals}
+        if name not in found:
+            raise UsageError(f"there is no virtual {name!r}; there are: {', '.join(found)}")
+        return (found[str(name)],)
 
     async def down(self, _parameters: Parameters) -> Answer:
         """Begin to stop."""

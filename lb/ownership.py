@@ -6,7 +6,7 @@ What `ha.failover` asks for when roles move (`ha.failover.Hooks`), on one interf
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -34,7 +34,7 @@ nothing comes, and packets leave from the interface's."""
 class Ownership:
     """Open from its making, in a running loop, until `close`. mac: the interface's. place: of the addresses.
 
-    predecessor: names the director that was active before us; empty: none was.
+    predecessors: names, by group of addresses (`ha.member`), the director that was active before us; empty: none was.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class Ownership:
         place: Place,
         data: DataPath,
         ways: Ways,
-        predecessor: Callable[[], str],
+        predecessors: Callable[[], Mapping[str, str]],
         programs: Programs,
     ) -> None:
         """Raises NetworkError."""
         self._cluster, self._me = cluster, me
         self._place = place
         self._data, self._ways = data, ways
-        self._predecessor, self._programs = predecessor, programs
-        self._owns = False
+        self._predecessors, self._programs = predecessors, programs
+        self._owned: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
         self._announcer = Announcer(interface, place.mac, REPEAT_S if place.virtual else None)
         self._announcer.vlans = cluster.ha.vlans
@@ -73,39 +73,50 @@ class Ownership:
 
     # ----------------------------------------------------------------------------------------- hooks of failover
 
-    async def take(self, silent: str) -> None:
-        """Own the virtual addresses: answer for them and say so, after fencing who is silent. Raises NetworkError."""
+    async def take(self, group: str, silent: str) -> None:
+        """Own its addresses: answer for them and say so, after fencing who is silent. Raises NetworkError."""
         if silent:
             await self._programs.fence(silent)
-        self._owns = True
-        self._refer()
+        self._owned.add(group)
+        self._refer(group)
         self._data.renew_lease(self._cluster.ha.deadtime)
-        self._place.add(self._cluster.addresses)
-        self._rivals.defend(self._cluster.addresses)
-        self.announce()
-        self._programs.want(True)
+        self._place.add(self._cluster.groups[group])
+        self._rivals.defend(self._addresses)
+        self.announce(group)
+        if not group:
+            self._programs.want(True)
 
-    async def release(self) -> None:
-        """Answer for no virtual address any more."""
-        self._programs.want(False)
-        self._owns = False
-        self._rivals.defend(())
-        self._announcer.cancel()
-        self._data.renew_lease(0.0)
-        self._place.remove(self._cluster.addresses, all_gone=True)
+    async def release(self, group: str) -> None:
+        """Answer for none of its addresses any more."""
+        if not group:
+            self._programs.want(False)
+        self._owned.discard(group)
+        self._rivals.defend(self._addresses)
+        if self._owned:
+            self._announcer.announce(self._addresses)
+        else:
+            self._announcer.cancel()
+            self._data.renew_lease(0.0)
+        self._place.remove(self._cluster.groups[group], all_gone=not self._owned)
 
-    async def holder(self) -> str:
-        """Who else answers for a virtual address; empty: nobody."""
-        return _held_by(await self._rivals.holder(self._cluster.addresses))
+    async def holder(self, group: str) -> str:
+        """Who else answers for one of its addresses; empty: nobody."""
+        return _held_by(await self._rivals.holder(self._cluster.groups[group]))
 
-    def announce(self) -> None:
-        """Tell the segment where the virtual addresses are, also after another director had them meanwhile."""
-        self._refer()
-        self._announcer.announce(self._cluster.addresses)
+    def announce(self, group: str) -> None:
+        """Tell the segment where its addresses are, also after another director had them meanwhile."""
+        self._refer(group)
+        self._announcer.announce(self._addresses)
 
-    def now(self, role: Role) -> None:
-        """Our role has changed."""
-        self._programs.tell(role)
+    def now(self, group: str, role: Role) -> None:
+        """Our role has changed. Programs follow that of the addresses without a preferred node of their own."""
+        if not group:
+            self._programs.tell(role)
+
+    @property
+    def _addresses(self) -> tuple[Address, ...]:
+        """Those that are ours now."""
+        return _of(self._cluster, self._owned)
 
     # ------------------------------------------------------------------------------------------------- the lease
 
@@ -116,32 +127,32 @@ class Ownership:
             await asyncio.sleep(self._cluster.ha.keepalive)
 
     def renew_lease(self) -> None:
-        """Once, if the addresses are ours."""
-        if self._owns:
+        """Once, if any addresses are ours."""
+        if self._owned:
             self._data.renew_lease(self._cluster.ha.deadtime)
 
     # --------------------------------------------------------------------------------------------------- changes
 
     def configure(self, cluster: Cluster) -> None:
-        """From now on these are the virtual addresses."""
-        old, self._cluster = self._cluster, cluster
+        """From now on these are the virtual addresses; in the same groups as before."""
+        before, self._cluster = self._addresses, cluster
         self._programs.configure(cluster)
         self._announcer.vlans = cluster.ha.vlans
-        if not self._owns:
+        if not self._owned:
             return
-        self._place.remove(set(old.addresses) - set(cluster.addresses))
-        added = set(cluster.addresses) - set(old.addresses)
+        self._place.remove(set(before) - set(self._addresses))
+        added = set(self._addresses) - set(before)
         self._place.add(added)
-        self._rivals.defend(cluster.addresses)
+        self._rivals.defend(self._addresses)
         if added:
-            self.announce()
+            self._announcer.announce(self._addresses)
 
     def lost(self, address: Interface) -> None:
         """The interface has lost an address; it is put back if it ought to be there."""
-        if self._owns and address.ip in self._cluster.addresses:
+        if address.ip in self._addresses:
             log.warning("somebody removed a virtual address: putting it back", address=str(address.ip))
             self._place.add((address.ip,))
-            self.announce()
+            self._announcer.announce(self._addresses)
 
     # ---------------------------------------------------------------------------------------------------- others
 
@@ -153,11 +164,11 @@ class Ownership:
 
     def _on_rival(self, address: Address, mac: bytes) -> None:
         log.warning("another host claims a virtual address: announcing it", address=str(address), mac=mac.hex(":"))
-        self._announcer.announce(self._cluster.addresses)
+        self._announcer.announce(self._addresses)
 
-    def _refer(self) -> None:
+    def _refer(self, group: str) -> None:
         """Ask the director before us about connections that it could not tell us of, unless its host is dead."""
-        before = self._predecessor()
+        before = self._predecessors()[group]
         peers = sorted(self._cluster.peers_of(self._me), key=lambda node: node.name != before)
         macs = [self._ways.mac(node.address) for node in peers]
         if before and macs and macs[0]:
@@ -170,6 +181,10 @@ class Ownership:
         if await self._rivals.holder([self._cluster.node(before).address]) is None:
             log.info("the host of the director before us does not answer", node=before)
             self._data.refer_to(directors, 0.0)
+
+
+def _of(cluster: Cluster, groups: Iterable[str]) -> tuple[Address, ...]:
+    return tuple(address for group, addresses in cluster.groups.items() if group in groups for address in addresses)
 
 
 def _held_by(holder: Holder | None) -> str:

@@ -116,10 +116,43 @@ def _ha_roles(cluster: Cluster) -> Iterator[Finding]:
             (("ha", "preferred"), ("node",), *name_places),
             f"{show(ha.preferred)} is not a node ({', '.join(names)}){did_you_mean(ha.preferred, names)}",
         )
-    if ha.auto_failback and ha.preferred is None:
+    yield from _split_roles(cluster)
+    if ha.auto_failback and ha.preferred is None and len(cluster.groups) == 1:
         yield Finding(
             (("ha", "auto_failback"), ("ha", "preferred")),
             "true needs to know where to go back to; add preferred with a node's name",
+        )
+
+
+GROUPS_MAX = 3
+"""A heartbeat has a report for each preferred node, and must fit into one frame."""
+
+
+def _split_roles(cluster: Cluster) -> Iterator[Finding]:
+    names = [node.name for node in cluster.nodes]
+    first: dict[Address, int] = {}
+    for v, virtual in enumerate(cluster.virtuals):
+        place = (("virtual", v, "preferred"), ("virtual", v))
+        if virtual.preferred is not None and virtual.preferred not in names:
+            known = f"({', '.join(names)}){did_you_mean(virtual.preferred, names)}"
+            yield Finding(place, f"{show(virtual.preferred)} is not a node {known}")
+        others = [first.setdefault(address, v) for address in virtual.addresses]
+        for other in (o for o in others if cluster.group_of(cluster.virtuals[o]) != cluster.group_of(virtual)):
+            yield Finding(
+                place,
+                f"virtual[{other}] has the same address and another preferred node; an address is on one director, so "
+                "write the same for both",
+            )
+    if cluster.ha.virtual_mac and len(cluster.groups) > 1:
+        yield Finding(
+            (("ha", "virtual_mac"),),
+            "several directors may be active, each for some virtuals, and would have the same MAC; remove it, or "
+            "preferred of the virtuals",
+        )
+    if len(cluster.groups) > GROUPS_MAX:
+        yield Finding(
+            (("virtual",),),
+            f"the virtuals prefer {len(cluster.groups)} different nodes; heartbeats have room for {GROUPS_MAX}",
         )
 
 

@@ -86,26 +86,30 @@ def weight(real: str, weight: int, node: str | None, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("virtual", required=False)
 @node_option()
 @json_option
-def standby(node: str | None, as_json: bool) -> None:
+def standby(virtual: str | None, node: str | None, as_json: bool) -> None:
     """Hand the virtual addresses to the other director and stay as its standby (hb_standby).
 
     \b
     lbctl standby
+    lbctl standby web2      only the address of this virtual, and those of the same preferred node
 
     Refused while the other director cannot take over: not heard, or not in sync.
     """
-    _order(node, "/standby", as_json)
+    _order(node, "/standby", as_json, virtual=virtual)
 
 
 @click.command()
+@click.argument("virtual", required=False)
 @node_option()
 @json_option
-def takeover(node: str | None, as_json: bool) -> None:
+def takeover(virtual: str | None, node: str | None, as_json: bool) -> None:
     """Take the virtual addresses from the other director, which becomes standby (hb_takeover).
 
     \b
     lbctl takeover
+    lbctl takeover web2     only the address of this virtual, and those of the same preferred node
     """
-    _order(node, "/takeover", as_json)
+    _order(node, "/takeover", as_json, virtual=virtual)

@@ -117,7 +117,11 @@ def _history(entries: list[dict[str, Any]]) -> Uncut:
 
 def render(document: dict[str, Any]) -> Group:
     """The status document for people."""
-    parts: list[Any] = [_head(document), *(_peer(peer, document["sync"]) for peer in document["peers"])]
+    parts: list[Any] = [
+        _head(document),
+        *_roles(document["roles"]),
+        *(_peer(peer, document["sync"]) for peer in document["peers"]),
+    ]
     for virtual in document["virtuals"]:
         parts += ["", _virtual_head(virtual), _reals(virtual["reals"])]
     refused = {**_refusals(document["heartbeat"]), **_refusals(document["packets"]), **_refusals(document["monitor"])}
@@ -137,6 +141,16 @@ def _head(document: dict[str, Any]) -> str:
         f"[bold]{document['node']}[/]  {state(document['role'])} for {_span(datetime.now(UTC) - since)}"
         f"  cluster {document['cluster']}  {interfaces}"
     )
+
+
+def _roles(roles: list[dict[str, Any]]) -> list[str]:
+    """Where virtuals prefer different nodes, a line for each."""
+    return [
+        f"{', '.join(map(escape, role['addresses'])) or 'no address'}  {state(role['role'])}"
+        f"  active: {role['active'] or 'nobody'}" + (f", preferred: {role['preferred']}" if role["preferred"] else "")
+        for role in roles
+        if len(roles) > 1
+    ]
 
 
 def _peer(peer: dict[str, Any], sync: dict[str, Any]) -> str:

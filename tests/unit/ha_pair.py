@@ -83,26 +83,26 @@ class Recorder:
         if name in self.fails:
             raise OSError(f"{name} does not work today")
 
-    async def take(self, silent: str) -> None:
+    async def take(self, group: str, silent: str) -> None:
         """As of `Hooks`."""
         self.silent.append(silent)
-        self._note("take")
+        self._note(f"take {group}".strip())
 
-    async def release(self) -> None:
+    async def release(self, group: str) -> None:
         """As of `Hooks`."""
-        self._note("release")
+        self._note(f"release {group}".strip())
 
-    async def holder(self) -> str:
+    async def holder(self, group: str) -> str:
         """As of `Hooks`."""
-        return self.stranger
+        return "" if group else self.stranger
 
-    def announce(self) -> None:
+    def announce(self, group: str) -> None:
         """As of `Hooks`."""
-        self._note("announce")
+        self._note(f"announce {group}".strip())
 
-    def now(self, role: str) -> None:
+    def now(self, group: str, role: str) -> None:
         """As of `Hooks`."""
-        self.roles.append(role)
+        self.roles.append(f"{group} {role}".strip())
 
     def snapshot(self) -> tuple[Rows, ...]:
         """As of `Table`."""

@@ -28,7 +28,7 @@ def document(*reals: dict[str, Any], **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "node": "lb1", "cluster": "demo", "role": "active", "interface": "eth0", "mode": "native",
-        "interfaces": {"eth0": "native"},
+        "interfaces": {"eth0": "native"}, "roles": [],
         "since": (datetime.now(UTC) - timedelta(minutes=5)).isoformat(),
         "peers": [], "sync": {"state": "in-sync", "connections": 12, "lag_ms": 3.0},
         "heartbeat": {}, "packets": {}, "denied": {}, "monitor": {}, "warnings": [], "virtuals": [virtual], **changes,

@@ -108,8 +108,8 @@ class Process:
     def settle(self) -> None:
         """Carry what the member wants to the outside, and see when it is due again."""
         self.duties.follow(self.member.state)
-        while action := self.member.next_action():
-            self._act(action)
+        while found := self.member.next_action():
+            self._act(found[1])
         if datagrams := self.member.datagrams_to_send(self.machine.clock()):
             self._entrust(self.member.spares())
             self._send(datagrams)
