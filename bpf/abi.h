@@ -40,6 +40,38 @@ struct connection {
 	__u8 zero[3];
 };
 
+/* Connections of which one packet came (embryo.h), in sets of two lines of memory; of IPv6, of four. seen_m: moments,
+ * CLOCK_MONOTONIC nanoseconds >> MOMENT_SHIFT. check: a sum of all before it. gone: equal to check if it is not there any
+ * more. */
+struct embryo {
+	struct connection_key key;
+	__u32 seen_m;
+	__u16 real;
+	__u8 state;
+	__u8 zero;
+	__u32 check;
+	__u32 gone;
+};
+
+struct embryo6 {
+	struct connection_key6 key;
+	__u32 seen_m;
+	__u16 real;
+	__u8 state;
+	__u8 zero;
+	__u32 check;
+	__u32 gone;
+	__u64 unused;
+};
+
+struct embryo_set {
+	struct embryo ways[EMBRYO_WAYS];
+};
+
+struct embryo6_set {
+	struct embryo6 ways[EMBRYO_WAYS];
+};
+
 /* One real of one service. First what packets need: rows are multiples of 16 bytes, so that it lies on one line of
  * memory. Then whose it is, so that its index outlives programs and processes. */
 struct real {

@@ -4,8 +4,8 @@
  * entry is here.
  *
  * Generated from lb.tcp: TCP_ON_RST, TCP_ON_SYN, TCP_ON_FIN, TCP_ON_ACK, TCP_ON_NONE (a row of IPVS's INPUT-ONLY table
- * each: four bits a state hold the next one), STATE_NONE, STATE_UDP, REUSABLE_STATES (bits), TIMEOUTS(_) with
- * _(state, ticks).
+ * each: four bits a state hold the next one), STATE_SYN_RECV, STATE_UDP, REUSABLE_STATES (bits), TIMEOUTS(_) with
+ * _(state, ticks). TELLING (0 or 1): is there anybody to tell of it?
  */
 
 /* A key is written as two words: the kernel hashes and compares it by four and eight bytes, and a load that spans
@@ -144,7 +144,7 @@ static __always_inline bool touch(struct connection *known, const struct packet 
 
 static __always_inline __u8 first_state(const struct packet *packet)
 {
-	return packet->protocol == IPPROTO_TCP ? next_state(STATE_NONE, packet->tcp_flags) : STATE_UDP;
+	return packet->protocol == IPPROTO_TCP ? STATE_SYN_RECV : STATE_UDP;
 }
 
 /* The entry makes room: it ran out, or its client begins anew. If two CPUs end it at once, one counts it. */
@@ -156,30 +156,6 @@ static __always_inline void end_connection(const struct packet *packet, union ke
 	if (!leave_table(packet, key))
 		count(before.real, before.state, -1);
 	raise_epoch(place);
-}
-
-/* Enter a connection. If two CPUs enter the first packets of one connection at once, the entry of one stays, and the
- * other's packet goes by it: *real is then changed, and only the one is counted. */
-static __always_inline enum outcome insert_connection(const struct packet *packet, union key *key, __u32 *real,
-						      __u8 state, __u32 now_t)
-{
-	struct connection fresh = {
-		.real = *real,
-		.last_seen_t = now_t,
-		.synced_t = now_t,
-		.state = state,
-	};
-	struct connection *first;
-
-	if (enter(packet, key, &fresh)) {
-		first = find_entry(packet, key);
-		if (!first)
-			return OUTCOME_drop_table_full;
-		*real = first->real;
-		return OURS;
-	}
-	count(*real, state, 1);
-	return OURS;
 }
 
 /* Should this event wake the reader? The first of a jiffy does. Waking costs as much as ten new connections and more, and
@@ -199,6 +175,7 @@ static __always_inline __u64 wake_reader(void)
 static __always_inline void tell_event(const struct packet *packet, const union key *key, __u32 real, __u8 state,
 				       __u32 now_t)
 {
+#if TELLING
 	struct counters *mine;
 	int lost = 0;
 
@@ -221,4 +198,5 @@ static __always_inline void tell_event(const struct packet *packet, const union 
 		if (mine)
 			mine->events_lost++;
 	}
+#endif
 }

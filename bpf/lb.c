@@ -26,6 +26,7 @@
 #include "cache.h"
 #include "load.h"
 #include "conn.h"
+#include "embryo.h"
 #include "repeat.h"
 #include "leaving.h"
 #include "newcomer.h"
@@ -50,8 +51,8 @@
 #include "tunnel.h"
 #include "forward.h"
 
-/* The long way: ask the connection table for the packet's real, note what the packet changes there, or find that it opens
- * a connection. */
+/* The long way: ask the connection table for the packet's real, note what the packet changes there, or set the packet
+ * aside: it has no entry. */
 static __always_inline enum outcome track(struct packet *packet, union key *key, const struct place *place,
 					  __u64 now_ns, __u32 *index)
 {
@@ -68,9 +69,11 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 		return OUTCOME_drop_denied;
 
 	found = find_entry(packet, key);
+	if (!found)
+		return set_aside(packet, key, service, now_ns, MAY_BE_HALF_OPEN);
 	if (packet->is_error)
 		return relate(found, packet, now_ns, index);
-	known = found && goes_on(found, packet, now_t);
+	known = goes_on(found, packet, now_t);
 	if (!may_open(packet) && (!known || is_finished(found))) {
 		outcome = refer(packet, now_ns);
 		if (outcome != OURS)
@@ -86,9 +89,9 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 	if (!known) {
 		if (may_open(packet) && is_too_fast(packet, now_ns))
 			return OUTCOME_drop_too_fast;
-		if (found && (fate == ENDED || may_open(packet)))
+		if (fate == ENDED || may_open(packet))
 			end_connection(packet, key, found, place);
-		return may_open(packet) ? set_aside(packet, key, service, now_ns) : disown(now_ns);
+		return may_open(packet) ? set_aside(packet, key, service, now_ns, BEGINS_ANEW) : disown(now_ns);
 	}
 
 	note_repeat(found, packet);
@@ -100,16 +103,58 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 	return OURS;
 }
 
-/* Enter the connection, and tell. */
-static __always_inline enum outcome enter_connection(struct newcomer *newcomer, __u32 *index, __u32 now_t)
+/* The client's second packet makes a half-open connection whole. */
+static __always_inline enum outcome make_whole(const struct packet *packet, struct newcomer *newcomer,
+					       const struct crib *crib, const struct connection *young, __u32 *index)
 {
-	const struct packet *packet = &newcomer->packet;
-	__u8 state = first_state(packet);	/* not before: the verifier would follow the schedulers for each */
-	enum outcome outcome = insert_connection(packet, &newcomer->key, index, state, now_t);
+	__u32 now_t = newcomer->now_ns >> TICK_SHIFT;
+	struct place place = find_place(packet, now_t);
+	struct connection *found = grow_up(packet, &newcomer->key, crib, key_words(packet), young, now_t);
 
-	if (outcome == OURS)
-		tell_event(packet, &newcomer->key, *index, state, now_t);
-	return outcome;
+	if (!found)
+		return OUTCOME_drop_table_full;
+	*index = found->real;
+	bind_for_good(packet, newcomer, *index);
+	touch(found, packet, &place, now_t);
+	remember(&place, packet, &newcomer->key, *index, found->state);
+	tell_event(packet, &newcomer->key, *index, found->state, now_t);
+	return OURS;
+}
+
+/* A packet without an entry: of a half-open connection, or nobody's; NEWCOMER: it opens one. */
+static __always_inline enum outcome meet(struct packet *packet, struct newcomer *newcomer, __u32 *index)
+{
+	const int keys = key_words(packet);
+	struct crib crib = find_crib(&newcomer->key, keys, newcomer->now_ns);
+	struct connection young = {};
+	bool half_open = find_embryo(&crib, keys, newcomer->now_ns, &young);
+	enum fate fate = ENDED;
+	enum outcome outcome;
+
+	if (packet->is_error)
+		return relate(half_open ? &young : NULL, packet, newcomer->now_ns, index);
+	half_open = half_open && !ran_out(&young, newcomer->now_ns >> TICK_SHIFT);
+	if (!may_open(packet) && !half_open) {
+		outcome = refer(packet, newcomer->now_ns);
+		return outcome == OURS ? disown(newcomer->now_ns) : outcome;
+	}
+	if (half_open)
+		fate = fate_of(&young, packet, newcomer->service);
+	if (fate == HELD_UP)
+		return OUTCOME_drop_real_gone;
+	if (fate == GOES_ON) {
+		note_repeat(&young, packet);
+		if (grows_up(packet, &young))
+			return make_whole(packet, newcomer, &crib, &young, index);
+		*index = young.real;	/* its SYN again, or a reset, which changes nothing: what it resets may be another one */
+		write_value(&crib, keys, newcomer->now_ns, young.real, young.state);
+		return OURS;
+	}
+	if (may_open(packet) && is_too_fast(packet, newcomer->now_ns))
+		return OUTCOME_drop_too_fast;
+	if (half_open)
+		end_embryo(&crib, keys, &young);
+	return may_open(packet) ? NEWCOMER : disown(newcomer->now_ns);
 }
 
 /* Choose the real of the connection that the packet opens. */
@@ -119,10 +164,10 @@ static __always_inline enum outcome admit(struct newcomer *newcomer, __u32 *inde
 	enum outcome outcome = choose_real(newcomer, index, now_t);
 	struct real_stats *stats;
 
-	if (outcome == OURS && !is_one_packet(newcomer->service))
-		outcome = enter_connection(newcomer, index, now_t);
 	if (outcome != OURS)
 		return outcome;
+	if (!is_one_packet(newcomer->service))
+		insert_embryo(&newcomer->packet, &newcomer->key, *index, first_state(&newcomer->packet), newcomer->now_ns);
 	stats = real_stats.lookup(index);
 	if (stats)
 		stats->connections++;
@@ -139,6 +184,32 @@ static __always_inline enum outcome find_real(struct packet *packet, __u64 now_n
 	if (recall(&place, packet, &key, index))
 		return OURS;
 	return track(packet, &key, &place, now_ns, index);
+}
+
+/* A packet that was set aside. As below, a copy of what is asked of a packet's family for each. */
+static __always_inline enum outcome receive_again(struct packet *packet, const struct xdp_md *ctx, __u32 *index)
+{
+	struct newcomer *newcomer = take_up(packet, ctx);
+	enum outcome outcome = NEWCOMER;
+
+	if (!newcomer)
+		return OUTCOME_drop_malformed;
+	if (newcomer->begins == MAY_BE_HALF_OPEN) {
+		if (IPV6_SERVICES && packet->ipv6) {
+			packet->ipv6 = true;
+			outcome = meet(packet, newcomer, index);
+		} else {
+			packet->ipv6 = false;
+			outcome = meet(packet, newcomer, index);
+		}
+	}
+	if (outcome != NEWCOMER)
+		return outcome;
+	/* Anew, else the verifier would follow the schedulers for each. */
+	newcomer = take_up(packet, ctx);
+	if (!newcomer)
+		return OUTCOME_drop_malformed;
+	return admit(newcomer, index);
 }
 
 /* A copy of all that leads to the packet's real, for each family that has virtuals: what asks for a packet's family is
@@ -175,7 +246,6 @@ static __always_inline enum outcome receive(struct packet *packet, struct ethern
 int lb(struct xdp_md *ctx)
 {
 	struct packet packet = {};
-	struct newcomer *newcomer;
 	enum outcome outcome;
 	__u32 index = 0;
 
@@ -189,10 +259,8 @@ int lb(struct xdp_md *ctx)
 		outcome = answer_nd(read_clock());
 	else if (outcome == FOR_KERNEL)
 		outcome = disown(read_clock());
-	if (outcome == NEWCOMER) {
-		newcomer = take_up(&packet, ctx);
-		outcome = newcomer ? admit(newcomer, &index) : OUTCOME_drop_malformed;
-	}
+	if (outcome == NEWCOMER)
+		outcome = receive_again(&packet, ctx, &index);
 	if (outcome == OURS)
 		outcome = forward(ctx, &packet, index);
 	else if (outcome == OUTCOME_drop_no_real)

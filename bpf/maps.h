@@ -20,6 +20,7 @@ BPF_F_TABLE("array:" PINS "/loads", __u32, struct load, loads, REALS_MAX, BPF_F_
 #if IPV4_SERVICES
 BPF_TABLE_PINNED("lru_hash", struct connection_key, struct connection, connections, CONNECTIONS_MAX,
 		 PINS "/connections");
+BPF_F_TABLE("array:" PINS "/embryos", __u32, struct embryo_set, embryos, 1 << EMBRYO_SET_BITS, BPF_F_MMAPABLE);
 
 struct events_table {
 	int key;
@@ -34,6 +35,7 @@ struct events_table events = { .max_entries = EVENTS_BYTES };
 #if IPV6_SERVICES
 BPF_TABLE_PINNED("lru_hash", struct connection_key6, struct connection, connections6, CONNECTIONS_MAX,
 		 PINS "/connections6");
+BPF_F_TABLE("array:" PINS "/embryos6", __u32, struct embryo6_set, embryos6, 1 << EMBRYO_SET_BITS, BPF_F_MMAPABLE);
 
 struct events6_table {
 	int key;

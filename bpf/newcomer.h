@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * The first packet of a connection, on its way from the look for it to the choice of its real. It goes through a map, so
+ * A packet without an entry in the connection table, on its way from there to its half-open connection or, if it is the
+ * first one, to the choice of its real. It goes through a map, so
  * that kernels check that choice once: their verifiers follow each path on for everything known on it (which service,
  * which protocol, what was found and what not), and the schedulers' loops are too long to be followed for every service.
  * What is read from a map is any number, whichever path wrote it, and all paths become one.
  */
+enum begins {
+	MAY_BE_HALF_OPEN,
+	BEGINS_ANEW,	/* where it had an entry */
+};
+
 enum binding {
 	NOT_AT_ALL,
 	ANEW,
@@ -16,13 +22,14 @@ struct newcomer {
 	union key key;
 	__u64 now_ns;
 	__u32 service;
+	__u32 begins;
 	__u32 binds;			/* these two are persist.h's */
 	union key template;
 };
 BPF_TABLE("percpu_array", __u32, struct newcomer, newcomers, 1);
 
 static __always_inline enum outcome set_aside(const struct packet *packet, const union key *key,
-					      int service, __u64 now_ns)
+					      int service, __u64 now_ns, enum begins begins)
 {
 	__u32 zero = 0;
 	struct newcomer *newcomer = newcomers.lookup(&zero);
@@ -37,6 +44,7 @@ static __always_inline enum outcome set_aside(const struct packet *packet, const
 		newcomer->key.ipv4 = key->ipv4;
 	newcomer->now_ns = now_ns;
 	newcomer->service = service;
+	newcomer->begins = begins;
 	return NEWCOMER;
 }
 

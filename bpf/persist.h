@@ -44,12 +44,9 @@ static __always_inline __u64 template_of(__u8 protocol, __be16 port)
 }
 
 /* Is the service persistent? Then the key of the client's template is written. */
-static __always_inline bool find_template(struct newcomer *newcomer)
+static __always_inline bool find_template(const struct packet *packet, int service, union key *key)
 {
-	const struct packet *packet = &newcomer->packet;
-	union key *key = &newcomer->template;
-
-	switch (newcomer->service) {
+	switch (service) {
 #define CASE(service, protocol, port, mask, virtual) \
 	case service: \
 		key->words[0] = (__u64)be32(virtual) << 32 | (packet->client & be32(mask)); \
@@ -93,8 +90,30 @@ static __always_inline bool follow(struct newcomer *newcomer, struct connection 
 	return true;
 }
 
-/* Let the client belong to who was chosen. If two CPUs do so at once, both go by the one that came first. */
-static __always_inline enum outcome bind(struct newcomer *newcomer, __u32 *index, __u32 now_t)
+static __always_inline bool follow_in(struct newcomer *newcomer, const int keys, __u32 *index)
+{
+	struct crib crib = find_crib(&newcomer->template, keys, newcomer->now_ns);
+	struct connection young;
+
+	if (!find_embryo(&crib, keys, newcomer->now_ns, &young))
+		return false;
+	*index = young.real;
+	if (!may_bind(reals.lookup(index), newcomer->service))
+		return false;
+	write_value(&crib, keys, newcomer->now_ns, young.real, young.state);
+	return true;
+}
+
+/* The same of a template that is half-open, as its client's connections are: nobody is told of it. */
+static __always_inline bool follow_embryo(struct newcomer *newcomer, __u32 *index)
+{
+	return is_ipv6(&newcomer->packet) ? follow_in(newcomer, KEY6_WORDS, index)
+					  : follow_in(newcomer, KEY4_WORDS, index);
+}
+
+/* Enter a template. If two CPUs do so at once, both go by the one that came first. */
+static __always_inline enum outcome enter_template(const struct packet *packet, union key *key, __u32 *index,
+						   __u32 now_t)
 {
 	struct connection fresh = {
 		.real = *index,
@@ -104,18 +123,46 @@ static __always_inline enum outcome bind(struct newcomer *newcomer, __u32 *index
 	};
 	struct connection *found;
 
-	if (!may_bind(reals.lookup(index), newcomer->service))
-		return OURS;
-	if (newcomer->binds == AGAIN)
-		leave_table(&newcomer->packet, &newcomer->template);
-	if (enter(&newcomer->packet, &newcomer->template, &fresh)) {
-		found = find_entry(&newcomer->packet, &newcomer->template);
+	if (enter(packet, key, &fresh)) {
+		found = find_entry(packet, key);
 		if (!found)
 			return OUTCOME_drop_table_full;
 		*index = found->real;
 	}
-	tell_event(&newcomer->packet, &newcomer->template, *index, STATE_TEMPLATE, now_t);
+	tell_event(packet, key, *index, STATE_TEMPLATE, now_t);
 	return OURS;
+}
+
+/* Let the client belong to who was chosen: a new one half-open. */
+static __always_inline enum outcome bind(struct newcomer *newcomer, __u32 *index, __u32 now_t)
+{
+	if (!may_bind(reals.lookup(index), newcomer->service))
+		return OURS;
+	if (newcomer->binds == ANEW) {
+		insert_embryo(&newcomer->packet, &newcomer->template, *index, STATE_TEMPLATE, newcomer->now_ns);
+		return OURS;
+	}
+	leave_table(&newcomer->packet, &newcomer->template);
+	return enter_template(&newcomer->packet, &newcomer->template, index, now_t);
+}
+
+/* A connection of a client is whole, and so is its template now, unless it has been. */
+static __always_inline void bind_for_good(const struct packet *packet, struct newcomer *newcomer, __u32 real)
+{
+#if PERSISTENCE
+	const int keys = key_words(packet);
+	struct connection young;
+	struct crib crib;
+
+	if (!find_template(packet, newcomer->service, &newcomer->template) ||
+	    !may_bind(reals.lookup(&real), newcomer->service))
+		return;
+	crib = find_crib(&newcomer->template, keys, newcomer->now_ns);
+	if (find_embryo(&crib, keys, newcomer->now_ns, &young))
+		let_go(&crib, keys);
+	if (!find_entry(packet, &newcomer->template))
+		enter_template(packet, &newcomer->template, &real, newcomer->now_ns >> TICK_SHIFT);
+#endif
 }
 
 /* The real for the first packet of a connection: its client's, or one that the scheduler chooses. */
@@ -126,9 +173,9 @@ static __always_inline enum outcome choose_real(struct newcomer *newcomer, __u32
 	struct connection *found;
 
 	newcomer->binds = NOT_AT_ALL;
-	if (find_template(newcomer)) {
+	if (find_template(&newcomer->packet, newcomer->service, &newcomer->template)) {
 		found = find_entry(&newcomer->packet, &newcomer->template);
-		if (found && follow(newcomer, found, index, now_t))
+		if (found ? follow(newcomer, found, index, now_t) : follow_embryo(newcomer, index))
 			return OURS;
 		newcomer->binds = found ? AGAIN : ANEW;
 	}

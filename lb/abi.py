@@ -29,6 +29,9 @@ Layout = Mapping[str, Any] | str
 TICK_SHIFT = 30
 """Nanoseconds of CLOCK_MONOTONIC >> 30 are ticks of 1.07 s: the packet program's second, for the price of a shift."""
 
+MOMENT_SHIFT = 20
+"""Of half-open connections ages are compared in moments of 1.05 ms: a flood gives thousands of them the same tick."""
+
 SYNC_REFRESH_S = 60.0
 """How long a touched connection goes untold to user space."""
 
@@ -68,6 +71,16 @@ DATAGRAM_WAITS, DATAGRAM_PASSED, DATAGRAM_DROPPED = 0xFFFF_FFFF, 0xFFFF_FFFE, 0x
 CACHE_SETS_MAX = 131_072
 CACHE_SET_BYTES = 64
 CACHE_WAYS = 2
+
+EMBRYO_WAYS = 4
+EMBRYO_SEED_BYTES = 80
+"""Half-open connections are in sets of so many; a word of the seed for each half of a word of IPv6's key."""
+
+CHECK_FACTORS = (
+    0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9,
+    0x27D4EB2F165667C5, 0x85EBCA77C2B2AE63, 0xFF51AFD7ED558CCD,
+)  # fmt: skip
+"""By which the words of a half-open connection are multiplied. The sum's upper half says that they belong together."""
 
 _LOW32, _LOW64 = (1 << 32) - 1, (1 << 64) - 1
 _MAPPED = 0xFFFF
@@ -140,6 +153,16 @@ def cache_set_bits(connections: int, cpus: int) -> int:
     cards do it, and at most CACHE_SETS_MAX sets, 8 MB."""
     sets = min(connections * 2 // (cpus * CACHE_WAYS), CACHE_SETS_MAX)
     return max(sets - 1, 1).bit_length()
+
+
+def embryo_set_bits(connections: int) -> int:
+    """Log2 of the sets of half-open connections in a table: room for at least as many as are remembered at most."""
+    return max(-(-connections // EMBRYO_WAYS) - 1, 1).bit_length()
+
+
+def embryo_seed(seed: bytes) -> tuple[int, ...]:
+    """The words of EMBRYO_SEED_BYTES, by which half-open connections are spread over their sets."""
+    return tuple(int.from_bytes(seed[at : at + 8], "little") for at in range(0, EMBRYO_SEED_BYTES, 8))
 
 
 def timeouts_s(settings: Connections) -> dict[State, float]:

@@ -47,6 +47,9 @@ from lb.status import Known
 log = structlog.get_logger(__name__)
 
 SWEEP_INTERVAL_S = 5.0
+SWEEP_SHARE = 0.04
+"""Of one core's time at most: the next sweep waits longer where the table is too large for that."""
+
 REPEATS_INTERVAL_S = 0.1
 HANDOVER_LINGER_S = 0.3
 """How long a director that handed over goes on forwarding: switches and clients learn the new place meanwhile."""
@@ -118,8 +121,7 @@ class Director:
             self.node.name, self._interfaces, self.cluster.connections, self.cluster.cluster.attach
         )
         undo.callback(lambda: self._data.close(detach=self._orderly))
-        self._data.limits = Limits.of(self.cluster.limits)
-        self._data.virtual_mac = self.cluster.ha.virtual_mac_bytes
+        self._configure_data(self.cluster)
         await self._apply()
         log.info("packet path attached", **self._data.modes)
         self._ownership = ownership = Ownership(
@@ -236,11 +238,12 @@ class Director:
 
     async def _sweep(self) -> None:
         lost_before = self._data.events_lost  # by an earlier process, after which everything is sent anyway
+        cost_s = 0.0
         while True:
-            await asyncio.sleep(SWEEP_INTERVAL_S)
+            await asyncio.sleep(max(SWEEP_INTERVAL_S, cost_s / SWEEP_SHARE))
             with _failure_logged("the connection table was not swept"):
                 async with self._applying:
-                    await asyncio.to_thread(self._data.sweep)
+                    cost_s = await asyncio.to_thread(_cpu_s, self._data.sweep)
                 if (lost := self._data.events_lost) != lost_before:
                     log.warning("connection events were lost: sending everything again", count=lost - lost_before)
                     lost_before = lost
@@ -287,10 +290,15 @@ class Director:
 
     def _configure(self, cluster: Cluster) -> None:
         self.cluster, self.node = cluster, cluster.node(self.node.name)
-        self._data.settings = cluster.connections
-        self._data.limits = Limits.of(cluster.limits)
+        self._configure_data(cluster)
         self._monitor.configure(cluster)
         self._want_ways()
+
+    def _configure_data(self, cluster: Cluster) -> None:
+        self._data.settings = cluster.connections
+        self._data.limits = Limits.of(cluster.limits)
+        self._data.virtual_mac = cluster.ha.virtual_mac_bytes
+        self._data.told = bool(cluster.peers_of(self.node.name))
 
     def _refuse_restart_only(self, new: Cluster) -> None:
         file = str(new.path)
@@ -435,6 +443,13 @@ def _failure_logged(what: str) -> Iterator[None]:
         yield
     except (LbctlError, OSError) as error:
         log.error(what, error=str(error))
+
+
+def _cpu_s(work: Callable[[], object]) -> float:
+    """Do it; returns the seconds of a core that this thread spent on it."""
+    began_s = time.thread_time()
+    work()
+    return time.thread_time() - began_s
 
 
 def _keys(cluster: Cluster) -> authkeys.AuthKeys:

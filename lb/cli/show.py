@@ -247,7 +247,7 @@ def list_(node: str | None, connections: bool, stats: bool, rate: bool, threshol
 
     view = View.open(find_pinned(node))
     if connections:
-        families = [ipvsadm.connections(rows, view.timeouts_s(rows).tolist()) for rows in view.snapshot()]
+        families = [ipvsadm.connections(rows, view.timeouts_s(rows).tolist()) for rows in view.snapshot(half_open=True)]
         rows = list(chain.from_iterable(families))
         print_json(rows) if as_json else click.echo(ipvsadm.format_connections(rows))
         return

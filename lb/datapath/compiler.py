@@ -28,7 +28,8 @@ SHARED = (
     *("datagrams", "paces", "earlies"),
 )
 OWN = ("schedules", "slots", "lists", "localities", "denied_by", "denied_packets", "allowances")
-TABLES, RINGS = ("connections", "connections6"), ("events", "events6")
+TABLES, EMBRYOS, RINGS = ("connections", "connections6"), ("embryos", "embryos6"), ("events", "events6")
+FAMILIES = (*TABLES, *EMBRYOS, *RINGS)
 """The maps of bpf/maps.h: pinned ones, those that only this program has, and the pinned ones of each family, which a
 program has that balances it."""
 
@@ -55,7 +56,7 @@ def compile_and_load(text: str, jumbo: bool = False) -> tuple[list[int], dict[st
             program_fd = bpf.load_xdp(module.dump_func(FUNCTION), jumbo=True)
         else:
             program_fd = module.load_func(FUNCTION, module.XDP).fd
-    families = [name for name in (*TABLES, *RINGS) if _has(module, name)]
+    families = [name for name in FAMILIES if _has(module, name)]
     tables = {name: module.get_table(name) for name in (*SHARED, *OWN, *families)}
     layouts = {name: {"key": layout_of(t.Key), "value": layout_of(_one(t.Leaf))} for name, t in tables.items()}
     return [program_fd, *(tables[name].map_fd for name in OWN)], layouts

@@ -18,7 +18,7 @@ from lb.bpf import Map
 from lb.connections import CONNECTION6, Rows
 from lb.datapath import rows as real_rows
 from lb.datapath import templates
-from lb.datapath.compiler import TABLES
+from lb.datapath.compiler import EMBRYOS, TABLES
 from lb.datapath.loads import Loads
 from lb.datapath.rows import Finder, Placement
 from lb.datapath.templates import are_templates
@@ -235,6 +235,11 @@ class Lasting(View):
                 counted += self._by_real(values[lasts], size)
                 ended += self._by_real(values[~lasts], size)
                 table.delete(keys[~lasts])
+        for name in EMBRYOS:
+            for batch, _, values, live in self.embryos(name, now_t):
+                counted += self._by_real(values[live], size)
+                ended += self._by_real(values[~live], size)
+                self.table_of_embryos(name).let_go(batch, ~live)
         with self._lock:
             self._loads.add(-ended[:2])
             self._loads.correct(before - ended[:2], counted[:2])
@@ -270,6 +275,9 @@ class Lasting(View):
         counted = np.zeros_like(before)
         for table in self.tables():
             for _, values in table.batches():
+                counted += self._by_real(values, len(self._reals))[:2]
+        for name in EMBRYOS:
+            for _, _, values, _ in self.embryos(name, self.now_t()):
                 counted += self._by_real(values, len(self._reals))[:2]
         with self._lock:
             self._loads.correct(before, counted)

@@ -18,7 +18,7 @@ from lb.addresses import Address
 from lb.connections import Rows
 from lb.datapath import pins, source
 from lb.datapath.attach import NATIVE_MTU, Attachments, interface_index, interface_mac, interface_mtu
-from lb.datapath.compiler import RINGS, TABLES
+from lb.datapath.compiler import EMBRYOS, FAMILIES, RINGS, TABLES
 from lb.datapath.lasting import Lasting, Sweep
 from lb.datapath.load import load
 from lb.datapath.program import Program
@@ -44,8 +44,8 @@ class DataPath:
 
     Only `apply`, `held`, `snapshot` and `sweep` take more than a few milliseconds; the last three and `install` may run
     in other threads meanwhile.
-    settings: may be replaced by others of the same `max`; the next `apply` compiles its timeouts in. limits: may be
-    replaced, and so compiled in; virtual_mac too.
+    settings: may be replaced by others of the same `max`; the next `apply` compiles its timeouts in. limits,
+    virtual_mac, told (is there anybody to be told of events?): may be replaced, and so compiled in.
     """
 
     def __init__(self, node: str, interfaces: Sequence[str], settings: Connections, attachments: Attachments) -> None:
@@ -53,13 +53,16 @@ class DataPath:
         self.limits = Limits()
         self.virtual_mac = b""
         self._denied_before: Counter[str] = Counter()
+        self.told = True
         self._node = node
         self._interfaces = interfaces
         self._attachments = attachments
         self._cpus = bpf.online_cpus()
         self._size = max(settings.max, _LRU_RESERVE * bpf.possible_cpus())
         self._cache_set_bits = abi.cache_set_bits(self._size, self._cpus)
+        self._embryo_set_bits = abi.embryo_set_bits(self._size)
         self._directory = pins.home(node) / source.schema(self._size)
+        self._seed = self._lasting_seed()
         self._configuration: Configuration | None = None
         self._tunnels: frozenset[int] = frozenset()
         self._program: Program | None = None
@@ -129,6 +132,8 @@ class DataPath:
             timeouts_s=tuple(abi.timeouts_s(self.settings).items()),
             cache_set_bits=self._cache_set_bits,
             cpus=self._cpus,
+            embryo_set_bits=self._embryo_set_bits,
+            told=self.told,
             tunnels=self._tunnels,
             scheduling=Scheduling.of(services),
             options=Options.of(services),
@@ -136,6 +141,12 @@ class DataPath:
             virtual_mac=self.virtual_mac,
             jumbo=max(map(interface_mtu, self._interfaces)) > NATIVE_MTU and bpf.takes_jumbo(),
         )
+
+    def _lasting_seed(self) -> bytes:
+        """By which half-open connections are found, those of an earlier process too."""
+        if (self._directory / "document").exists():
+            return bytes.fromhex(pins.read_document(self._directory)["seed"])
+        return os.urandom(abi.EMBRYO_SEED_BYTES)
 
     def _tunnels_left(self) -> frozenset[int]:
         """The IP versions of tunnels to reals that an earlier process left, which may have connections."""
@@ -183,7 +194,7 @@ class DataPath:
         self._directory.mkdir(parents=True, exist_ok=True)
         try:
             seed = os.urandom(source.SEED_BYTES)
-            text = source.program_text(configuration, self._directory, seed)
+            text = source.program_text(configuration, self._directory, seed, self._seed)
             return Program(load(text, configuration.jumbo), configuration.limits)
         except DataPathError:
             if made:
@@ -195,7 +206,7 @@ class DataPath:
 
         Connections of a family that has no virtuals any more are forgotten.
         """
-        for name in (*TABLES, *RINGS):
+        for name in FAMILIES:
             if name not in program.layouts:
                 (self._directory / name).unlink(missing_ok=True)
         self._lasting = Lasting(
@@ -210,7 +221,7 @@ class DataPath:
         """The maps of a family as the first program that balances it opened them. They stay as long as this process."""
         self._layouts |= program.layouts
         fresh = {name for name in program.layouts if name not in lasting.maps and name not in self._rings}
-        lasting.maps |= self._open_pinned(program, fresh & set(TABLES))
+        lasting.maps |= self._open_pinned(program, fresh & {*TABLES, *EMBRYOS})
         for name in sorted(fresh & set(RINGS)):
             kind = abi.dtype(program.layouts[name]["value"], source.wire_fields())
             self._rings[name] = Ring(bpf.open_pinned(self._directory / name), kind)
@@ -231,7 +242,7 @@ class DataPath:
         lasting.write_services(services, [False] * len(services))  # what templates and groups are known by
         try:
             with contextlib.closing(View.at(earlier)) as view:
-                done = [lasting.install(rows) for rows in view.snapshot()]
+                done = [lasting.install(rows) for rows in view.snapshot(half_open=True)]
                 installed, unknown = (sum(counts) for counts in zip((0, 0), *done, strict=True))
         except (OSError, LookupError, TypeError, ValueError) as error:
             log.warning("connections in maps of another shape are lost", directory=str(earlier), error=str(error))
@@ -245,6 +256,7 @@ class DataPath:
             "timeouts_s": [[int(state), seconds] for state, seconds in abi.timeouts_s(self.settings).items()],
             "layouts": self._layouts,
             "wire": sorted(source.wire_fields()),
+            "seed": self._seed.hex(),
         }
         pins.write_document(self._directory, document)
         pins.remove_others(self._directory)
@@ -326,7 +338,7 @@ class DataPath:
         return self._maps().held()
 
     def snapshot(self) -> tuple[Rows, ...]:
-        """See `View.snapshot`."""
+        """See `View.snapshot`. Half-open connections are not among them."""
         return self._maps().snapshot()
 
     def counters(self) -> dict[str, int]:

@@ -43,6 +43,7 @@ class Configuration:
 
     services: key and scheduler of each, by index. macs: of the interfaces. connections: entries of the table.
     timeouts_s: seconds by state. cache_set_bits: see `abi.cache_set_bits`; 0: no cache. cpus: how many have one.
+    embryo_set_bits: see `abi.embryo_set_bits`. told: is there anybody to be told of events?
     tunnels: the IP versions of those that any real may have, also of those that left and still have connections.
     scheduling: what the schedulers need.
     options: what services want beyond scheduling. limits: who may not, and who not so often.
@@ -56,6 +57,8 @@ class Configuration:
     timeouts_s: tuple[tuple[State, float], ...]
     cache_set_bits: int
     cpus: int
+    embryo_set_bits: int
+    told: bool = True
     tunnels: frozenset[int] = frozenset()
     scheduling: Scheduling = field(default_factory=Scheduling)
     options: Options = field(default_factory=Options)
@@ -69,12 +72,13 @@ class Configuration:
         return frozenset(key.address.version for key, _ in self.services) or frozenset({4})
 
 
-def program_text(configuration: Configuration, pins: Path, seed: bytes) -> str:
+def program_text(configuration: Configuration, pins: Path, seed: bytes, lasting_seed: bytes) -> str:
     """The whole text to compile.
 
-    pins: the directory where its lasting maps are pinned. seed: SEED_BYTES that nobody outside knows.
+    pins: the directory where its lasting maps are pinned. seed, lasting_seed: SEED_BYTES and EMBRYO_SEED_BYTES that
+    nobody outside knows; the second one belongs to the lasting maps.
     """
-    constants = *_constants(configuration, pins), *_cache(configuration, seed)
+    constants = *_constants(configuration, pins), *_cache(configuration, seed), *_embryos(configuration, lasting_seed)
     return "".join(f"{line}\n" for line in constants) + _spliced()
 
 
@@ -125,6 +129,7 @@ def _constants(configuration: Configuration, pins: Path) -> Iterator[str]:
         yield f"#define {name} {getattr(abi, name):#x}u"
     for flag in abi.RealFlag:
         yield f"#define REAL_{flag.name} {flag.value}"
+    yield f"#define TELLING {int(configuration.told)}"
     for version in (4, 6):
         yield f"#define TUNNELS{version} {int(version in configuration.tunnels)}"
     yield "#define TUNNELS (TUNNELS4 || TUNNELS6)"
@@ -151,7 +156,6 @@ def _virtual_mac(configuration: Configuration) -> Iterator[str]:
 
 
 def _states(configuration: Configuration) -> Iterator[str]:
-    yield f"#define STATE_NONE {State.NONE.value}"
     yield f"#define STATE_SYN_RECV {State.SYN_RECV.value}"
     yield f"#define STATE_UDP {State.UDP.value}"
     yield f"#define STATE_TEMPLATE {State.TEMPLATE.value}"
@@ -168,6 +172,16 @@ def _cache(configuration: Configuration, seed: bytes) -> Iterator[str]:
     yield f"#define CACHE_SET_BITS {configuration.cache_set_bits}"
     for number in range(SEED_BYTES // 8):
         yield f"#define CACHE_SEED_{number} {int.from_bytes(seed[8 * number : 8 * number + 8], 'little'):#x}ull"
+
+
+def _embryos(configuration: Configuration, seed: bytes) -> Iterator[str]:
+    yield f"#define EMBRYO_SET_BITS {configuration.embryo_set_bits}"
+    yield f"#define EMBRYO_WAYS {abi.EMBRYO_WAYS}"
+    yield f"#define MOMENT_SHIFT {abi.MOMENT_SHIFT}"
+    for number, word in enumerate(abi.embryo_seed(seed)):
+        yield f"#define EMBRYO_SEED_{number} {word:#x}ull"
+    for number, factor in enumerate(abi.CHECK_FACTORS):
+        yield f"#define CHECK_FACTOR_{number} {factor:#x}ull"
 
 
 def _services(configuration: Configuration) -> Iterator[str]:

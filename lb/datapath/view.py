@@ -18,7 +18,8 @@ from lb.addresses import Address
 from lb.bpf import Map
 from lb.connections import Rows
 from lb.datapath import pins, templates
-from lb.datapath.compiler import TABLES
+from lb.datapath.compiler import EMBRYOS, TABLES
+from lb.datapath.embryos import Batch, Embryos, as_connections
 from lb.datapath.rows import key_of
 from lb.datapath.templates import are_templates
 from lb.errors import NotRunningError
@@ -28,8 +29,9 @@ from lb.tcp import State
 Array = npt.NDArray[Any]
 
 LASTING = ("reals", "ways", "real_stats", "services", "counters", "answered", "lease")
-"""The pinned maps that are there to be read, beside the connection tables (`lb.datapath.compiler.TABLES`) of those
-families that are balanced. Pinned too, for the one who writes: rings, epochs, datagrams."""
+"""The pinned maps that are there to be read, beside the tables of connections and of half-open ones
+(`lb.datapath.compiler.TABLES`, `EMBRYOS`) of those families that are balanced. Pinned too, for the one who writes:
+rings, epochs, datagrams."""
 
 find_pinned = pins.find_node
 
@@ -106,6 +108,7 @@ class View:
 
     def __init__(self, maps: dict[str, Map], timeouts_s: dict[State, float]) -> None:
         self.maps = maps
+        self._embryos: dict[str, Embryos] = {}
         self.set_timeouts(timeouts_s)
 
     @classmethod
@@ -120,7 +123,7 @@ class View:
     def at(cls, directory: Path) -> View:
         """What is pinned in one directory of maps, whatever version wrote it."""
         document = pins.read_document(directory)
-        tables = [name for name in (*TABLES, "loads") if name in document["layouts"]]
+        tables = [name for name in (*TABLES, *EMBRYOS, "loads") if name in document["layouts"]]
         fds = {name: bpf.open_pinned(directory / name) for name in (*LASTING, *tables)}
         maps = typed_maps(document["layouts"], frozenset(document["wire"]), fds)
         return cls(maps, {State(state): seconds for state, seconds in document["timeouts_s"]})
@@ -210,11 +213,16 @@ class View:
             )
         return tuple(services)
 
-    def snapshot(self) -> tuple[Rows, ...]:
-        """Every connection that has not run out, one array a kind of row."""
+    def snapshot(self, half_open: bool = False) -> tuple[Rows, ...]:
+        """Every connection that has not run out, one array a kind of row.
+
+        half_open: those of which one packet came, too; first, so that they make room for others where they are put.
+        """
         reals, now_t = self.maps["reals"].read(), self.now_t()
         kinds: dict[np.dtype[Any], list[Rows]] = {}
-        for keys, values, live in chain.from_iterable(self.entries(table, now_t) for table in self.tables()):
+        young = (found[1:] for name in EMBRYOS if half_open for found in self.embryos(name, now_t))
+        entries = chain.from_iterable(self.entries(table, now_t) for table in self.tables())
+        for keys, values, live in chain(young, entries):
             for rows in abi.connection_rows(keys[live], values[live], reals, now_t):
                 kinds.setdefault(rows.dtype, []).append(rows)
         return tuple(np.concatenate(rows) for rows in kinds.values())
@@ -239,7 +247,9 @@ class View:
         size = self.maps["reals"].info.max_entries
         counts, expired = np.zeros((3, size), np.int64), 0
         now_t = self.now_t()
-        for _, values, live in chain.from_iterable(self.entries(table, now_t) for table in self.tables()):
+        young = ((values, live) for name in EMBRYOS for _, _, values, live in self.embryos(name, now_t))
+        entries = ((values, live) for table in self.tables() for _, values, live in self.entries(table, now_t))
+        for values, live in chain(entries, young):
             expired += int(len(live) - live.sum())
             counts += self._by_real(values[live], size)
         active, inactive, persistent = counts
@@ -257,12 +267,34 @@ class View:
 
     def entries(self, table: Map, now_t: int) -> Iterator[tuple[Array, Array, Array]]:
         """A connection table in batches: keys, values, and which have not run out."""
-        of_templates = templates.timeouts_by_real(self.maps["services"].read(), self.maps["reals"].read())
+        of_templates = self._template_timeouts_t()
         for keys, values in table.batches():
-            timeouts_t = self._timeouts_t[values["state"]]
-            which = are_templates(values)
-            timeouts_t[which] = of_templates[values["real"][which] % len(of_templates)]
-            yield keys, values, abi.age_t(values["last_seen_t"], now_t) <= timeouts_t
+            yield keys, values, self._are_live(values, of_templates, now_t)
+
+    def embryos(self, name: str, now_t: int) -> Iterator[tuple[Batch, Array, Array, Array]]:
+        """Half-open connections in batches, and as `entries` would have them; none where there is no such family."""
+        if name in self.maps:
+            of_templates = self._template_timeouts_t()
+            value = self.maps[TABLES[EMBRYOS.index(name)]].value
+            for batch in self.table_of_embryos(name).batches():
+                keys, values = as_connections(batch.entries, value, time.monotonic_ns())
+                yield batch, keys, values, self._are_live(values, of_templates, now_t)
+
+    def table_of_embryos(self, name: str) -> Embryos:
+        """Of one family; sharing its memory takes longer than reading it, and is done once."""
+        if name not in self._embryos:
+            self._embryos[name] = Embryos(self.maps[name])
+        return self._embryos[name]
+
+    def _template_timeouts_t(self) -> Array:
+        return templates.timeouts_by_real(self.maps["services"].read(), self.maps["reals"].read())
+
+    def _are_live(self, values: Array, of_templates: Array, now_t: int) -> Array:
+        timeouts_t = self._timeouts_t[values["state"]]
+        which = are_templates(values)
+        timeouts_t[which] = of_templates[values["real"][which] % len(of_templates)]
+        live: Array = abi.age_t(values["last_seen_t"], now_t) <= timeouts_t
+        return live
 
     @staticmethod
     def now_t() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lb import abi, tcp
+from lb.reference.embryo import Embryo
 from lb.reference.frame import Packet
 from lb.reference.load import count, count_moved
 from lb.reference.maps import Configuration, Connection, ConnectionKey, Event, Maps, RealKey
@@ -17,19 +18,20 @@ def may_open(packet: Packet) -> bool:
     return packet.key.protocol != TCP or tcp.opens(packet.tcp_flags)
 
 
-def is_finished(known: Connection) -> bool:
+def is_finished(known: Connection | Embryo) -> bool:
     """May its client begin another one on the same port?"""
     return known.state in tcp.REUSABLE
 
 
-def ran_out(configuration: Configuration, known: Connection, now_t: int) -> bool:
+def ran_out(configuration: Configuration, known: Connection | Embryo, now_t: int) -> bool:
     """An entry from the future is young: user space's clock, and that of other CPUs, may be a little ahead."""
     return now_t - known.last_seen_t > configuration.timeouts_t[known.state]
 
 
-def find_connection(maps: Maps, configuration: Configuration, packet: Packet, now_t: int) -> Connection | None:
-    """The packet's entry, unless there is none, it ran out, or a client begins anew on the port of a finished one."""
-    found = maps.connections.get(packet.key)
+def find_known(maps: Maps, configuration: Configuration, packet: Packet, now_t: int) -> Connection | Embryo | None:
+    """The packet's entry, unless it ran out, or a client begins anew on the port of a finished one; where there is none
+    its half-open connection, unless that ran out."""
+    found = maps.connections.get(packet.key) or maps.embryos.find(packet.key)
     if found is None or ran_out(configuration, found, now_t):
         return None
     if packet.key.protocol == TCP and may_open(packet) and is_finished(found):
@@ -68,11 +70,30 @@ def end_connection(maps: Maps, key: ConnectionKey) -> None:
     count(maps, before.real, before.state, -1)
 
 
-def insert_connection(maps: Maps, packet: Packet, real: RealKey, now_t: int) -> Connection:
-    """A new entry."""
-    fresh = maps.connections[packet.key] = Connection(real, first_state(packet), now_t, now_t)
-    count(maps, real, fresh.state, 1)
-    return fresh
+def insert_embryo(maps: Maps, key: ConnectionKey, real: RealKey, state: State, now_ns: int) -> None:
+    """A new half-open connection, or template. Who has to go for it is counted no more."""
+    before = maps.embryos.put(Embryo(key, real, state, now_ns >> abi.MOMENT_SHIFT))
+    if before is not None:
+        count(maps, before.real, before.state, -1)
+    count(maps, real, state, 1)
+
+
+def end_embryo(maps: Maps, embryo: Embryo) -> None:
+    """Its real is gone."""
+    embryo.gone = True
+    count(maps, embryo.real, embryo.state, -1)
+
+
+def renew(embryo: Embryo, now_ns: int) -> None:
+    """Another packet came that does not make it whole: the SYN again, or a reset."""
+    embryo.seen_m = now_ns >> abi.MOMENT_SHIFT
+
+
+def grow_up(maps: Maps, embryo: Embryo, now_t: int) -> Connection:
+    """It becomes an entry of the connection table, as it is; the packet that makes it whole comes next."""
+    embryo.gone = True
+    made = maps.connections[embryo.key] = Connection(embryo.real, embryo.state, embryo.last_seen_t, now_t)
+    return made
 
 
 def tell_event(maps: Maps, key: ConnectionKey, real: RealKey, state: State, now_t: int) -> None:

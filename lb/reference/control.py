@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from lb import abi
 from lb.addresses import Address
+from lb.reference.embryo import Embryo
 from lb.reference.load import add_to, mark_full
 from lb.reference.maps import (
-    IPV6,
     Candidate,
     Configuration,
     Connection,
@@ -79,6 +79,10 @@ def restart(maps: Maps, configuration: Configuration) -> None:
         if _family(key) not in maps.families:
             add_to(maps.reals[entry.real].load, entry.state, -1)
     maps.connections = {key: entry for key, entry in maps.connections.items() if _family(key) in maps.families}
+    for embryo in maps.embryos:
+        if _family(embryo.key) not in maps.families:
+            add_to(maps.reals[embryo.real].load, embryo.state, -1)
+    maps.embryos.forget(6 not in maps.families, 4 not in maps.families)
     _mark(maps)
     maps.denied.clear()
     for real in maps.reals.values():
@@ -132,7 +136,7 @@ def refer_to(maps: Maps, directors: tuple[bytes, ...], seconds: float, now_ns: i
     maps.lease.refer_until_ns = now_ns + int(seconds * 1e9) if seconds > 0 else 0
 
 
-def is_live(configuration: Configuration, connection: Connection, now_t: int) -> bool:
+def is_live(configuration: Configuration, connection: Connection | Embryo, now_t: int) -> bool:
     """Has it not run out?"""
     return now_t - connection.last_seen_t <= configuration.timeout_t(connection)
 
@@ -147,15 +151,21 @@ def sweep(maps: Maps, configuration: Configuration, now_ns: int) -> tuple[int, i
         if not is_live(configuration, entry, now_t):
             add_to(maps.reals[entry.real].load, entry.state, -1)
     maps.connections = live
+    for embryo in maps.embryos:
+        if not is_live(configuration, embryo, now_t):
+            embryo.gone = True
+            add_to(maps.reals[embryo.real].load, embryo.state, -1)
+            expired += 1
     _mark(maps)
-    in_use = {entry.real for entry in live.values()}
+    young = [embryo.real for embryo in maps.embryos]
+    in_use = {*(entry.real for entry in live.values()), *young}
     for key, real in maps.reals.items():
         real.idle_sweeps = real.idle_sweeps + 1 if real.retired and key not in in_use else 0
     free = [key for key, real in maps.reals.items() if real.idle_sweeps >= _IDLE_SWEEPS]
     for key in free:
         del maps.reals[key]
     maps.datagrams = {key: datagram for key, datagram in maps.datagrams.items() if datagram.fate not in free}
-    return len(live), expired, len(free)
+    return len(live) + len(young), expired, len(free)
 
 
 def _prolonged(
@@ -205,7 +215,7 @@ def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_
 
 
 def _family(key: ConnectionKey) -> int:
-    return 6 if key.virtual & IPV6 else 4
+    return 6 if key.is_ipv6 else 4
 
 
 def _mark(maps: Maps) -> None:

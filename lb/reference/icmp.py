@@ -36,5 +36,5 @@ def parse_icmp(configuration: Configuration, virtual: int, data: bytes, length: 
 
 def relate(maps: Maps, configuration: Configuration, packet: Packet, now_t: int) -> RealKey | None:
     """The real of the connection that is quoted, whose entry stays as it is; None: nobody here knows it."""
-    known = maps.connections.get(packet.key)
+    known = maps.connections.get(packet.key) or maps.embryos.find(packet.key)
     return None if known is None or ran_out(configuration, known, now_t) else known.real

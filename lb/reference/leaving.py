@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from lb.reference.conn import may_open
+from lb.reference.embryo import Embryo
 from lb.reference.frame import Packet
 from lb.reference.maps import Configuration, Connection, Maps
 from lb.reference.service import TCP
@@ -18,7 +19,7 @@ class Fate(Enum):
     ENDED = 3
 
 
-def fate_of(maps: Maps, configuration: Configuration, place: int, known: Connection, packet: Packet) -> Fate:
+def fate_of(maps: Maps, configuration: Configuration, place: int, known: Connection | Embryo, packet: Packet) -> Fate:
     """IPVS's expire_nodest_conn, both ways."""
     real = maps.reals[known.real]
     if not configuration.services[place].expire_nodest:

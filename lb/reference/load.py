@@ -29,7 +29,7 @@ def add_to(load: Load, state: State, by: int) -> None:
 
 
 def count(maps: Maps, real: RealKey, state: State, by: int) -> None:
-    """`by` more connections of a real in a state, which may make it full."""
+    """`by` more connections of a real in a state, which may make it full. A template is none."""
     load = maps.reals[real].load
     add_to(load, state, by)
     mark_full(load)

@@ -17,6 +17,7 @@ from lb import abi
 from lb.addresses import Address
 from lb.limits import Limits
 from lb.options import Options
+from lb.reference.embryo import Embryo, Embryos
 from lb.schedule import Scheduling
 from lb.service import Destination, Service, ServiceKey
 from lb.tcp import TIMEOUTS_S, State
@@ -106,7 +107,7 @@ class Configuration:
         """The same for the templates of persistent services."""
         return {s.key: abi.ticks(s.persistent_s) for s in self.services if s.persistent_s}
 
-    def timeout_t(self, entry: Connection) -> int:
+    def timeout_t(self, entry: Connection | Embryo) -> int:
         """Of either. -1: it does not live at all."""
         if entry.state is State.TEMPLATE:
             return self.persistent_t.get(entry.real.service, -1)
@@ -161,6 +162,19 @@ class ConnectionKey(NamedTuple):
     virtual_port: int
     protocol: int
     template: int = 0
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Of its addresses."""
+        return bool(self.virtual & IPV6)
+
+    @property
+    def packed(self) -> bytes:
+        """As it lies in memory: 16 bytes, of IPv6 40."""
+        size = 16 if self.is_ipv6 else 4
+        addresses = ((number & ~IPV6).to_bytes(size, "big") for number in (self.client, self.virtual))
+        ports = (port.to_bytes(2, "big") for port in (self.client_port, self.virtual_port))
+        return b"".join((*addresses, *ports, bytes((self.protocol, self.template, 0, 0))))
 
 
 @dataclass(slots=True)
@@ -269,6 +283,7 @@ class Maps:
     allowances: dict[int, int] = field(default_factory=dict)
     denied: Counter[str] = field(default_factory=Counter)
     connections: dict[ConnectionKey, Connection] = field(default_factory=dict)
+    embryos: Embryos = field(default_factory=Embryos)
     reals: dict[RealKey, Real] = field(default_factory=dict)
     schedules: list[Schedule] = field(default_factory=list)
     lease: Lease = field(default_factory=Lease)

@@ -6,13 +6,18 @@ from lb import abi
 from lb.reference.arp import ETHERTYPE_ARP, answer_arp, parse_arp
 from lb.reference.conn import (
     end_connection,
-    find_connection,
-    insert_connection,
+    end_embryo,
+    find_known,
+    first_state,
+    grow_up,
+    insert_embryo,
     is_finished,
     may_open,
+    renew,
     tell_event,
     touch,
 )
+from lb.reference.embryo import Embryo, grows_up
 from lb.reference.forward import forward
 from lb.reference.fragment import follow_first, lead_later
 from lb.reference.frame import First, LaterFragment, NotFirst, Packet
@@ -20,11 +25,11 @@ from lb.reference.icmp import relate
 from lb.reference.lease import disown, refer
 from lb.reference.leaving import Fate, fate_of
 from lb.reference.limit import is_denied, is_too_fast
-from lb.reference.maps import Configuration, Maps, RealKey
+from lb.reference.maps import Configuration, Connection, Maps, RealKey
 from lb.reference.nd import answer_nd, is_nd, parse_nd
 from lb.reference.parse import ETHERTYPE_IPV4, parse_ipv4
 from lb.reference.parse6 import ETHERTYPE_IPV6, parse_ipv6
-from lb.reference.persist import choose_real
+from lb.reference.persist import bind, choose_real
 from lb.reference.refuse import refuse
 from lb.reference.repeat import note_repeat
 from lb.reference.service import match_service
@@ -93,40 +98,50 @@ def _find_real(configuration: Configuration, maps: Maps, frame: bytes, packet: P
     if is_denied(maps, configuration, packet):
         return Outcome.DENIED, frame
     if packet.is_error:
-        known = relate(maps, configuration, packet, now_t)
-        return _refer_or_disown(maps, frame, now_ns) if known is None else known
-    connection = find_connection(maps, configuration, packet, now_t)
-    if not may_open(packet) and (connection is None or is_finished(connection)):
+        quoted = relate(maps, configuration, packet, now_t)
+        return _refer_or_disown(maps, frame, now_ns) if quoted is None else quoted
+    known = find_known(maps, configuration, packet, now_t)
+    if not may_open(packet) and (known is None or is_finished(known)):
         referred = refer(maps, frame, now_ns)
         if referred is not None:
             return Outcome.REFERRED, referred
-    fate = fate_of(maps, configuration, service, connection, packet) if connection else Fate.GOES_ON
+    fate = fate_of(maps, configuration, service, known, packet) if known else Fate.GOES_ON
     if fate is Fate.HELD_UP:
         return Outcome.REAL_GONE, frame
-    new = connection is None or fate is Fate.ENDED
-    if new and may_open(packet) and is_too_fast(maps, configuration, packet, now_ns):
+    if known and fate is Fate.GOES_ON:
+        return _follow(configuration, maps, known, service, packet, now_ns)
+    if may_open(packet) and is_too_fast(maps, configuration, packet, now_ns):
         return Outcome.TOO_FAST, frame
-    if fate is Fate.ENDED:
+    if isinstance(known, Embryo):
+        end_embryo(maps, known)
+    elif key in maps.connections and (fate is Fate.ENDED or may_open(packet)):
         end_connection(maps, key)
-        connection = None
-    if connection:
-        note_repeat(maps, configuration, connection, packet)
-        tell = touch(maps, connection, packet, now_t)
-    elif may_open(packet):
-        if key in maps.connections:
-            end_connection(maps, key)
-        chosen = choose_real(maps, configuration, service, packet, now_t)
-        if chosen is None:
-            return refuse(maps, frame, packet, now_ns)
-        maps.reals[chosen].connections += 1
-        if configuration.services[service].one_packet:
-            return chosen
-        connection, tell = insert_connection(maps, packet, chosen, now_t), True
-    else:
+    if not may_open(packet):
         return disown(maps, now_ns), frame
-    if tell:
-        tell_event(maps, key, connection.real, connection.state, now_t)
-    return connection.real
+    chosen = choose_real(maps, configuration, service, packet, now_ns)
+    if chosen is None:
+        return refuse(maps, frame, packet, now_ns)
+    maps.reals[chosen].connections += 1
+    if not configuration.services[service].one_packet:
+        insert_embryo(maps, key, chosen, first_state(packet), now_ns)
+    return chosen
+
+
+def _follow(
+    configuration: Configuration, maps: Maps, known: Connection | Embryo, service: int, packet: Packet, now_ns: int
+) -> RealKey:
+    """The real of a connection that goes on; notes that its packet came."""
+    now_t, grown = abi.tick(now_ns), False
+    note_repeat(maps, configuration, known, packet)
+    if isinstance(known, Embryo):
+        if not grows_up(known, packet.tcp_flags):
+            renew(known, now_ns)
+            return known.real
+        known, grown = grow_up(maps, known, now_t), True
+        bind(maps, configuration.services[service], known, packet.key.client, now_t)
+    if touch(maps, known, packet, now_t) or grown:
+        tell_event(maps, packet.key, known.real, known.state, now_t)
+    return known.real
 
 
 def _refer_or_disown(maps: Maps, frame: bytes, now_ns: int) -> Left:

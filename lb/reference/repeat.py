@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from lb.options import Options
 from lb.reference.conn import may_open
+from lb.reference.embryo import Embryo
 from lb.reference.frame import Packet
 from lb.reference.maps import Configuration, Connection, Maps
 from lb.tcp import State
 
 
-def note_repeat(maps: Maps, configuration: Configuration, known: Connection, packet: Packet) -> None:
+def note_repeat(maps: Maps, configuration: Configuration, known: Connection | Embryo, packet: Packet) -> None:
     """A packet of a known connection, before it is noted there."""
     if not Options.of(configuration.services).repeats:
         return

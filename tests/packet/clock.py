@@ -57,8 +57,8 @@ class Clock:
         """Programs that are loaded within go by this clock, and so do those that tend them."""
         original = source.program_text
 
-        def program_text(configuration: Configuration, directory: Path, seed: bytes) -> str:
-            text = original(configuration, directory, seed)
+        def program_text(configuration: Configuration, directory: Path, *seeds: bytes) -> str:
+            text = original(configuration, directory, *seeds)
             text, count = _HEADER.subn(lambda found: found[1] + _IN_ITS_PLACE, text)
             assert count == 1, "bpf/clock.h is not where it was"
             return text

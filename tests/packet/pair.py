@@ -27,6 +27,7 @@ from lb.limits import DenyList, Limits
 from lb.model import Connections
 from lb.reference import control
 from lb.reference.control import Told
+from lb.reference.embryo import Embryos
 from lb.reference.load import is_active
 from lb.reference.maps import (
     IPV6,
@@ -54,6 +55,8 @@ VIRTUAL_MAC = bytes.fromhex("00005e000169")
 MAC = bytes.fromhex(OUR_MAC.replace(":", ""))
 UNREACHABLE = frozenset({Outcome.TABLE_FULL, Outcome.NO_HEADROOM})
 """Outcomes that no packet can have: an LRU table refuses nobody, and a test run has headroom."""
+SET_BITS = 3
+"""Half-open connections have so few sets that they move each other."""
 FIRST_TURN = 2**32 - 10
 """Where a story's first program begins to count: the 32 bits that slots are computed from run over on the way."""
 
@@ -75,7 +78,7 @@ FATES = {
     abi.DATAGRAM_PASSED: Fate.PASSED,
     abi.DATAGRAM_DROPPED: Fate.DROPPED,
 }
-WHAT = ("reals", "connections", "turns", "lease", "loads", "datagrams")
+WHAT = ("reals", "connections", "half-open", "turns", "lease", "loads", "datagrams")
 ROWS = 512
 """Of reals that are looked at. The lowest free one is given out, and no story comes near so many."""
 
@@ -98,6 +101,7 @@ class Pair:
 
     def _open(self) -> None:
         self.world = World.open(f"test-{os.getpid()}-pair{next(_SERIAL)}", SETTINGS, interfaces=self._interfaces)
+        self.world.data._embryo_set_bits = SET_BITS
         self.reset()
 
     def close(self) -> None:
@@ -113,7 +117,8 @@ class Pair:
             self._open()
             return
         self.clock.now_ns, self.clock.lag_ns = START_NS, 0
-        self.maps = Maps(tunnels=self.maps.tunnels)
+        seed = abi.embryo_seed(self.world.data._seed)
+        self.maps = Maps(tunnels=self.maps.tunnels, embryos=Embryos(seed, SET_BITS))
         self.configuration = self._initial
         bare = [replace(service, destinations=(), fallback=None) for service in self._initial.services]
         bare[0] = replace(bare[0], destinations=(limited(99, 1),))  # or it would be another program
@@ -135,7 +140,7 @@ class Pair:
 
     def send(self, frame: bytes) -> None:
         """One frame."""
-        connections, opened, leased = len(self.maps.connections), self._opened(), self.maps.lease.until_ns
+        held, opened, leased = self._held(), self._opened(), self.maps.lease.until_ns
         outcome, out = receive(self.configuration, self.maps, frame, self.clock.program_ns)
         verdict, actual = self.world.send(frame)
         told = plain(self.world.events()), self.world.data.read_earlies()
@@ -151,7 +156,7 @@ class Pair:
         self.seen[outcome.name] += 1
         for event in events:
             self.seen[f"told {State(event[6]).name}"] += 1
-        if self._opened() != opened and len(self.maps.connections) == connections:
+        if self._opened() != opened and self._held() == held:
             self.seen["opened in an old one's place"] += 1
         if expected[1] and outcome is not Outcome.SET_ASIDE:
             self.seen["early fragments called"] += 1
@@ -194,6 +199,7 @@ class Pair:
         self.world.data.close(detach=False)
         self.world.data = asyncio.run(DataPath.open(self.world.node, self._interfaces, SETTINGS, "auto"))
         self._denied_before.clear()
+        self.world.data._embryo_set_bits = SET_BITS
         self._tell_world(self.configuration)
         control.restart(self.maps, self.configuration)
 
@@ -264,7 +270,8 @@ class Pair:
         lasting = lease.until_ns, lease.refer_until_ns, b"".join(lease.directors).ljust(42, b"\0"), lists
         datagrams = {key: (found.fate, found.seen_t, found.first_bytes) for key, found in self.maps.datagrams.items()}
         turns = [schedule.cursor for schedule in self.maps.schedules]
-        return reals, connections, turns, lasting, self._loads(), datagrams
+        young = {one.key: (one.real, int(one.state), one.seen_m % 2**32) for one in self.maps.embryos}
+        return reals, connections, young, turns, lasting, self._loads(), datagrams
 
     def _actual(self) -> tuple[object, ...]:
         _, held = next(self.world.maps["reals"].batches(ROWS))
@@ -298,6 +305,13 @@ class Pair:
             )
             for key, index, *rest in entries:
                 connections[ConnectionKey(*key)] = (names.get(index, index), *rest)
+        young = {
+            ConnectionKey(*(_number(one["key"][name].tolist()) for name in ConnectionKey._fields)): (
+                names.get(int(one["real"]), int(one["real"])),
+                *(int(one[name]) for name in ("state", "seen_m")),
+            )
+            for one in self.world.half_open()
+        }
         cursors = self._schedules.read()["cursor"][: len(self.configuration.services)].tolist()
         (lease,) = self.world.maps["lease"].read()
         lasting = int(lease["until_ns"]), int(lease["refer_until_ns"]), lease["directors"].tobytes(), self._denied()
@@ -305,7 +319,7 @@ class Pair:
         if self._counts:
             _, rows = next(self.world.maps["loads"].batches(ROWS))
             loads = {name: _load(rows[index]) for index, name in names.items()}
-        return reals, connections, cursors, lasting, loads, self._datagrams(names)
+        return reals, connections, young, cursors, lasting, loads, self._datagrams(names)
 
     def _datagrams(self, names: dict[int, RealKey]) -> dict[DatagramKey, object]:
         return {
@@ -333,8 +347,8 @@ class Pair:
 
     def _loads(self) -> dict[RealKey, tuple[int, ...]]:
         """What the reference counted must also be what its table holds."""
-        entries = [entry for entry in self.maps.connections.values() if entry.state is not State.TEMPLATE]
-        held = Counter((entry.real, is_active(entry.state)) for entry in entries)
+        entries = [*self.maps.connections.values(), *self.maps.embryos]
+        held = Counter((e.real, is_active(e.state)) for e in entries if e.state is not State.TEMPLATE)
         for key, real in self.maps.reals.items():
             assert (real.load.active, real.load.inactive) == (held[key, True], held[key, False])
         return {key: astuple(real.load) for key, real in self.maps.reals.items()} if self._counts else {}
@@ -368,6 +382,9 @@ class Pair:
 
     def _templates(self) -> dict[ConnectionKey, int]:
         return {key: entry.last_seen_t for key, entry in self.maps.connections.items() if key.template}
+
+    def _held(self) -> int:
+        return len(self.maps.connections) + sum(1 for _ in self.maps.embryos)
 
     def _opened(self) -> int:
         return sum(real.connections for real in self.maps.reals.values())

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from lb import abi
+from lb.abi import Array
 from lb.tcp import REUSABLE, SETTLED, State, next_state
 from tests.packet.test_connections import EVERY_FLAGS, letters
 from tests.packet.test_exchange import row
@@ -82,15 +83,22 @@ def row_of(world: World, number: int, port: int) -> int:
 
 
 def deceive(world: World, **fields: int) -> None:
-    """Change every entry of the table, and tell nobody. By default, its real becomes real 2 of the same service."""
+    """Change every entry of the tables, and tell nobody. By default, its real becomes real 2 of the same service."""
     opened = world.maps["connections"]
-    ((keys, values),) = ((keys.copy(), values.copy()) for keys, values in opened.batches())
-    if not fields:
-        for port in np.unique(keys["virtual_port"]).tolist():
-            values["real"][keys["virtual_port"] == port] = row_of(world, 2, port)
+    for keys, values in opened.batches():
+        _deceive(world, keys, values, fields)
+        opened.update(keys, values)
+    for young in world.embryos():
+        for places, entries in young.batches():
+            _deceive(world, entries["key"], entries, fields)
+            young.write(places, entries)
+
+
+def _deceive(world: World, keys: Array, values: Array, fields: dict[str, int]) -> None:
+    for port in np.unique(keys["virtual_port"]).tolist() if not fields else ():
+        values["real"][keys["virtual_port"] == port] = row_of(world, 2, port)
     for name, number in fields.items():
         values[name] = number
-    opened.update(keys, values)
 
 
 def by_heart(world: World, frame: bytes) -> bool:

@@ -96,11 +96,11 @@ def test_a_segment_byte_by_byte(world6: World) -> None:
 
 
 def test_connections_of_both_protocols_are_told_and_shown(world6: World) -> None:
-    for frame in (tcp6("S"), tcp6("A"), udp6()):
+    for frame in (tcp6("S"), tcp6("A"), udp6(), udp6()):
         assert world6.send(frame) == gated(frame, mac_of(1))
     events, rows = world6.events(), np.sort(world6.rows(), order="protocol")
     assert events.dtype == rows.dtype == CONNECTION6
-    assert events["state"].tolist() == [State.SYN_RECV, State.ESTABLISHED, State.UDP]
+    assert events["state"].tolist() == [State.ESTABLISHED, State.UDP]
     client, virtual, to = (int(ipaddress.IPv6Address(a)) for a in (CLIENT6, VIRTUAL6, real6(1).address))
     for name, number in (("client", client), ("virtual", virtual), ("real", to)):
         assert rows[name].tolist() == [[number >> 64, number & (1 << 64) - 1]] * 2

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lb.datapath import source
+from lb.datapath.compiler import EMBRYOS, TABLES
 from lb.service import Service
 from tests.packet.world import NODE, TCP6_KEY, TCP_KEY, World
 
@@ -36,6 +37,23 @@ connections6.key 40
   protocol |u1 at 36
   template |u1 at 37
   zero |u1*2 at 38
+embryos.value 32
+  key |V16 at 0
+  seen_m <u4 at 16
+  real <u2 at 20
+  state |u1 at 22
+  zero |u1 at 23
+  check <u4 at 24
+  gone <u4 at 28
+embryos6.value 64
+  key |V40 at 0
+  seen_m <u4 at 40
+  real <u2 at 44
+  state |u1 at 46
+  zero |u1 at 47
+  check <u4 at 48
+  gone <u4 at 52
+  unused <u8 at 56
 reals.value 48
   mac |u1*6 at 0
   weight <u2 at 6
@@ -172,7 +190,9 @@ def test_maps(both: World) -> None:
     maps = both.maps
     kinds = {"connections.key": maps["connections"].key, "connections.value": maps["connections"].value}
     kinds |= {"connections6.key": maps["connections6"].key}
-    kinds |= {f"{name}.value": opened.value for name, opened in maps.items() if not name.startswith("connections")}
+    kinds |= {f"{name}.value": maps[name].value["ways"].base for name in EMBRYOS}
+    families = {*TABLES, *EMBRYOS}
+    kinds |= {f"{name}.value": opened.value for name, opened in maps.items() if name not in families}
     assert maps["connections6"].value == maps["connections"].value
     assert "".join(printed(name, kind) for name, kind in kinds.items()) == GOLDEN
 

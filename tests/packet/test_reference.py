@@ -65,7 +65,8 @@ BREAKS = {
         "packet->ports = (__u32)ports[0] << 16 | ports[1];\n\tpacket->tcp_flags = TCP_ACK;\t/* like",
         "packet->tcp_flags = TCP_ACK;\t/* like",
     ),
-    "an error's connection": ("if (packet->is_error)", "if (0)"),
+    "an error's connection": ("if (packet->is_error)\n\t\treturn relate(found", "if (0)\n\t\treturn relate(found"),
+    "a half-open connection": ("(__u64)state << 48", "(__u64)STATE_UDP << 48"),
     "a tag": ("*at += sizeof(*tag);", ""),
     "what waits": ("datagrams.update(&key, &fate);", ""),
     "an early fragment": ("early->length = length;", "early->length = length - 1;"),
@@ -95,8 +96,8 @@ def test_a_program_that_differs_is_found_out(monkeypatch: pytest.MonkeyPatch, ri
     """In each of the things that are compared. Without this, a comparison that compares nothing would pass."""
     whole = source.program_text
 
-    def broken(configuration: Configuration, directory: Path, seed: bytes) -> str:
-        text = whole(configuration, directory, seed)
+    def broken(configuration: Configuration, directory: Path, *seeds: bytes) -> str:
+        text = whole(configuration, directory, *seeds)
         assert text.count(right) == 1
         return text.replace(right, wrong)
 

@@ -47,6 +47,7 @@ CHOICES: Mapping[str, tuple[Choice, ...]] = {
     "virtual MAC": (False, True),
     "jumbo": (False, True),
     "cache": (True, False),
+    "told": (True, False),
 }
 """What a configuration may want of a program, and how much of it. 24: a client is a network."""
 
@@ -115,6 +116,8 @@ def _configuration(row: Mapping[str, Choice]) -> Configuration:
         timeouts_s=tuple(abi.timeouts_s(SETTINGS).items()),
         cache_set_bits=bits,
         cpus=2,
+        embryo_set_bits=abi.embryo_set_bits(SETTINGS.max),
+        told=row["told"],
         tunnels=frozenset(row["tunnels"]),
         scheduling=Scheduling.of(services),
         options=Options.of(services),

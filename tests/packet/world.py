@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,11 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from lb import bpf
+from lb import abi, bpf
 from lb.connections import Rows, empty
 from lb.datapath import DataPath, pins
+from lb.datapath.compiler import EMBRYOS
+from lb.datapath.embryos import Batch, Embryos, as_connections
 from lb.datapath.view import View
 from lb.model import Connections
 from lb.service import LOCAL, Destination, Service, ServiceKey, Way
@@ -248,6 +250,8 @@ class World:
         for table in self.data._maps().tables():
             for keys, _ in table.batches():
                 table.delete(keys.copy())
+        for young in self.embryos():
+            young.forget()
         self.data._maps().raise_epochs()
 
     @property
@@ -255,10 +259,24 @@ class World:
         """The lasting maps, by name."""
         return self.data._maps().maps
 
-    def entries(self) -> list[tuple[Any, Any]]:
-        """Key and value of each connection, as the kernel holds them."""
-        batches = chain.from_iterable(table.batches() for table in self.data._maps().tables())
-        return [pair for keys, values in batches for pair in zip(keys.copy(), values.copy(), strict=True)]
+    def embryos(self) -> list[Embryos]:
+        """The tables of half-open connections, one a family."""
+        return [Embryos(self.maps[name]) for name in EMBRYOS if name in self.maps]
+
+    def half_open(self) -> list[Any]:
+        """Connections of which one packet came, as the kernel holds them."""
+        return [entry for table in self.embryos() for _, entries in table.batches() for entry in entries]
+
+    def entries(self, half_open: bool = True) -> list[tuple[Any, Any]]:
+        """Key and value of each connection, as the kernel holds them; half-open ones as if they were whole."""
+        tables = self.data._maps().tables()
+        batches = [(keys.copy(), values.copy()) for table in tables for keys, values in table.batches()]
+        if half_open:
+            for young in self.embryos():
+                batches += (
+                    as_connections(entries, tables[0].value, time.monotonic_ns()) for _, entries in young.batches()
+                )
+        return [pair for keys, values in batches for pair in zip(keys, values, strict=True)]
 
     def entry(self) -> Any:
         """The value of the only connection."""
@@ -266,15 +284,31 @@ class World:
         return value
 
     def edit(self, **fields: int) -> None:
-        """Set fields of every connection. A time before the machine's start is one too: clocks wrap."""
-        for key, value in self.entries():
+        """Set fields of every connection of IPv4, half-open ones included, which become whole unless only their age is
+        set. A time before the machine's start is one too: clocks wrap."""
+        if fields.keys() != {"last_seen_t"}:
+            self.make_whole()
+        for key, value in self.entries(half_open=False):
             for name, number in fields.items():
                 value[name] = int(number) % (1 << 32)
             self.maps["connections"].update(np.array([key]), np.array([value]))
+        for table in self.embryos():
+            for places, entries in table.batches():
+                entries["seen_m"] = (fields["last_seen_t"] << abi.TICK_SHIFT - abi.MOMENT_SHIFT) % (1 << 32)
+                table.write(places, entries)
         self.data._maps().raise_epochs()
+
+    def make_whole(self) -> None:
+        """As if the second packet of every connection of IPv4 had come, and had changed nothing."""
+        (table, *_) = self.embryos()
+        for places, entries in table.batches():
+            keys, values = as_connections(entries, self.maps["connections"].value, time.monotonic_ns())
+            self.maps["connections"].update(keys, values)
+            table.let_go(Batch(places, entries), np.ones(len(places), np.bool_))
 
     def edit_all(self, **fields: int) -> None:
         """The same for many connections."""
+        self.make_whole()
         for keys, values in self.maps["connections"].batches():
             for name, number in fields.items():
                 values[name] = int(number) % (1 << 32)
@@ -291,7 +325,7 @@ class World:
 
     def rows(self) -> Rows:
         """All connections, which are of one family."""
-        return only_family(self.data.snapshot())
+        return only_family(self.data._maps().snapshot(half_open=True))
 
     def states(self) -> list[int]:
         """Of all connections, by client port."""

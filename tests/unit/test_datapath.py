@@ -98,25 +98,33 @@ def test_released_rows_are_used_again() -> None:
 
 
 CONFIGURATION = source.Configuration(
-    ((KEY, "rr"), (KEY._replace(protocol=17), "mh")), (MAC,), 1024, tuple(abi.timeouts_s(Connections()).items()), 9, 2
+    ((KEY, "rr"), (KEY._replace(protocol=17), "mh")),
+    (MAC,),
+    1024,
+    tuple(abi.timeouts_s(Connections()).items()),
+    9,
+    2,
+    8,
 )
 SEED = bytes(range(source.SEED_BYTES))
+LASTING_SEED = bytes(range(100, 100 + abi.EMBRYO_SEED_BYTES))
 
 
 def test_only_what_is_configured_is_compiled_in() -> None:
-    text = source.program_text(CONFIGURATION, Path("/sys/fs/bpf/lbctl/x/y"), SEED)
+    text = source.program_text(CONFIGURATION, Path("/sys/fs/bpf/lbctl/x/y"), SEED, LASTING_SEED)
     assert "#define SCHEDULERS_USED(_) _(rr, 0) _(mh, 10)\n" in text
     assert "#define VIRTUALS(_) _(0xc000020au, 3)\n" in text
     assert "#define ANY_PORT_SERVICES 0\n" in text
     assert '#include "' not in text
     any_port = replace(CONFIGURATION, services=((replace_port(0), "sh"),))
-    assert "#define ANY_PORT_SERVICES 1\n" in source.program_text(any_port, Path("/x"), SEED)
+    assert "#define ANY_PORT_SERVICES 1\n" in source.program_text(any_port, Path("/x"), SEED, LASTING_SEED)
 
 
 def test_the_caches_hash_is_seeded() -> None:
-    text = source.program_text(CONFIGURATION, Path("/x"), SEED)
+    text = source.program_text(CONFIGURATION, Path("/x"), SEED, LASTING_SEED)
     assert "#define CACHE_SEED_0 0x706050403020100ull\n" in text
     assert "#define CACHE_SEED_3 0x1f1e1d1c1b1a1918ull\n" in text
+    assert "#define EMBRYO_SEED_0 0x6b6a696867666564ull\n" in text
 
 
 @pytest.mark.parametrize(
@@ -137,7 +145,7 @@ def test_the_cache_holds_two_lines_a_connection_up_to_8_mb(connections: int, cpu
 
 
 def test_messages_name_the_file_and_line_that_people_see() -> None:
-    lines = (source.program_text(CONFIGURATION, Path("/x"), SEED) + source.probe_text(16)).splitlines()
+    lines = (source.program_text(CONFIGURATION, Path("/x"), SEED, LASTING_SEED) + source.probe_text(16)).splitlines()
     file, number, seen = "", 0, {}
     for line in lines:
         if line.startswith("#line "):

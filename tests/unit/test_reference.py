@@ -46,15 +46,39 @@ def maps() -> Maps:
 def test_a_connections_first_packet(maps: Maps) -> None:
     outcome, out = receive(BOTH, maps, SYN, NOW_NS)
     assert (outcome, outcome.verdict, out) == (Outcome.TX, Verdict.TX, ONE + OURS + SYN[12:])
-    ((key, entry),) = maps.connections.items()
-    assert key == (0x0A000001, 0xC000020A, 1000, 80, 6, 0)
-    assert (entry.real.address, entry.state, entry.last_seen_t, entry.synced_t) == (
-        FIRST.address, State.SYN_RECV, 1000, 1000,
-    )  # fmt: skip
-    assert [tuple(event) for event in maps.drain_events()] == [(key, FIRST.address, State.SYN_RECV, 1000)]
+    assert not maps.connections
+    (young,) = maps.embryos
+    assert young.key == (0x0A000001, 0xC000020A, 1000, 80, 6, 0)
+    assert (young.real.address, young.state, young.last_seen_t) == (FIRST.address, State.SYN_RECV, 1000)
+    assert list(maps.drain_events()) == []
     assert maps.counters == {"tx_packets": 1}
     real = maps.reals[RealKey(KEY, FIRST.address)]
     assert (real.packets, real.bytes, real.connections) == (1, 40, 1)
+
+
+def test_its_second_packet(maps: Maps) -> None:
+    for frame in (SYN, SYN, ACK):
+        assert receive(BOTH, maps, frame, NOW_NS)[1][:6] == ONE
+    assert list(maps.embryos) == []
+    ((key, entry),) = maps.connections.items()
+    assert (entry.real.address, entry.state, entry.last_seen_t, entry.synced_t) == (
+        FIRST.address, State.ESTABLISHED, 1000, 1000,
+    )  # fmt: skip
+    assert [tuple(event) for event in maps.drain_events()] == [(key, FIRST.address, State.ESTABLISHED, 1000)]
+    assert maps.reals[RealKey(KEY, FIRST.address)].connections == 1
+
+
+def test_a_flood_moves_half_open_connections_only(maps: Maps) -> None:
+    """In one set; the oldest goes first, and one that is told again is young."""
+    for number, port in enumerate((1, 2, 3, 4, 1, 5)):
+        receive(BOTH, maps, segment(2, port), NOW_NS + number * 10**7)
+    assert sorted(young.key.client_port for young in maps.embryos) == [1, 3, 4, 5]
+    receive(BOTH, maps, segment(16, 3), NOW_NS + 10**8)
+    for number in range(6, 20):
+        receive(BOTH, maps, segment(2, number), NOW_NS + number * 10**7)
+    assert [key.client_port for key in maps.connections] == [3]
+    load = [maps.reals[RealKey(KEY, real.address)].load for real in (FIRST, SECOND)]
+    assert sum(counts.active for counts in load) == 5
 
 
 def test_turns_and_known_connections(maps: Maps) -> None:

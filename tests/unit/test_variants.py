@@ -24,6 +24,9 @@ _SAME_IN_ALL = {
     *(f"{whose}_MAC_{n}" for whose in ("OUR", "VIRTUAL") for n in range(3)),
     *("SYNC_REFRESH_T", "FRAGMENT_TIMEOUT_T", "LOCALITY_T"),
     *(f"CACHE_SEED_{n}" for n in range(source.SEED_BYTES // 8)),
+    *(f"EMBRYO_SEED_{n}" for n in range(abi.EMBRYO_SEED_BYTES // 8)),
+    *(f"CHECK_FACTOR_{n}" for n in range(len(abi.CHECK_FACTORS))),
+    "EMBRYO_SET_BITS",
 }
 """Numbers that are no matter of configuration, or of which only the size is."""
 
@@ -40,7 +43,9 @@ def test_what_is_compiled_in_varies() -> None:
     """A constant that is the same in all of them would be a feature that no kernel is shown."""
     values = defaultdict(set)
     for variant in variants():
-        text = source.program_text(variant.configuration, Path("/pins"), bytes(source.SEED_BYTES))
+        text = source.program_text(
+            variant.configuration, Path("/pins"), bytes(source.SEED_BYTES), bytes(abi.EMBRYO_SEED_BYTES)
+        )
         for name, value in _DEFINE.findall(text.split('#line 1 "bpf/lb.c"')[0]):
             values[name].add(value)
     same = {name for name, seen in values.items() if len(seen) == 1} - _SAME_IN_ALL

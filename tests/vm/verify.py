@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lb import bpf
+from lb import abi, bpf
 
 _LOAD_IMMEDIATE = 0x18
 _PSEUDO_MAPS = (1, 2)
@@ -51,7 +51,8 @@ def compile_all() -> Iterator[Compiled]:
         directory = home / str(number)
         directory.mkdir(parents=True)
         try:
-            text = source.program_text(variant.configuration, directory, bytes(range(source.SEED_BYTES)))
+            seeds = bytes(range(source.SEED_BYTES)), bytes(range(abi.EMBRYO_SEED_BYTES))
+            text = source.program_text(variant.configuration, directory, *seeds)
             with module_of(text) as module:
                 instructions = module.dump_func(FUNCTION.encode())
                 maps = {fd: bpf.map_info(fd) for _, fd in _map_references(instructions)}
