@@ -6,7 +6,8 @@ whole's time less the time without it. script/bench bench/test_features.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
@@ -18,6 +19,7 @@ from bench.testrun import TestRun, flows
 from lb.datapath import source
 from lb.schedule import SCHEDULERS
 from lb.service import Destination, Service, ServiceKey, Way
+from tests.packet import frames
 from tests.packet.world import World
 
 Edit = tuple[str, str]
@@ -28,7 +30,7 @@ KNOWN: dict[str, Edit | None] = {
     "epochs": ("place.epoch = *(volatile __u32 *)&place.shared->number;", "place.epoch = 0;"),
     "outcomes' counters": ("\t\tmine->name++; \\\n", ""),
     "reals' counters": ("\t\tstats->packets++;\n\t\tstats->bytes += packet->length;\n", ""),
-    "the interface's MAC": (" || !is_our_mac(packet->ethernet->destination)", ""),
+    "the interface's MAC": (" || !is_sent_to_us(packet->ethernet->destination)", ""),
     "VLAN tags": ("type = skip_tags(ethernet->type, &at, end);", "type = ethernet->type;"),
     "ICMP": (
         "	if (ip->protocol == IPPROTO_ICMP)\n		return parse_icmp(packet, at + header, end, length - header);\n",
@@ -40,13 +42,35 @@ NEWCOMERS: dict[str, Edit | None] = {
     "nothing": None,
     "the cache": None,
     "events": ("\ttell_event(packet, &newcomer->key, *index, state, now_t);\n", ""),
-    "the search before": (
-        "found = connections.lookup(key);\n\tknown = found",
-        "found = NULL;\n\tknown = found",
+    "the search before": ("found = find_entry(packet, key);\n\tif (packet->is_error)", "found = NULL;\n\tif (0)"),
+    "the entry": ("if (enter(packet, key, &fresh)) {\n\t\tfirst", "if (0) {\n\t\tfirst"),
+    "the turn": (
+        "real = table_slot(table, cursor++);\n\t\trequest->schedule->cursor = cursor;",
+        "real = (__u32)table;",
     ),
-    "the entry": ("} else if (connections.insert(key, &fresh)) {", "} else if (0) {"),
-    "the turn": ("\treturn schedule->cursor++;\n", "\treturn 0;\n"),
 }
+
+
+def _ends(frame: bytes) -> frames.Ends:
+    client, virtual, client_port, virtual_port = struct.unpack_from("!IIHH", frame, 26)
+    return frames.Ends(frame[:6], client, virtual, client_port, virtual_port, TCP)
+
+
+def _piece(frame: bytes, place: int) -> bytes:
+    """One of two fragments of a segment; datagrams are told apart by the client's port."""
+    ends = _ends(frame)
+    return list(frames.fragments(ends, frames.Shape(flags=ACK, id=ends.client_port), 2, 3))[place]
+
+
+KINDS: dict[str, Callable[[bytes], Sequence[bytes]]] = {
+    "plain": lambda frame: (frame,),
+    "in a VLAN": lambda frame: (frames.tagged(frame, 0x8100),),
+    "in two VLANs": lambda frame: (frames.tagged(frame, 0x88A8, 0x8100),),
+    "ICMP errors": lambda frame: (frames.error(_ends(frame), frames.PLAIN, 3, 4, 0x0A000001, 8),),
+    "first fragments": lambda frame: (_piece(frame, 0),),
+    "a first fragment and a later one in turn": lambda frame: (_piece(frame, 0), _piece(frame, 1)),
+}
+"""What a frame of a known connection becomes. Later fragments alone would outlive what is known of their first ones."""
 
 
 WAY = Way(IPv4Address("192.0.2.200"), 1500, 7, bytes.fromhex("020000000077"))
@@ -96,6 +120,29 @@ def test_forward(benchmark: BenchmarkFixture, forward: str) -> None:
         run(benchmark, test_run, world.data.program_fd)
 
 
+@pytest.mark.benchmark(timer=CLOCK, group="packets of 1,000 known connections")
+@pytest.mark.parametrize("kind", KINDS)
+def test_kind(benchmark: BenchmarkFixture, kind: str) -> None:
+    with ten_by_ten() as world:
+        open_connections(world, 1_000, TCP, VIRTUAL)
+        plain = flows(1_000, TCP, int(VIRTUAL), 80, ACK, MACS)
+        run(benchmark, TestRun([made for frame in plain for made in KINDS[kind](frame)]), world.data.program_fd)
+
+
+@pytest.mark.benchmark(timer=CLOCK, group="new connections, persistent")
+@pytest.mark.parametrize("persistent_s", [0, 300])
+@pytest.mark.parametrize("clients", ["one client", "as many clients"])
+def test_persistent(benchmark: BenchmarkFixture, persistent_s: int, clients: str) -> None:
+    """Of one client all but the first follow his template; of as many each one makes his own."""
+    reals = tuple(Destination(IPv4Address("192.0.2.100") + n, 1, bytes((2, 0, 0, 0, 1, n))) for n in range(10))
+    opening = flows(NEW, TCP, int(VIRTUAL), 80, SYN, MACS)
+    if clients != "one client":
+        opening = [frame[:26] + (0x0A000001 + n).to_bytes(4, "big") + frame[30:] for n, frame in enumerate(opening)]
+    with ten_by_ten() as world:
+        world.apply(Service(ServiceKey(VIRTUAL, 80, TCP), "rr", reals, persistent_s=persistent_s))
+        _open_new(benchmark, world, opening)
+
+
 @pytest.mark.benchmark(timer=CLOCK, group="new connections, without")
 @pytest.mark.parametrize("part", NEWCOMERS)
 def test_new(benchmark: BenchmarkFixture, without: Callable[[Edit | None], None], part: str) -> None:
@@ -115,8 +162,8 @@ def test_scheduler(benchmark: BenchmarkFixture, name: str, count: int) -> None:
         _open_new(benchmark, world)
 
 
-def _open_new(benchmark: BenchmarkFixture, world: World) -> None:
-    test_run = TestRun(flows(NEW, TCP, int(VIRTUAL), 80, SYN, MACS))
+def _open_new(benchmark: BenchmarkFixture, world: World, opening: Sequence[bytes] = ()) -> None:
+    test_run = TestRun(opening or flows(NEW, TCP, int(VIRTUAL), 80, SYN, MACS))
     try:
         benchmark.pedantic(  # type: ignore[no-untyped-call]
             lambda: CLOCK.add(test_run.net_ns(world.data.program_fd, NEW)), teardown=world.forget, rounds=ROUNDS
