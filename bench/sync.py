@@ -289,7 +289,7 @@ def at_rate(pair: Pair, clients: Clients, rate: int, seconds: float) -> dict[str
         observe.wait_until("the standby has all", watch.look, WHOLE_S)
         lags_ms = np.array(watch.lags_s) * 1000
     after, more = pair.usage(), _counted(ACTIVE)
-    return {
+    row = {
         "asked": rate,
         "noise": 0,
         "opened": round((clients.opened - opened) / took_s),
@@ -299,6 +299,8 @@ def at_rate(pair: Pair, clients: Clients, rate: int, seconds: float) -> dict[str
         **{f"{node}_cpu": round((after[node].cpu_s - before[node].cpu_s) / took_s, 2) for node in after},
         **{f"{node}_mib": round(after[node].peak_mib) for node in after},
     }
+    err.print(str(row))
+    return row
 
 
 def fill(clients: Clients, count: int) -> None:
@@ -345,10 +347,11 @@ def measure(pair: Pair, given: argparse.Namespace) -> dict[str, Any]:
         err.print(f"opening {given.known} connections")
         fill(clients, given.known)
         pair.settle()
-        snapshots = [
-            rejoin(pair, "empty", lambda: observe.lbctl("down", "--node", STANDBY)),
-            rejoin(pair, "restarted", lambda: os.kill(pair.pid(STANDBY), signal.SIGKILL)),
-        ]
+        leaving = {
+            "empty": lambda: observe.lbctl("down", "--node", STANDBY),
+            "restarted": lambda: os.kill(pair.pid(STANDBY), signal.SIGKILL),
+        }
+        snapshots = [rejoin(pair, what, leave) for what, leave in leaving.items() if given.known]
         rates = [at_rate(pair, clients, rate, given.seconds) for rate in given.rates]
         rates += [under_attack(pair, clients, rate, given.seconds) for rate in given.rates[:1]]
     finally:
@@ -393,7 +396,8 @@ def run(given: argparse.Namespace) -> int:
         ("snapshots", f"{given.known} connections at once"),
         ("rates", f"new connections, {given.seconds:g} s each, a second"),
     ):
-        print_table(tuple(found[key][0]), [tuple(row.values()) for row in found[key]], title)
+        if found[key]:
+            print_table(tuple(found[key][0]), [tuple(row.values()) for row in found[key]], title)
     print(f"known at the end: {found['known']}; load of the machine before: {load:.1f}")
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
@@ -410,7 +414,9 @@ def main() -> None:
         case ["attack", seconds, *hosts]:
             return attack(float(seconds), hosts)
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--known", type=int, default=1_000_000, help="connections before those at a rate")
+    parser.add_argument(
+        "--known", type=int, default=1_000_000, help="connections before those at a rate; 0: no snapshots"
+    )
     parser.add_argument("--rates", type=int, nargs="*", default=[50_000, 100_000], help="a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each rate")
     parser.add_argument("--json", type=Path, help="where to keep the numbers")
