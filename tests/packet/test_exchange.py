@@ -201,6 +201,15 @@ def test_senseless_rows_are_left_out(world: World, rows: Rows) -> None:
     assert [int(key["client_port"]) for key, _ in world.entries()] == [7]
 
 
+def test_of_several_rows_of_one_connection_the_last_counts_and_once(world: World) -> None:
+    """As when it was opened and established since the last message."""
+    world.apply(Service(TCP_KEY, "lc", (real(1), real(2))))
+    opened, established = (row(to=real(1).address, state=state) for state in (State.SYN_RECV, State.ESTABLISHED))
+    assert world.data.install(np.concatenate([opened, row(port=7), established])) == (2, 0)
+    assert sorted(world.rows()["state"].tolist()) == [State.ESTABLISHED, State.ESTABLISHED]
+    assert world.data._maps()._loads.counts().sum(axis=1).tolist() == [2, 0]
+
+
 def test_nothing_installed(world: World) -> None:
     assert world.data.install(np.empty(0, CONNECTION)) == (0, 0)
 
