@@ -115,20 +115,20 @@ static __always_inline void *turn_around(struct xdp_md *ctx, const struct packet
 	const __be16 *types = &packet->ethernet->type;
 	__u32 link = packet->link & 31;
 	__be16 saved[TYPES_MOST] = {};
-	const void *end = (const void *)(long)ctx->data_end;
+	const void *end = end_of(ctx);
 
 #pragma unroll
 	for (int n = 0; n < TYPES_MOST && sizeof(came) + 2 * n <= link && (const void *)(types + n + 1) <= end; n++)
 		saved[n] = types[n];
 	if (bpf_xdp_adjust_head(ctx, -added))
 		return NULL;
-	at = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
+	at = frame_of(ctx);
+	end = end_of(ctx);
 	if (bpf_xdp_adjust_tail(ctx, (int)(link + added + quoted) - (int)(bytes_seen(at, end) + BEYOND(packet))))
 		return NULL;
 
-	at = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
+	at = frame_of(ctx);
+	end = end_of(ctx);
 	if ((void *)at + sizeof(*at) + sizeof(saved) > end)
 		return NULL;
 	__builtin_memcpy(at->destination, came.source, sizeof(at->destination));
@@ -155,7 +155,7 @@ static __always_inline bool answer(struct xdp_md *ctx, const struct packet *pack
 		return false;
 	quoted = about->ihl * 4 + QUOTED_BYTES;
 	ip = turn_around(ctx, packet, added, quoted);
-	end = (const void *)(long)ctx->data_end;
+	end = end_of(ctx);
 	icmp = (void *)(ip + 1);
 	if (!ip || (void *)(icmp + 1) > end)
 		return false;

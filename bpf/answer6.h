@@ -97,7 +97,7 @@ static __always_inline struct icmpv6_error *begin_answer6(struct xdp_md *ctx, co
 	ip = turn_around(ctx, packet, sizeof(*ip) + sizeof(*icmp), quoted);
 	asm volatile("" : "+r"(ip));	/* else clang compares another sum than the one that is used */
 	icmp = (void *)(ip + 1);
-	if (!ip || (void *)(icmp + 1) > (void *)(long)ctx->data_end)
+	if (!ip || (void *)(icmp + 1) > end_of(ctx))
 		return NULL;
 	write_ipv6(ip, VERSION6, IPPROTO_ICMPV6, packet->virtual6, packet->client6, sizeof(*icmp) + quoted);
 	icmp->type = type;
@@ -113,7 +113,7 @@ static __always_inline bool answer_too_big6(struct xdp_md *ctx, const struct pac
 {
 	struct icmpv6_error *icmp = begin_answer6(ctx, packet, ICMPV6_TOO_BIG, 0, mtu, QUOTED6_BYTES);
 
-	if (!icmp || (void *)icmp + MESSAGE6_BYTES > (void *)(long)ctx->data_end)
+	if (!icmp || (void *)icmp + MESSAGE6_BYTES > end_of(ctx))
 		return false;
 	icmp->check = checksum(sum_longest6(icmp, sum_pseudo6((struct ipv6 *)icmp - 1)));
 	return true;
@@ -126,7 +126,7 @@ static __always_inline bool answer_unreachable6(struct xdp_md *ctx, const struct
 
 	if (!icmp)
 		return false;
-	icmp->check = checksum(sum_to_end6(icmp, (void *)(long)ctx->data_end, sum_pseudo6((struct ipv6 *)icmp - 1)));
+	icmp->check = checksum(sum_to_end6(icmp, end_of(ctx), sum_pseudo6((struct ipv6 *)icmp - 1)));
 	return true;
 }
 #endif

@@ -55,7 +55,7 @@ static __always_inline bool is_within_pace(__u32 now_t)
 static __always_inline enum outcome hand_over(struct xdp_md *ctx, const struct packet *packet,
 					      const struct datagram_key *key)
 {
-	__u32 length = ctx->data_end - ctx->data;
+	__u32 length = end_of(ctx) - frame_of(ctx);
 	const __u64 *from;
 	const void *end;
 	struct early *early;
@@ -68,8 +68,8 @@ static __always_inline enum outcome hand_over(struct xdp_md *ctx, const struct p
 		return OUTCOME_drop_fragment;
 	early->datagram = *key;
 	early->length = length;
-	from = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
+	from = frame_of(ctx);
+	end = end_of(ctx);
 	for (i = 0; i < EARLY_BYTES / 8 && (const void *)(from + 1) <= end; i++) {
 		early->words[i] = *from++;
 		asm volatile("" : "+r"(from));	/* else clang counts first what the verifier must see compared */

@@ -47,12 +47,33 @@ struct packet {
 	bool is_first;		/* the first fragment of a datagram */
 };
 
+/* Where the frame begins, and where what is looked at of it ends. In words of the machine, because clang keeps `ctx + 4`
+ * in a register for several reads of it, which the verifier refuses. */
+#define READ_WORD_OF(ctx, field) \
+	({ \
+		void *word; \
+		asm volatile("%0 = *(u32 *)(%1 + %2)" \
+			     : "=r"(word) \
+			     : "r"(ctx), "i"(__builtin_offsetof(struct xdp_md, field))); \
+		word; \
+	})
+
+static __always_inline void *frame_of(const struct xdp_md *ctx)
+{
+	return READ_WORD_OF(ctx, data);
+}
+
+static __always_inline void *end_of(const struct xdp_md *ctx)
+{
+	return READ_WORD_OF(ctx, data_end);
+}
+
 /* The IP header of a packet that has been parsed. NULL: never; the verifier has forgotten what was looked at. */
 static __always_inline const struct iphdr *ip_of(const struct xdp_md *ctx, const struct packet *packet)
 {
 	const struct iphdr *ip = (const void *)packet->ethernet + (packet->link & 31);
 
-	return (const void *)(ip + 1) > (const void *)(long)ctx->data_end ? NULL : ip;
+	return (const void *)(ip + 1) > end_of(ctx) ? NULL : ip;
 }
 
 /* A fragment, and not the first one. */
@@ -94,6 +115,6 @@ static __always_inline __u32 bytes_seen(const void *at, const void *end)
 static __always_inline void measure(struct packet *packet, struct xdp_md *ctx)
 {
 #if JUMBO
-	packet->beyond = bpf_xdp_get_buff_len(ctx) - bytes_seen((void *)(long)ctx->data, (void *)(long)ctx->data_end);
+	packet->beyond = bpf_xdp_get_buff_len(ctx) - bytes_seen(frame_of(ctx), end_of(ctx));
 #endif
 }

@@ -250,7 +250,7 @@ int lb(struct xdp_md *ctx)
 	__u32 index = 0;
 
 	measure(&packet, ctx);
-	outcome = receive(&packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, &index);
+	outcome = receive(&packet, frame_of(ctx), end_of(ctx), &index);
 	if (outcome == LATER_FRAGMENT)
 		outcome = follow_first(ctx, &packet, read_clock(), &index);
 	else if (outcome == QUESTION)

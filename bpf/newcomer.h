@@ -51,11 +51,11 @@ static __always_inline enum outcome set_aside(const struct packet *packet, const
 /* What was set aside, and the packet again as it was. NULL: never. */
 static __always_inline struct newcomer *take_up(struct packet *packet, const struct xdp_md *ctx)
 {
-	void *at = (void *)(long)ctx->data;
+	void *at = frame_of(ctx);
 	__u32 zero = 0;
 	struct newcomer *newcomer = newcomers.lookup(&zero);
 
-	if (!newcomer || at + sizeof(struct ethernet) > (void *)(long)ctx->data_end)
+	if (!newcomer || at + sizeof(struct ethernet) > end_of(ctx))
 		return NULL;
 	*packet = newcomer->packet;
 	packet->ethernet = at;

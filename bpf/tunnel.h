@@ -60,8 +60,8 @@ static __always_inline struct ethernet *make_room(struct xdp_md *ctx, const stru
 
 	if (bpf_xdp_adjust_head(ctx, (packet->link & 31) - (int)sizeof(*ethernet) - bytes))
 		return NULL;
-	ethernet = (void *)(long)ctx->data;
-	return (void *)(ethernet + 1) + bytes > (void *)(long)ctx->data_end ? NULL : ethernet;
+	ethernet = frame_of(ctx);
+	return (void *)(ethernet + 1) + bytes > end_of(ctx) ? NULL : ethernet;
 }
 
 #if TUNNELS4
