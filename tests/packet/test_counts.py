@@ -118,9 +118,9 @@ def test_what_the_table_pushes_out_is_found_by_the_sweep(own: World) -> None:
 
 
 def held(world: World) -> Counter[tuple[int, bool]]:
-    """Connections in the tables; all are active."""
+    """Connections in the tables."""
     numbers = numbers_of(world)
-    return Counter((numbers[int(value["real"])], True) for _, value in world.entries())
+    return Counter((numbers[int(value["real"])], value["state"] in ACTIVE) for _, value in world.entries())
 
 
 def test_connections_from_another_director_count(own: World) -> None:
