@@ -22,7 +22,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def test_every_event_is_read_soon_and_then_there_is_quiet(world: World) -> None:
-    frames = [tcp("S", port) for port in range(1, 301)]
+    for port in range(1, 301):
+        world.send(tcp("S", port))
+    frames = [tcp("A", port) for port in range(1, 301)]
     heard: list[int] = []
 
     def read() -> bool:
