@@ -65,7 +65,7 @@ def test_a_host_that_hears_no_announcement_is_served_by_the_next_director(lab: P
     for address in (VIRTUAL, VIRTUAL6):
         run_in("client", "ip", "neighbour", "replace", address, "lladdr", MAC, "nud", "permanent", "dev", "eth0")
     for heir, fault in (("lb2", ("standby", "--node", "lb1")), ("lb1", ("lab", "kill", "lb2"))):
-        with Traffic(VIRTUAL) as traffic:
+        with Traffic(VIRTUAL, seconds=20) as traffic:
             lbctl(*fault)
             wait_until_active(heir)
         assert traffic.seen.download_ok
