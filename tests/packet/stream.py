@@ -248,11 +248,10 @@ class Stream:
         held = {}
         maps = self._world.data._maps()
         reals = maps.maps["reals"].read()
-        for table in maps.tables():
-            for keys, values in table.batches():
-                for key, value in zip(keys[keys["template"] == 0], values[keys["template"] == 0], strict=True):
-                    ends = tuple(np.atleast_1d(key[name]).tolist() for name in ("client", "virtual", "client_port"))
-                    held[(*map(_number, ends), int(key["protocol"]))] = int(reals[value["real"]]["mac"][5])
+        for key, value in self._world.entries():
+            if not key["template"]:
+                ends = tuple(np.atleast_1d(key[name]).tolist() for name in ("client", "virtual", "client_port"))
+                held[(*map(_number, ends), int(key["protocol"]))] = int(reals[value["real"]]["mac"][5])
         wanted = {(e.client, e.virtual, e.client_port, e.protocol): c.real for c in self.connections for e in (c.ends,)}
         if held != wanted:
             wrong = dict(held.items() ^ wanted.items())

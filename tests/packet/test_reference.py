@@ -86,7 +86,8 @@ STORY: list[Step] = [
     *(Error(Target()), Elapse(1), Error(Target()), Life(Target(), (2,)), Send(Target(), tags=1)),
     *(Pieces(Target(service=2), (2, 0, 1, 2)), Pieces(Target(service=2, client_port=1), (0, 1), Shape(id=2))),
     *(Pieces(Target(service=7), (2, 0, 1)), Pieces(Target(service=2), (0, 1), Shape(id=3), overlap=1)),
-    *(Life(Target(client_port=1), (2, 2)), Refer(0, 60.0, 60.0), Life(Target(client=1), (16,))),
+    *(Life(Target(client_port=1), (2, 2, 16)), Elapse(1), Life(Target(client_port=1), (17,))),
+    *(Refer(0, 60.0, 60.0), Life(Target(client=1), (16,))),
     Claim(Target(), Target()),
 ]
 

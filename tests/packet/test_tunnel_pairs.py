@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+from itertools import product
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -167,9 +168,9 @@ def test_all_kinds_side_by_side(far: World) -> None:
 def test_connections_across_families_in_rows(far: World) -> None:
     """What directors tell each other, and what `lbctl list --connections` shows; back in, they are the same."""
     with_reals(far, tunnelled6(1), tunnelled(2))
-    for port in (1, 2):
-        far.send(tcp(port=port))
-        far.send(tcp6(port=port))
+    for port, flags in product((1, 2), "SA"):
+        far.send(tcp(flags, port))
+        far.send(tcp6(flags, port))
     told, held = far.data.read_events(), far.data.snapshot()
     for families in (told, held):
         assert sum(len(rows) for rows in families if rows.dtype == CONNECTION) == 1
@@ -194,8 +195,8 @@ def test_a_real_of_another_family_is_not_taken_for_one_that_ends_like_it(far: Wo
     """2001:db8:6::c633:6465 and 198.51.100.101 have the same last 32 bits."""
     twin = replace(tunnelled6(1), address=IPv6Address(int(SOURCE6) & ~0xFFFF | int(IPv4Address("198.51.100.101"))))
     with_reals(far, twin, tunnelled(1))
-    for port in (1, 2):
-        far.send(tcp(port=port))
+    for port, flags in product((1, 2), "SA"):
+        far.send(tcp(flags, port))
     held = far.data.snapshot()
     far.forget()
     assert sum(far.data.install(rows)[0] for rows in held) == 2
