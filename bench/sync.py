@@ -207,12 +207,18 @@ class Pair:
         """Wait until both are what they should be."""
         observe.wait_until("the pair is whole", lambda: observe.is_settled(ACTIVE, STANDBY), WHOLE_S)
 
-    def snapshot_s(self) -> float:
-        """How long after its session was opened the standby was in sync, since this was asked last."""
+    def _told(self) -> list[str]:
+        """What the standby has logged of being in sync since `_log_at`."""
         log = Path(self.hosts()[STANDBY]["disk"], "lbctl.log")
-        text = log.read_text()
-        lines = [line for line in text[self._log_at :].splitlines() if " in sync " in line]
-        self._log_at = len(text)
+        return [line for line in log.read_text()[self._log_at :].splitlines() if " in sync " in line]
+
+    def snapshot_s(self) -> float:
+        """Wait until the standby is in sync, since this was asked last; how long after its session was opened it was.
+
+        Asking for its status meanwhile would have it read the whole table again and again.
+        """
+        lines = observe.wait_until("the standby is in sync", self._told, WHOLE_S)
+        self._log_at = Path(self.hosts()[STANDBY]["disk"], "lbctl.log").stat().st_size
         return float(lines[-1].rpartition("session_s=")[2])
 
 
@@ -317,13 +323,15 @@ def rejoin(pair: Pair, what: str, leave: Any) -> dict[str, Any]:
     leave()
     observe.wait_until("the standby is gone", lambda: not observe.status(STANDBY))
     active = Usage.of(pair.pid(ACTIVE))
-    observe.lbctl("lab", "up", str(pair.conf))
-    pair.settle()
+    raising = subprocess.Popen([*observe.LBCTL, "lab", "up", str(pair.conf)], stdout=subprocess.DEVNULL)
+    seconds = pair.snapshot_s()
     after = pair.usage()
+    raising.wait()
+    pair.settle()
     return {
         "standby": what,
         "rows": sum(map(len, _tables()[STANDBY])),
-        "seconds": pair.snapshot_s(),
+        "seconds": seconds,
         f"{ACTIVE}_cpu_s": round(after[ACTIVE].cpu_s - active.cpu_s, 2),
         f"{STANDBY}_cpu_s": round(after[STANDBY].cpu_s, 2),
         **{f"{node}_mib": round(usage.peak_mib) for node, usage in after.items()},
@@ -347,6 +355,7 @@ def measure(pair: Pair, given: argparse.Namespace) -> dict[str, Any]:
         err.print(f"opening {given.known} connections")
         fill(clients, given.known)
         pair.settle()
+        pair.snapshot_s()
         leaving = {
             "empty": lambda: observe.lbctl("down", "--node", STANDBY),
             "restarted": lambda: os.kill(pair.pid(STANDBY), signal.SIGKILL),
