@@ -41,9 +41,12 @@ KNOWN: dict[str, Edit | None] = {
 NEWCOMERS: dict[str, Edit | None] = {
     "nothing": None,
     "the cache": None,
-    "events": ("\ttell_event(packet, &newcomer->key, *index, state, now_t);\n", ""),
-    "the search before": ("found = find_entry(packet, key);\n\tif (packet->is_error)", "found = NULL;\n\tif (0)"),
-    "the entry": ("if (enter(packet, key, &fresh)) {\n\t\tfirst", "if (0) {\n\t\tfirst"),
+    "the search before": ("found = find_entry(packet, key);\n\tif (!found)", "found = NULL;\n\tif (!found)"),
+    "the search for it half-open": (
+        "bool half_open = find_embryo(&crib, keys, newcomer->now_ns, &young);",
+        "bool half_open = false;",
+    ),
+    "the entry": ("if (!is_one_packet(newcomer->service))\n\t\tinsert_embryo", "if (0)\n\t\tinsert_embryo"),
     "the turn": (
         "real = table_slot(table, cursor++);\n\t\trequest->schedule->cursor = cursor;",
         "real = (__u32)table;",
