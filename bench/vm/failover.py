@@ -1,0 +1,271 @@
+"""What clients notice when a director goes: keepalived with IPVS and lbctl by turns; runs in a guest (`bench.vm`).
+
+The same lab of conf/cluster.toml each time, raised anew for each fault: client, two directors, two web servers on one
+switch; the lab's own prober, and a download. Prints a JSON document. Needs a kernel with IPVS, and keepalived.
+
+    link down    the active's interface is set down: its kernel and processes stay
+    silent       its cable is pulled out of the switch: the interface stays up
+    stop         it is told to go
+    kill -9      all of its processes end at once: its kernel goes on, and forwards what still comes
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from bench.failover import CONF, timed
+from lb import config
+from lb.lab import observe
+
+ADVERTS_S = (1.0, 0.1, 0.01)
+STEADY_S = 5.0
+"""Before the fault: who takes over now does so for nothing."""
+AFTER_S = 6.0
+SETTLED_S = 60.0
+
+CLUSTER = config.load(CONF)
+VIRTUAL = CLUSTER.virtuals[0]
+NODES = tuple(node.name for node in CLUSTER.nodes)
+INTERFACE = CLUSTER.cluster.interface
+SWITCH = f"lbctl-switch-{CLUSTER.cluster.name}"
+
+KEEPALIVED = """\
+global_defs {{
+    router_id {node}
+    vrrp_version 3
+    vrrp_priority -20
+    lvs_sync_daemon {interface} web id 51
+}}
+vrrp_instance web {{
+    state BACKUP
+    interface {interface}
+    virtual_router_id 51
+    priority {priority}
+    advert_int {advert_s:g}
+    virtual_ipaddress {{
+        {address}/32 dev {interface}
+    }}
+}}
+virtual_server {address} {port} {{
+    delay_loop 2
+    lb_algo rr
+    lb_kind DR
+    protocol TCP
+{reals}
+}}
+"""
+REAL = """\
+    real_server {address} {port} {{
+        TCP_CHECK {{
+            connect_timeout 1
+        }}
+    }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One fault. outage_ms, failures, attempts: the prober's. download: was the one under way whole at its end?
+
+    false_takeovers: by the standby, before anything had happened.
+    """
+
+    way: str
+    fault: str
+    outage_ms: float
+    failures: int
+    attempts: int
+    download: bool
+    false_takeovers: int
+
+
+class Pair(Protocol):
+    """Two directors of one kind."""
+
+    def up(self) -> contextlib.AbstractContextManager[object]:
+        """Raise the lab with them, whole and settled; take it down."""
+
+    def active(self) -> list[str]:
+        """Who is active."""
+
+    def takeovers(self, node: str) -> int:
+        """How often this one became active."""
+
+    def stop(self, node: str) -> None:
+        """Tell it to go."""
+
+    def kill(self, node: str) -> None:
+        """All of its processes."""
+
+
+class Keepalived:
+    """keepalived with IPVS and its connection sync, as its documentation has it. advert_s: between advertisements."""
+
+    def __init__(self, advert_s: float) -> None:
+        self._advert_s = advert_s
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    @contextlib.contextmanager
+    def up(self) -> Iterator[None]:
+        """The second one joins when the first is master: at short intervals both would be for a moment."""
+        observe.lbctl("lab", "up", "--hosts-only", str(CONF))
+        with tempfile.TemporaryDirectory() as folder:
+            self._folder = Path(folder)
+            try:
+                for number, node in enumerate(NODES):
+                    self._start(node, 150 - 50 * number)
+                    observe.wait_until(f"{NODES[0]} is master", lambda: self.active() == [NODES[0]], SETTLED_S)
+                time.sleep(2 + 3 * self._advert_s)
+                observe.wait_until(f"only {NODES[0]} is", lambda: self.active() == [NODES[0]], SETTLED_S)
+                yield
+            finally:
+                for node in NODES:
+                    self.kill(node)
+                observe.lbctl("lab", "down", str(CONF))
+
+    def _start(self, node: str, priority: int) -> None:
+        reals = "".join(REAL.format(address=real.address, port=VIRTUAL.port) for real in VIRTUAL.reals)
+        conf = self._folder / f"{node}.conf"
+        text = KEEPALIVED.format(
+            node=node, interface=INTERFACE, priority=priority, advert_s=self._advert_s,
+            address=VIRTUAL.address, port=VIRTUAL.port, reals=reals,
+        )  # fmt: skip
+        conf.write_text(text)
+        pids = (word for kind in "prc" for word in (f"-{kind}", str(self._folder / f"{node}.{kind}.pid")))
+        command = ("keepalived", "--dont-fork", "--log-console", "--log-detail", "-G", "-f", str(conf), *pids)
+        with self._log(node).open("wb") as log:
+            self._running[node] = subprocess.Popen(
+                ["ip", "netns", "exec", f"lbctl-{node}", *command], stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def _log(self, node: str) -> Path:
+        return self._folder / f"{node}.log"
+
+    def active(self) -> list[str]:
+        """Who has the address."""
+        return [node for node in NODES if str(VIRTUAL.address) in ip(f"lbctl-{node}", "-4", "address", "show")]
+
+    def takeovers(self, node: str) -> int:
+        """As it logs them."""
+        return self._log(node).read_text().count("Entering MASTER STATE")
+
+    def stop(self, node: str) -> None:
+        """It sends priority 0."""
+        self._running[node].terminate()
+
+    def kill(self, node: str) -> None:
+        """The parent is halted first: it would start its children again."""
+        process = self._running.pop(node, None)
+        if process is None or process.poll() is not None:
+            return
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.send_signal(signal.SIGSTOP)
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        process.kill()
+        process.wait()
+
+
+class Lbctl:
+    """This very checkout's lbctl; None: the demo's times."""
+
+    def __init__(self, keepalive: str | None = None, deadtime: str | None = None) -> None:
+        self._times = (keepalive, deadtime)
+
+    @contextlib.contextmanager
+    def up(self) -> Iterator[None]:
+        """Whole, and in sync."""
+        with tempfile.TemporaryDirectory() as folder:
+            self._conf = str(timed(Path(folder), *self._times))
+            observe.lbctl("lab", "up", self._conf)
+            try:
+                observe.wait_until("the pair is whole", lambda: observe.is_settled(*NODES), SETTLED_S)
+                self._since = {node: observe.status(node)["since"] for node in NODES}
+                yield
+            finally:
+                observe.lbctl("lab", "down", self._conf)
+
+    def active(self) -> list[str]:
+        """As they say themselves."""
+        return [node for node in NODES if observe.role(node) == "active"]
+
+    def takeovers(self, node: str) -> int:
+        """Since the pair was whole; one at most."""
+        return int(observe.status(node)["since"] != self._since[node])
+
+    def stop(self, node: str) -> None:
+        """It hands over first."""
+        observe.lbctl("down", "--node", node)
+
+    def kill(self, node: str) -> None:
+        """Whatever of it there is."""
+        hosts = json.loads(observe.lbctl("lab", "status", self._conf, "--json"))["labs"][0]["hosts"]
+        for process in next(host for host in hosts if host["name"] == node)["processes"]:
+            if process["service"] == "lbctl":
+                os.kill(process["pid"], signal.SIGKILL)
+
+
+WAYS: dict[str, Callable[[], Pair]] = {
+    **{f"keepalived {advert_s:g} s": partial(Keepalived, advert_s) for advert_s in ADVERTS_S},
+    "lbctl": Lbctl,
+    "lbctl 10/40 ms": partial(Lbctl, "10ms", "40ms"),
+}
+FAULTS: dict[str, Callable[[Pair, str], object]] = {
+    "link down": lambda _, node: ip(f"lbctl-{node}", "link", "set", INTERFACE, "down"),
+    "silent": lambda _, node: ip(SWITCH, "link", "set", node, "nomaster"),
+    "stop": lambda pair, node: pair.stop(node),
+    "kill -9": lambda pair, node: pair.kill(node),
+}
+
+
+def ip(namespace: str, *words: str) -> str:
+    """What `ip` prints in a namespace."""
+    return subprocess.run(["ip", "-n", namespace, *words], capture_output=True, text=True, check=True).stdout
+
+
+def measure(way: str, fault: str) -> Found:
+    """A pair of that kind, and then that."""
+    pair = WAYS[way]()
+    with pair.up():
+        [active] = pair.active()
+        [standby] = (node for node in NODES if node != active)
+        before = pair.takeovers(standby)
+        with observe.Traffic(VIRTUAL.address, STEADY_S + AFTER_S) as traffic:
+            time.sleep(STEADY_S)
+            false_takeovers = pair.takeovers(standby) - before
+            FAULTS[fault](pair, active)
+        seen = traffic.seen
+    return Found(way, fault, seen.outage_ms, seen.failures, seen.attempts, seen.download_ok, false_takeovers)
+
+
+def main() -> None:
+    """What is asked for, one after another."""
+    parser = argparse.ArgumentParser(prog="python -m bench.vm.failover")
+    parser.add_argument("--way", action="append", choices=WAYS)
+    parser.add_argument("--fault", action="append", choices=FAULTS)
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
+    found = []
+    for _ in range(given.runs):
+        for way in given.way or WAYS:
+            for fault in given.fault or FAULTS:
+                found.append(measure(way, fault))
+                print(found[-1], file=sys.stderr, flush=True)
+    print(json.dumps([asdict(one) for one in found]))
+
+
+if __name__ == "__main__":
+    main()
