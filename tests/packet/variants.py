@@ -52,8 +52,8 @@ CHOICES: Mapping[str, tuple[Choice, ...]] = {
 """What a configuration may want of a program, and how much of it. 24: a client is a network."""
 
 SEVERAL = ("wlc", "sed", "lblc", "lblcr")
-"""Those with the longest loops. With 256 reals each and everything else at once in both families, they are more than kernels
-check (lbctl says so then), and so are all schedulers in one file."""
+"""Those with the longest loops. With 256 reals each and everything else at once in both families, they are more than
+kernels check (lbctl says so then), and so are all schedulers in one file."""
 
 
 @dataclass(frozen=True, slots=True)
