@@ -75,7 +75,8 @@ class Place:
     def remove(self, addresses: Iterable[Address], all_gone: bool = False) -> None:
         """They are not here any more. all_gone: and nothing else is. Raises NetworkError."""
         if self.virtual and all_gone and self.name in link_names():
-            set_up(self.name, False)  # first, or leaving IPv6's groups would say, behind the heir's back, where the MAC is
+            # First: else leaving IPv6's groups would show the switch the MAC here, after the heir has announced it there.
+            set_up(self.name, False)
         for address in addresses:
             remove_address(self.name, address)
 
