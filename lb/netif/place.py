@@ -75,7 +75,7 @@ class Place:
     def remove(self, addresses: Iterable[Address], all_gone: bool = False) -> None:
         """They are not here any more. all_gone: and nothing else is. Raises NetworkError."""
         if self.virtual and all_gone and self.name in link_names():
-            # First: else leaving IPv6's groups would show the switch the MAC here, after the heir has announced it there.
+            # First: else leaving IPv6's groups would show the switch the MAC here, after the heir announced it there.
             set_up(self.name, False)
         for address in addresses:
             remove_address(self.name, address)
