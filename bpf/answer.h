@@ -137,7 +137,7 @@ static __always_inline void *turn_around(struct xdp_md *ctx, const struct packet
 	for (int n = 0; n < TYPES_MOST; n++)
 		if (sizeof(*at) + 2 * n <= link)
 			(&at->type)[n] = saved[n];
-	return (void *)at + link;
+	return (void *)at + link_of(packet);
 }
 
 /* Turn the packet into an answer about it. False: nobody is to be told, and the packet may be spoilt. */

@@ -68,10 +68,17 @@ static __always_inline void *end_of(const struct xdp_md *ctx)
 	return READ_WORD_OF(ctx, data_end);
 }
 
+/* Bytes in front of the IP header, read anew. What was compared before, verifiers have narrowed: where two compares cannot both
+ * be true, kernels before 6.8 end up with an empty range, and forget a pointer that it is added to. */
+static __always_inline __u32 link_of(const struct packet *packet)
+{
+	return *(const volatile __u8 *)&packet->link & 31;
+}
+
 /* The IP header of a packet that has been parsed. NULL: never; the verifier has forgotten what was looked at. */
 static __always_inline const struct iphdr *ip_of(const struct xdp_md *ctx, const struct packet *packet)
 {
-	const struct iphdr *ip = (const void *)packet->ethernet + (packet->link & 31);
+	const struct iphdr *ip = (const void *)packet->ethernet + link_of(packet);
 
 	return (const void *)(ip + 1) > end_of(ctx) ? NULL : ip;
 }

@@ -58,7 +58,7 @@ static __always_inline struct ethernet *make_room(struct xdp_md *ctx, const stru
 {
 	struct ethernet *ethernet;
 
-	if (bpf_xdp_adjust_head(ctx, (packet->link & 31) - (int)sizeof(*ethernet) - bytes))
+	if (bpf_xdp_adjust_head(ctx, link_of(packet) - (int)sizeof(*ethernet) - bytes))
 		return NULL;
 	ethernet = frame_of(ctx);
 	return (void *)(ethernet + 1) + bytes > end_of(ctx) ? NULL : ethernet;
