@@ -72,7 +72,7 @@ def _attach_filter(opened: socket.socket, instructions: tuple[tuple[int, int, in
 class Rivals:
     """Listens on one interface; must be made with a loop running. mac: our own, six bytes.
 
-    on_claim(): another host has just said that it has an address that we defend.
+    on_claim(): another host has just said that it has a virtual address, which has ended our lease (bpf/arp.h).
     on_rival(address, mac): it did, a round ago; it may have gone meanwhile, or given up.
     rival: who answered the last probe for one of them, None if nobody did.
     """
@@ -88,6 +88,7 @@ class Rivals:
         self._mac = mac
         self._on_claim, self._on_rival = on_claim, on_rival
         self._defended: frozenset[Address] = frozenset()
+        self._virtual: frozenset[Address] = frozenset()
         self._answers: dict[Address, asyncio.Future[Holder]] = {}
         self._round: asyncio.TimerHandle | asyncio.Task[None] | None = None
         self._sockets: dict[int, socket.socket] = {}
@@ -105,9 +106,10 @@ class Rivals:
         for version, opened in self._sockets.items():
             asyncio.get_running_loop().add_reader(opened, self._on_readable, opened, _READERS[version])
 
-    def defend(self, addresses: Iterable[Address]) -> None:
-        """These are ours from now on; none: we hold nothing."""
+    def defend(self, addresses: Iterable[Address], virtual: Iterable[Address]) -> None:
+        """These are ours from now on; none: we hold nothing. virtual: all of the cluster, also those of others."""
         self._defended = frozenset(addresses)
+        self._virtual = frozenset(virtual) if self._defended else frozenset()
         if not self._defended:
             self._rest()
 
@@ -161,10 +163,9 @@ class Rivals:
         answer = self._answers.get(address)
         if answer and not answer.done():
             answer.set_result((address, mac))
-        if address not in self._defended:
-            return
-        self._on_claim()
-        if self._round is None:
+        if address in self._virtual:
+            self._on_claim()
+        if address in self._defended and self._round is None:
             self._round = asyncio.get_running_loop().call_later(ROUND_S, self._begin_round, address, mac)
 
     def _begin_round(self, address: Address, mac: bytes) -> None:

@@ -81,7 +81,7 @@ class Ownership:
         self._refer(group)
         self._data.renew_lease(self._cluster.ha.deadtime)
         self._place.add(self._cluster.groups[group])
-        self._rivals.defend(self._addresses)
+        self._defend()
         self.announce(group)
         if not group:
             self._programs.want(True)
@@ -91,7 +91,7 @@ class Ownership:
         if not group:
             self._programs.want(False)
         self._owned.discard(group)
-        self._rivals.defend(self._addresses)
+        self._defend()
         if self._owned:
             self._announcer.announce(self._addresses)
         else:
@@ -112,6 +112,9 @@ class Ownership:
         """Our role has changed. Programs follow that of the addresses without a preferred node of their own."""
         if not group:
             self._programs.tell(role)
+
+    def _defend(self) -> None:
+        self._rivals.defend(self._addresses, _of(self._cluster, self._cluster.groups))
 
     @property
     def _addresses(self) -> tuple[Address, ...]:
@@ -143,7 +146,7 @@ class Ownership:
         self._place.remove(set(before) - set(self._addresses))
         added = set(self._addresses) - set(before)
         self._place.add(added)
-        self._rivals.defend(self._addresses)
+        self._defend()
         if added:
             self._announcer.announce(self._addresses)
 

@@ -160,7 +160,7 @@ def test_an_advertisement_moves_a_neighbour_and_is_heard_as_a_claim(segment: tup
     async def main() -> None:
         with namespaces.inside(there, "there"):
             defending = Rivals("eth0", netif.link("eth0").mac, lambda: claims.append(MAC), lambda *_: None)
-        defending.defend([VIP])
+        defending.defend([VIP], [VIP])
         announcer = Announcer("eth0", MAC)
         announcer.announce([VIP])
         await until(lambda: claims and MAC.hex(":") in ip("-n", there, "neigh", "show", str(VIP)))

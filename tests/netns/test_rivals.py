@@ -18,6 +18,7 @@ from tests.netns.conftest import ip
 
 VIP = IPv4Address("10.77.0.100")
 NOBODYS = IPv4Address("10.77.0.101")
+OTHERS = IPv4Address("10.77.0.102")
 
 
 def run_in(namespace: str, main: Callable[[], Awaitable[None]]) -> None:
@@ -63,7 +64,7 @@ def test_a_rival_is_told_of_until_it_has_gone(segment: tuple[str, str], monkeypa
 
     async def main() -> None:
         defending = Rivals("eth0", mine, lambda: claims.append(mine), lambda *rival: told.put_nowait(rival))
-        defending.defend([VIP])
+        defending.defend([VIP], [VIP])
         with namespaces.inside(there, "there"):
             rival = Rivals("eth0", theirs, nothing, nothing)
         ip("-n", there, "address", "add", f"{VIP}/32", "dev", "eth0")
@@ -92,13 +93,36 @@ def test_who_holds_nothing_defends_nothing(segment: tuple[str, str], monkeypatch
 
     async def main() -> None:
         looking = Rivals("eth0", mine, nothing, lambda *rival: told.append(rival))
-        looking.defend([VIP])
-        looking.defend([])
+        looking.defend([VIP], [VIP])
+        looking.defend([], [VIP])
         ip("-n", there, "address", "add", f"{VIP}/32", "dev", "eth0")
         assert await looking.holder([VIP]) == (VIP, theirs), "it was heard"
         await asyncio.sleep(0)
         assert (told, looking._round) == ([], None)
         looking.close()
+
+    run_in(here, main)
+
+
+def test_a_claim_of_what_is_anothers_by_right_is_told_of_and_no_more(segment: tuple[str, str]) -> None:
+    """With split roles both announce: the packet path has ended our lease, which is for our own address, too."""
+    here, there = segment
+    mine, theirs = mac_in(here), mac_in(there)
+    claims: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def main() -> None:
+        defending = Rivals("eth0", mine, lambda: claims.put_nowait(mine), nothing)
+        defending.defend([VIP], [VIP, OTHERS])
+        with namespaces.inside(there, "there"):
+            other = Rivals("eth0", theirs, nothing, nothing)
+        for frame in (*announcement_frames(theirs, NOBODYS), *announcement_frames(theirs, OTHERS)):
+            other._sockets[4].send(frame)
+        for _ in announcement_frames(theirs, OTHERS):
+            await claims.get()
+        assert claims.empty()
+        assert defending._round is None
+        defending.close()
+        other.close()
 
     run_in(here, main)
 

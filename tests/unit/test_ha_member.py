@@ -50,7 +50,7 @@ def test_crash_of_the_active(noticed: bool) -> None:
     assert world.phases()["b"] == ("active" if noticed else "standby")
     world.run(0.4)
     assert world.phases()["b"] == "active"
-    assert world.nodes["b"].address
+    assert world.nodes["b"].has_address()
 
 
 def test_the_crashed_one_comes_back_as_standby_without_the_address() -> None:
@@ -58,10 +58,10 @@ def test_the_crashed_one_comes_back_as_standby_without_the_address() -> None:
     world.do("crash", "a")
     world.run(1.0)
     world.do("start", "a")
-    assert world.nodes["a"].address, "the kernel kept it"
+    assert world.nodes["a"].has_address(), "the kernel kept it"
     world.run(1.0)
     assert world.phases() == {"a": "standby", "b": "active"}
-    assert not world.nodes["a"].address
+    assert not world.nodes["a"].has_address()
 
 
 def test_a_process_that_is_restarted_at_once_loses_the_role_to_the_standby() -> None:
@@ -92,7 +92,7 @@ def test_freeze_and_thaw() -> None:
     world.run(0.2)
     assert world.phases()["b"] == "active"
     assert world.phases()["a"] in ("init", "standby")
-    assert not world.nodes["a"].address
+    assert not world.nodes["a"].has_address()
 
 
 def test_a_paused_machine_whose_clock_stood_still_yields_too() -> None:
@@ -102,7 +102,7 @@ def test_a_paused_machine_whose_clock_stood_still_yields_too() -> None:
     world.do("thaw a paused machine", "a")
     world.run(0.4)
     assert world.phases()["b"] == "active"
-    assert not world.nodes["a"].address
+    assert not world.nodes["a"].has_address()
 
 
 def test_a_frozen_standby_declares_nobody_dead() -> None:
@@ -124,7 +124,7 @@ def test_after_a_partition_the_one_longer_in_service_stays(failback: bool) -> No
         world.heal()
         world.run(0.5)
         assert world.phases() == {"a": "active", "b": "standby"}
-        assert not world.nodes["b"].address
+        assert not world.nodes["b"].has_address()
 
 
 def test_an_active_that_only_one_can_hear_is_not_kept_beside_another() -> None:

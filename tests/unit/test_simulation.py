@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from ha.state import GiveUp, State
+from ha.state import Ask, GiveUp, Phase, State
 from ha.sync import Sync
 from lb import byhand
 from lb.byhand import Book, Order
 from lb.connections import Rows
 from lb.plan import Override, Overrides
 from tests.unit.simulation.judge import Broken
-from tests.unit.simulation.kernel import REALS, SERVICE
+from tests.unit.simulation.kernel import REALS, SERVICE, VIRTUALS
+from tests.unit.simulation.process import Process
 from tests.unit.simulation.run import run
 from tests.unit.simulation.world import World
 
+SPLIT = {"a": "active", "b": "standby"}
 TARGET = (SERVICE.key, REALS[0])
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +54,12 @@ def whole(**kwargs: object) -> World:
     return world
 
 
+def judge(world: World) -> None:
+    """As at the end of a run."""
+    world.be_quiet()
+    world.judge.verdict()
+
+
 def lost(world: World) -> int:
     """Connections."""
     return sum(client.lost for client in world.segment.clients)
@@ -64,6 +72,30 @@ def test_no_connection_is_lost_where_the_packet_path_lives_on(fault: str) -> Non
     world.run(20.0)
     assert world.phases()["b"] == "active"
     assert sum(client.opened for client in world.segment.clients) > 10
+    assert lost(world) == 0
+
+
+@pytest.mark.parametrize("fault", ["standby", "down", "crash", "crash and start", "power cut", "cut off", "freeze"])
+def test_who_is_left_has_all_virtuals_and_gives_back_those_that_prefer_the_other(fault: str) -> None:
+    world = whole(groups=("b",), auto_failback=True)
+    assert (world.phases(), world.phases("b")) == (SPLIT, {"a": "standby", "b": "active"})
+    world.do(fault, "b")
+    world.run(1.5)
+    assert [world.nodes["a"].phase(group) for group in world.virtuals] == [Phase.ACTIVE, Phase.ACTIVE]
+    world.heal()
+    if fault == "standby":  # what was moved by hand stays moved
+        assert world.command("b", Ask(), "b")
+    world.run(6.0)
+    assert (world.phases(), world.phases("b")) == (SPLIT, {"a": "standby", "b": "active"})
+    judge(world)
+
+
+def test_no_connection_is_lost_when_one_group_moves() -> None:
+    world = whole(groups=("b",))
+    for node, group in (("b", "b"), ("a", "b"), ("a", ""), ("b", "")):
+        assert world.command(node, GiveUp(), group)
+        world.run(8.0)
+    judge(world)
     assert lost(world) == 0
 
 
@@ -153,6 +185,40 @@ def test_an_order_of_a_slower_clock_that_does_not_count(monkeypatch: pytest.Monk
 def by_the_clock(book: Book, wanted: Overrides, wall_ns: int) -> Book:
     """As `byhand.written`, but for what it is for."""
     return {**book, **{target: Order(override, wall_ns) for target, override in wanted.items()}}
+
+
+def test_two_actives_of_one_group_that_never_yield(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = whole(groups=("b",))
+    yields = State.outclaims
+    monkeypatch.setattr(State, "outclaims", lambda s, name: s.settings.preferred != "b" and yields(s, name))
+    world.do("cut off", "b")
+    world.run(3.0)
+    world.do("mend", "b")
+    with pytest.raises(Broken, match=r"for what prefers b .* hear each other"):
+        world.run(3.0)
+
+
+def test_a_group_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = whole(groups=("b",))
+    ranked = State.__dict__["rank"].fget
+    monkeypatch.setattr(State, "rank", property(lambda s: 1000 if s.settings.preferred == "b" else ranked(s)))
+    world.do("power cut", "b")
+    with pytest.raises(Broken, match="nobody is active for what prefers b"):
+        world.run(30.0)
+
+
+def test_rows_of_one_group_that_do_not_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    push = Sync.push
+    monkeypatch.setattr(Sync, "push", lambda s, rows, now_s: push(s, rows[rows["virtual"] == int(VIRTUALS[0])], now_s))
+    world = whole(groups=("b",))
+    with pytest.raises(Broken, match="otherwise than b"):
+        world.judge.verdict()
+
+
+def test_a_lease_that_anothers_announcement_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Process, "claimed", lambda _self, _group: None)
+    with pytest.raises(Broken, match="must not answer"):
+        whole(groups=("b",))
 
 
 def test_a_row_with_another_real(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Clients with connections to the virtual address, on ports that they use again, and which reals get their packets.
+"""Clients with connections to a virtual address, on ports that they use again, and which reals get their packets.
 
 A director that was told of a connection, or opened it, must never send it to another real. One that could not be told
 may know an earlier one of the same port: the other real resets it then, and it is lost.
@@ -40,11 +40,12 @@ class Connection:
 
 
 class Client:
-    """One host. lost: connections that were reset or fell silent."""
+    """One host. group: of virtuals, to whose address all connections go. lost: those that were reset or fell silent."""
 
     def __init__(self, world: World, number: int) -> None:
         self.world = world
         self.address = int(IPv4Address("10.0.2.0")) + number
+        self.group = list(world.virtuals)[number % len(world.virtuals)]
         self.lost = 0
         self.opened = 0
         self.quiet = False
@@ -114,7 +115,7 @@ class Client:
     def _send(self, connection: Connection, flags: Flag) -> IPv4Address | Outcome | None:
         """Who gets it: a real, or PASSED where a director's own kernel answers with a reset; None: nobody."""
         if self._at is None or connection.unanswered >= SILENT:
-            self._at = self.world.segment.ask() or self._at
+            self._at = self.world.segment.ask(self.group) or self._at
         answer = self._travel(connection, flags)
         connection.unanswered = connection.unanswered + 1 if answer is None else 0
         return answer
@@ -123,7 +124,8 @@ class Client:
         machine = self._at
         if machine is None or machine.name in self.world.network.unplugged:
             return None
-        frame = segment(self.address, connection.port, machine.kernel.mac, flags)
+        virtual = self.world.virtuals[self.group]
+        frame = segment(self.address, connection.port, virtual, machine.kernel.mac, flags)
         for _ in range(len(self.world.nodes) + 1):
             if not machine.powered:
                 return None
@@ -136,7 +138,7 @@ class Client:
             if outcome is Outcome.TX:
                 self._by = machine.name
                 return REAL_OF[frame[:6]]
-            return Outcome.PASSED if outcome is Outcome.PASSED and machine.kernel.address else None
+            return Outcome.PASSED if outcome is Outcome.PASSED and virtual in machine.kernel.addresses else None
         self.world.judge.accuse(f"{frame.hex()} goes round between directors")
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Final
 
-from ha.state import SERVING, Phase
+from ha.state import Phase
 from lb.plan import Override, Target
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ LOOK_S: Final = 0.01
 
 DEADTIMES_TOGETHER: Final = 2
 """Two actives that reach each other both ways exist at most for so many deadtimes, at up to a fifth of loss."""
+
+MUTE_S: Final = 0.05
+"""For so long at most an active director that runs may be without a lease, as on waking: clients ask once a second."""
 
 
 class Broken(AssertionError):  # noqa: N818
@@ -28,10 +31,11 @@ class Judge:
         self.world = world
         self.longest_together_s = 0.0
         self.longest_vacancy_s = 0.0
-        self._together_s = 0.0
-        self._vacant_s = 0.0
+        self._together_s = dict.fromkeys(world.virtuals, 0.0)
+        self._vacant_s = dict.fromkeys(world.virtuals, 0.0)
         self._able_s: dict[str, float] = {}
-        self._serving: frozenset[str] = frozenset()
+        self._mute_s: dict[str, float] = {}
+        self._serving = dict.fromkeys(world.virtuals, frozenset[str]())
         self._settled_s = float("inf")
         world.at(LOOK_S, self._look)
 
@@ -63,41 +67,53 @@ class Judge:
     # -------------------------------------------------------------------------------------------------------- looks
 
     def _look(self) -> None:
-        self._look_for_two()
-        self._look_for_vacancy()
-        self._look_for_whims()
+        self._look_who_is_able()
+        self._look_who_is_mute()
+        for group in self.world.virtuals:
+            self._look_for_two(group)
+            self._look_for_vacancy(group)
+            self._look_for_whims(group)
         self.world.at(LOOK_S, self._look)
 
-    def _look_for_two(self) -> None:
+    def _look_for_two(self, group: str) -> None:
         nodes = self.world.nodes
-        active = [name for name, node in nodes.items() if node.phase is Phase.ACTIVE]
+        active = [name for name, node in nodes.items() if node.phase(group) is Phase.ACTIVE]
         pairs = itertools.combinations(active, 2)
         together = any(self.world.network.hear_each_other(*pair) for pair in pairs)
-        self._together_s = self._together_s + LOOK_S if together else 0.0
-        self.longest_together_s = max(self.longest_together_s, self._together_s)
-        if self._together_s > self.together_bound_s:
-            self.accuse(f"{' and '.join(active)} are active for {self._together_s:.2f} s, and hear each other")
+        lasts_s = self._together_s[group] = self._together_s[group] + LOOK_S if together else 0.0
+        self.longest_together_s = max(self.longest_together_s, lasts_s)
+        if lasts_s > self.together_bound_s:
+            self.accuse(f"{' and '.join(active)} are active{_for(group)} for {lasts_s:.2f} s, and hear each other")
 
-    def _look_for_vacancy(self) -> None:
-        able = False
+    def _look_who_is_able(self) -> None:
         for name, node in self.world.nodes.items():
             process = node.process
             is_able = node.running and name not in self.world.take_fails and not (process and process.stopping)
             self._able_s[name] = self._able_s.get(name, 0.0) + LOOK_S if is_able else 0.0
-            able |= self._able_s[name] > 0.0
-        serves = any(node.serves for node in self.world.nodes.values())
-        self._vacant_s = 0.0 if serves else self._vacant_s + LOOK_S
-        longest_s = min(self._vacant_s, max(self._able_s.values()))
+
+    def _look_who_is_mute(self) -> None:
+        for name, node in self.world.nodes.items():
+            active = any(node.phase(group) is Phase.ACTIVE for group in self.world.virtuals)
+            mute = active and not node.kernel.may_answer(self.world.now_s)
+            self._mute_s[name] = self._mute_s.get(name, 0.0) + LOOK_S if mute else 0.0
+            if self._mute_s[name] > MUTE_S:
+                self.accuse(f"{name} is active, and must not answer for {self._mute_s[name]:.2f} s")
+
+    def _look_for_vacancy(self, group: str) -> None:
+        serves = any(node.serves(group) for node in self.world.nodes.values())
+        lasts_s = self._vacant_s[group] = 0.0 if serves else self._vacant_s[group] + LOOK_S
+        longest_s = min(lasts_s, max(self._able_s.values()))
         self.longest_vacancy_s = max(self.longest_vacancy_s, longest_s)
         if longest_s > self.vacancy_bound_s:
             names = [name for name, able_s in self._able_s.items() if able_s > self.vacancy_bound_s]
-            self.accuse(f"nobody is active for {self._vacant_s:.2f} s though {', '.join(names)} could be")
+            self.accuse(f"nobody is active{_for(group)} for {lasts_s:.2f} s though {', '.join(names)} could be")
 
-    def _look_for_whims(self) -> None:
-        serving = frozenset(name for name, node in self.world.nodes.items() if node.phase in SERVING)
-        if serving != self._serving and self.world.now_s > self._settled_s:
-            self.accuse(f"{sorted(self._serving)} were active, now {sorted(serving)}, without a cause")
-        self._serving = serving
+    def _look_for_whims(self, group: str) -> None:
+        before = self._serving[group]
+        serving = frozenset(name for name, node in self.world.nodes.items() if node.serves(group))
+        if serving != before and self.world.now_s > self._settled_s:
+            self.accuse(f"{sorted(before)} were active{_for(group)}, now {sorted(serving)}, without a cause")
+        self._serving[group] = serving
 
     # ---------------------------------------------------------------------------------------------------------- end
 
@@ -106,24 +122,36 @@ class Judge:
 
         last: what was ordered by hand since, and so is in force on all.
         """
-        phases = {name: str(node.phase) for name, node in self.world.nodes.items()}
-        if sorted(phases.values()) != ["active", *["standby"] * (len(phases) - 1)]:
-            self.accuse(f"in the end the directors are {phases}")
-        holders = [name for name, node in self.world.nodes.items() if node.address]
-        active = [name for name, node in self.world.nodes.items() if node.serves]
-        if holders != active:
-            self.accuse(f"{active} is active, but the address is at {holders}")
-        elsewhere = [client.at for client in self.world.segment.clients if client.at != active[0]]
-        if elsewhere:
-            self.accuse(f"{active[0]} is active, but clients send to {elsewhere}")
+        for group in self.world.virtuals:
+            self._judge(group)
         books = {name: node.overrides for name, node in self.world.nodes.items()}
-        if any(book != books[active[0]] for book in books.values()):
+        first = next(iter(books.values()))
+        if any(book != first for book in books.values()):
             self.accuse(f"the directors have different orders: {books}")
-        if last and any(book.get(last[0], Override()) != last[1] for book in books.values()):
-            self.accuse(f"the last order was {last}, and in force is {books}")
-        tables = {name: node.kernel.reals(self.world.now_s) for name, node in self.world.nodes.items()}
+        if last and first.get(last[0], Override()) != last[1]:
+            self.accuse(f"the last order was {last}, and in force is {first}")
+
+    def _judge(self, group: str) -> None:
+        nodes = self.world.nodes
+        phases = {name: str(node.phase(group)) for name, node in nodes.items()}
+        if sorted(phases.values()) != ["active", *["standby"] * (len(phases) - 1)]:
+            self.accuse(f"in the end the directors are {phases}{_for(group)}")
+        holders = [name for name, node in nodes.items() if node.has_address(group)]
+        active = [name for name, node in nodes.items() if node.serves(group)]
+        if holders != active:
+            self.accuse(f"{active} is active{_for(group)}, but the address is at {holders}")
+        clients = [client for client in self.world.segment.clients if client.group == group]
+        elsewhere = [client.at for client in clients if client.at != active[0]]
+        if elsewhere:
+            self.accuse(f"{active[0]} is active{_for(group)}, but clients send to {elsewhere}")
+        virtual = self.world.virtuals[group]
+        tables = {name: node.kernel.reals(virtual, self.world.now_s) for name, node in nodes.items()}
         known = tables[active[0]]
         for name, table in tables.items():
             wrong = {key: (real, table.get(key)) for key, real in known.items() if table.get(key) != real}
             if wrong:
                 self.accuse(f"{name} has {len(wrong)} of {len(known)} connections otherwise than {active[0]}: {wrong}")
+
+
+def _for(group: str) -> str:
+    return f" for what prefers {group}" if group else ""

@@ -34,7 +34,7 @@ class Machine:
         self._forget()
 
     def _forget(self) -> None:
-        self.kernel = Kernel(self.place, self.world.random.randrange(7))
+        self.kernel = Kernel(self.place, self.world.random.randrange(7), tuple(self.world.virtuals.values()))
         self.book: Book = {}  # in a file that is gone with the power
 
     def clock(self) -> float:
@@ -58,20 +58,17 @@ class Machine:
         assert self.process
         return self.process.member
 
-    @property
-    def phase(self) -> Phase:
+    def phase(self, group: str = "") -> Phase:
         """What the director is; LEFT where none runs."""
-        return self.member.state.phase if self.running else Phase.LEFT
+        return self.member.states[group].phase if self.running else Phase.LEFT
 
-    @property
-    def serves(self) -> bool:
+    def serves(self, group: str) -> bool:
         """Does it run and say that it is active?"""
-        return self.phase in SERVING
+        return self.phase(group) in SERVING
 
-    @property
-    def address(self) -> bool:
-        """Is the virtual address on the interface?"""
-        return self.powered and self.kernel.address
+    def has_address(self, group: str = "") -> bool:
+        """Is the group's virtual address on the interface?"""
+        return self.powered and self.world.virtuals[group] in self.kernel.addresses
 
     @property
     def overrides(self) -> dict[Target, Override]:

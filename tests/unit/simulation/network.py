@@ -92,24 +92,26 @@ class Segment:
             if other is not machine and other.powered and self.reaches(machine.name, other.name):
                 yield other
 
-    def announce(self, machine: Machine) -> None:
-        """It says that the address is there."""
+    def announce(self, machine: Machine, group: str) -> None:
+        """It says that the group's address is there."""
         if machine.name in self.world.network.unplugged:
             return
         for client in self.clients:
-            client.learns(machine)
+            if client.group == group:
+                client.learns(machine)
         for other in self._others(machine):
-            other.kernel.claimed_by(machine.kernel.mac, self.world.now_s)
+            other.kernel.claimed_by(machine.kernel.mac, self.world.virtuals[group], self.world.now_s)
             if other.process and other.process.running:
-                other.process.claimed()
+                other.process.claimed(group)
 
-    def holder(self, asking: Machine) -> str:
+    def holder(self, asking: Machine, group: str) -> str:
         """Who else answers for the address; empty: nobody."""
-        found = (other.name for other in self._others(asking) if other.kernel.answers(self.world.now_s))
-        return next(found, "")
+        address, now_s = self.world.virtuals[group], self.world.now_s
+        return next((other.name for other in self._others(asking) if other.kernel.answers(address, now_s)), "")
 
-    def ask(self) -> Machine | None:
+    def ask(self, group: str) -> Machine | None:
         """A client asks who has the address."""
+        address, now_s = self.world.virtuals[group], self.world.now_s
         reachable = [m for m in self.world.nodes.values() if m.powered and m.name not in self.world.network.unplugged]
-        answering = [m for m in reachable if m.kernel.answers(self.world.now_s)]
+        answering = [m for m in reachable if m.kernel.answers(address, now_s)]
         return self.world.random.choice(answering) if answering else None

@@ -36,6 +36,7 @@ class Pipe:
             if old := me.pipes.get(peer.name):
                 old.drop(me)
             me.pipes[peer.name] = self
+            me.met(peer.name)
         for me in (one, two):
             me.on_sync()
             me.share(self)
@@ -65,7 +66,7 @@ class Pipe:
             me.later(max(timer_s - now_s, 0.001), lambda: self.flush(me))
 
     def _made(self, me: Process) -> None:
-        families = me.machine.kernel.snapshot(self.world.now_s)
+        families = me.rows(self.other(me).name, ours=True)
         self.sync(me).snapshot(families, digest.sums(families))
         self.flush(me)
 
@@ -95,7 +96,7 @@ class Pipe:
     def _compare(self, to: _End, source: _End) -> None:
         to.moving = False
         if to.open:
-            to.sync.compare(digest.sums(to.process.machine.kernel.snapshot(self.world.now_s)))
+            to.sync.compare(digest.sums(to.process.rows(source.process.name, ours=False)))
             self.flush(to.process)
             self._move(to, source)
 

@@ -11,6 +11,7 @@ from ha.duties import Duties
 from ha.heartbeat import Spare
 from ha.member import Member
 from ha.role import IllegalTransition, Refused
+from ha.share import Share
 from ha.state import (
     SERVING,
     Action,
@@ -33,6 +34,7 @@ from ha.state import (
 from ha.sync import Sync
 from ha.takeover import ANNOUNCE_AT_S
 from lb import byhand
+from lb.connections import Rows
 from lb.plan import Override, Target
 
 if TYPE_CHECKING:
@@ -51,16 +53,20 @@ class Process:
     def __init__(self, machine: Machine, settings: Settings, life: int) -> None:
         self.machine, self.world = machine, machine.world
         self.life = life
-        self.member = Member("test", settings, 0.3, KEYS, life, Counters(), machine.clock())
-        self.duties = Duties(settings.peers)
+        self.groups = tuple(self.world.virtuals)
+        self.member = Member("test", settings, 0.3, KEYS, life, Counters(), machine.clock(), self.groups[1:])
+        self.duties = {group: Duties(settings.peers) for group in self.groups}
+        self._share = Share({group: (address,) for group, address in self.world.virtuals.items()})
+        self._led: dict[str, frozenset[str]] = {}
         self.pipes: dict[str, Pipe] = {}
         self.frozen = False
         self.ended = False
         self.stopping = False
-        self.owns = False
+        self.owned: set[str] = set()
         self.finished: list[str] = []
-        self._orders: deque[Take | Release] = deque()
-        self._busy = False
+        self._to_give_up = deque(self.groups)
+        self._orders: dict[str, deque[Take | Release]] = {group: deque() for group in self.groups}
+        self._busy: set[str] = set()
         self._timer = 0
         self._entrusted = 0
         self._rounds = 0
@@ -81,9 +87,8 @@ class Process:
         """Its node's."""
         return self.machine.name
 
-    @property
-    def _state(self) -> Phase:
-        return self.member.state.phase
+    def _phase(self, group: str) -> Phase:
+        return self.member.states[group].phase
 
     def later(self, local_s: float, call: object) -> None:
         """After so much of its own time, and not while it is frozen."""
@@ -107,9 +112,10 @@ class Process:
 
     def settle(self) -> None:
         """Carry what the member wants to the outside, and see when it is due again."""
-        self.duties.follow(self.member.state)
+        for group, duties in self.duties.items():
+            duties.follow(self.member.states[group])
         while found := self.member.next_action():
-            self._act(found[1])
+            self._act(*found)
         if datagrams := self.member.datagrams_to_send(self.machine.clock()):
             self._entrust(self.member.spares())
             self._send(datagrams)
@@ -139,9 +145,9 @@ class Process:
             after_s = (spare.due_s - self.machine.clock()) / self.machine.rate
             self.world.at(after_s, lambda spare=spare: send(spare))  # type: ignore[misc]
 
-    def happen(self, event: Event) -> None:
-        """Raises IllegalTransition, Refused."""
-        self.member.happened(event, self.machine.clock())
+    def happen(self, event: Event, group: str | None = None) -> None:
+        """In one group, or in all. Raises IllegalTransition, Refused."""
+        self.member.happened(event, self.machine.clock(), group)
         self.settle()
 
     def impair(self, impaired: bool) -> None:
@@ -155,24 +161,31 @@ class Process:
 
     # --------------------------------------------------------------------------------------------------- commands
 
-    def command(self, command: GiveUp | Ask) -> bool:
+    def command(self, command: GiveUp | Ask, group: str) -> bool:
         """Was it accepted?"""
         try:
-            self.happen(command)
+            self.happen(command, group)
         except (IllegalTransition, Refused):
             return False
         return True
 
     def stop(self) -> None:
-        """`lbctl down`: hand over if somebody is able, then leave."""
+        """`lbctl down`: hand over one group after the other if somebody is able, then leave."""
         self.stopping = True
-        if self._state not in SERVING or not self.command(GiveUp()):
-            self.leave()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        while self._to_give_up:
+            group = self._to_give_up.popleft()
+            if self._phase(group) in SERVING and self.command(GiveUp(), group):
+                return  # goes on when that has come to its end
+        self.leave()
 
     def leave(self) -> None:
         """Say goodbye three times and end."""
-        if self._state is not Phase.LEFT:
-            self.happen(Leave())
+        for group in reversed(self.groups):
+            if self._phase(group) is not Phase.LEFT:
+                self.happen(Leave(), group)
         for n in range(3):
             self.later(0.005 * n, self._say_again)
         self.later(0.05, self._end_in_order)
@@ -182,7 +195,7 @@ class Process:
         self.settle()
 
     def _end_in_order(self) -> None:
-        if self._orders or self._busy:
+        if any(self._orders.values()) or self._busy:
             self.later(0.01, self._end_in_order)
             return
         for pipe in list(self.pipes.values()):
@@ -192,59 +205,73 @@ class Process:
 
     # ------------------------------------------------------------------------------------------------------ hooks
 
-    def _act(self, action: Action) -> None:
+    def _act(self, group: str, action: Action) -> None:
         match action:
             case Take() | Release():
-                self._orders.append(action)
-                self._carry_out()
+                self._orders[group].append(action)
+                self._carry_out(group)
             case Announce():
-                self.announce()
+                self.announce(group)
             case Finished(error=error):
                 self.finished.append(error)
-                if self.stopping and self._state is not Phase.LEFT:
-                    self.later(LINGER_S if not error else 0.0, self.leave)
+                if self.stopping and self._phase(group) is not Phase.LEFT:
+                    self.later(LINGER_S if not error else 0.0, self._give_up)
 
-    def _carry_out(self) -> None:
-        if self._busy or not self._orders:
+    def _carry_out(self, group: str) -> None:
+        if group in self._busy or not self._orders[group]:
             return
-        self._busy = True
-        self.later(self.world.random.uniform(0.001, 0.04), self._done)
+        self._busy.add(group)
+        self.later(self.world.random.uniform(0.001, 0.04), lambda: self._done(group))
 
-    def _done(self) -> None:
-        order = self._orders.popleft()
-        self._busy = False
+    def _done(self, group: str) -> None:
+        order = self._orders[group].popleft()
+        self._busy.discard(group)
         if isinstance(order, Release):
-            self._release()
+            self._release(group)
         elif self.name in self.world.take_fails:
-            self._release()
-            self.happen(TakeFailed())
+            self._release(group)
+            self.happen(TakeFailed(), group)
         else:
-            self._take()
-            self.happen(Taken(int(self.machine.wall() * 1e9)))
-        self._carry_out()
+            self._take(group)
+            self.happen(Taken(int(self.machine.wall() * 1e9)), group)
+        self._carry_out(group)
 
-    def _take(self) -> None:
-        self.owns = True
+    # As `lb.ownership`.
+
+    def _take(self, group: str) -> None:
+        self.owned.add(group)
         self._renew_once()
-        self.machine.kernel.address = True
-        self.announce()
+        self.machine.kernel.addresses.add(self.world.virtuals[group])
+        self.announce(group)
 
-    def _release(self) -> None:
-        self.owns = False
-        self._rounds += 1
-        self.machine.kernel.renew_lease(0.0, self.world.now_s)
-        self.machine.kernel.address = False
+    def _release(self, group: str) -> None:
+        self.owned.discard(group)
+        if self.owned:
+            self._announce_owned()
+        else:
+            self._rounds += 1
+            self.machine.kernel.renew_lease(0.0, self.world.now_s)
+        self.machine.kernel.addresses.discard(self.world.virtuals[group])
 
-    def announce(self) -> None:
-        """In several rounds."""
-        self._refer()
+    def announce(self, group: str) -> None:
+        """Tell where the addresses are, in several rounds."""
+        self._refer(group)
+        self._announce_owned()
+
+    def _announce_owned(self) -> None:
         self._rounds += 1
-        number = self._rounds
+        number, owned = self._rounds, sorted(self.owned)
+
+        def announce() -> None:
+            if number == self._rounds:
+                for group in owned:
+                    self.world.segment.announce(self.machine, group)
+
         for at_s in ANNOUNCE_AT_S:
-            self.later(at_s, lambda: self.world.segment.announce(self.machine) if number == self._rounds else None)
+            self.later(at_s, announce)
 
-    def _refer(self) -> None:
-        before = self.duties.predecessor
+    def _refer(self, group: str) -> None:
+        before = self.duties[group].predecessor
         if not before:
             return
         other = self.world.nodes[before]
@@ -263,29 +290,28 @@ class Process:
         self.later(self.member.state.settings.keepalive_s, self._renew)
 
     def _renew_once(self) -> None:
-        if self.owns:
+        if self.owned:
             self.machine.kernel.renew_lease(self.member.state.settings.deadtime_s, self.world.now_s)
 
-    def claimed(self) -> None:
-        """Another host announces the address: `ha.rivals`."""
-        if not self.owns:
-            return
+    def claimed(self, group: str) -> None:
+        """Another host announces its address: `ha.rivals`."""
         self._renew_once()
-        if not self._defending:
+        if group in self.owned and not self._defending:
             self._defending = True
 
             def defend() -> None:
                 self._defending = False
-                if self.owns:
-                    self.announce()
+                if self.owned:
+                    self._announce_owned()
 
             self.later(ROUND_S, defend)
 
     def _look_around(self) -> None:
-        if self._state is Phase.INIT and not self.duties.predecessor:
-            holder = self.world.segment.holder(self.machine)
-            if holder != self.member.state.contested:
-                self.happen(Contested(holder))
+        for group in self.groups:
+            if self._phase(group) is Phase.INIT and not self.duties[group].predecessor:
+                holder = self.world.segment.holder(self.machine, group)
+                if holder != self.member.states[group].contested:
+                    self.happen(Contested(holder), group)
         self.later(1.0, self._look_around)
 
     def _sweep(self) -> None:
@@ -308,7 +334,8 @@ class Process:
 
     def on_sync(self) -> None:
         """As `Failover._on_sync`."""
-        self.duties.paid(self.syncs())
+        for duties in self.duties.values():
+            duties.paid(self.syncs())
         held = frozenset(name for name, sync in self.syncs().items() if sync.complete)
         if held != self.member.state.synced_with:
             self.happen(Synced(held))
@@ -318,12 +345,28 @@ class Process:
     def lead(self) -> None:
         """As `Failover._lead`."""
         for name, pipe in list(self.pipes.items()):
-            pipe.sync(self).lead(self.duties.leads(name, self.member.state))
+            sync = pipe.sync(self)
+            led = frozenset(g for g, duties in self.duties.items() if duties.leads(name, self.member.states[g]))
+            more = led - self._led.get(name, frozenset())
+            self._led[name] = led
+            sync.lead(bool(led))
+            if more and led != more and not sync.complete:
+                sync.resync(self.machine.clock())
             pipe.flush(self)
+
+    def met(self, peer: str) -> None:
+        """A session with it begins."""
+        self._led.pop(peer, None)
+
+    def rows(self, peer: str, ours: bool) -> tuple[Rows, ...]:
+        """As in `Failover._link`: what this peer is told by us, or is to tell us."""
+        led = self._led.get(peer, frozenset())
+        wanted = led if ours else frozenset(self.groups) - led
+        return self._share.within(self.machine.kernel.snapshot(self.world.now_s), wanted)
 
     def _follow_peers(self) -> None:
         open_lives = {name: pipe.other(self).life for name, pipe in self.pipes.items()}
-        drop, knock = self.duties.changed(self.member.heartbeats.peers, open_lives)
+        drop, knock = self.duties[""].changed(self.member.heartbeats.peers, open_lives)
         for name in drop:
             self.pipes[name].drop(self)
         for name in knock:

@@ -12,6 +12,12 @@ from tests.unit.simulation.world import FAULTS, World
 SETTLE_S: Final = 14.0
 """After the last fault roles may go on moving for so long: a handover that fails, then the rest, then failing back."""
 
+SPLIT: Final = 0.4
+"""Part of the clusters in which each director has virtuals that prefer it."""
+
+LEAVE_S: Final = 20.0
+"""For so long at most `lbctl down` takes: a handover a group, each of which may be in vain."""
+
 CALM_S: Final = 8.0
 """For so long afterwards nothing may change."""
 
@@ -33,8 +39,9 @@ class Result:
 def run(seed: int) -> Result:
     """The same for the same seed, on any machine."""
     chance = Random(f"plan {seed}")
+    nodes = ("a", "b", "c")[: chance.choice((2, 2, 3))]
     world = World(
-        nodes=("a", "b", "c")[: chance.choice((2, 2, 3))],
+        nodes=nodes,
         seed=seed,
         loss=chance.choice((0.0, 0.0, 0.01, 0.05, 0.2)),
         repeats=chance.choice((0.0, 0.1)),
@@ -43,6 +50,7 @@ def run(seed: int) -> Result:
         auto_failback=chance.random() < 0.4,
         clients=4,
         spare=chance.random() < 0.3,
+        groups=nodes[1:] if chance.random() < SPLIT else (),
     )
     broken = ""
     try:
@@ -72,15 +80,16 @@ def _befall(world: World, chance: Random) -> None:
     world.take_fails.clear()
     world.do("heal", "a")
     world.network.loss = 0.0
-    world.run(0.5)
-    world.heal()  # who was just leaving
+    for _ in range(int(LEAVE_S / 0.5)):  # who is leaving hands over one group after the other
+        world.run(0.5)
+        if not world.leaving:
+            break
+    world.heal()
     for name in world.nodes:
         world.witness(name, 1)
     world.run(SETTLE_S)
     world.judge.settle()
     last = world.order(chance.choice(sorted(world.nodes)))
     world.run(CALM_S)
-    for client in world.segment.clients:
-        client.quiet = True
-    world.run(1.0)
+    world.be_quiet()
     world.judge.verdict(last)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from random import Random
 
 from ha.state import Ask, GiveUp, Settings, Witnessed
+from lb.addresses import Address
 from lb.plan import Override, Target
 from tests.unit.simulation.clients import Client
 from tests.unit.simulation.judge import Judge
-from tests.unit.simulation.kernel import REALS, SERVICE
+from tests.unit.simulation.kernel import REALS, SERVICE, VIRTUALS
 from tests.unit.simulation.machine import Machine
 from tests.unit.simulation.network import Network, Segment
 from tests.unit.simulation.pipes import Pipes
@@ -21,6 +22,7 @@ class World(Queue):
     """nodes: their names. loss and repeats: probabilities. delay_s: longest way of a datagram.
 
     skew: how much faster or slower clocks run, at most. clients: how many there are. spare: see `Network`.
+    groups: besides "", those of virtuals, by the nodes that they prefer. virtuals: their addresses, "" first.
     """
 
     keepalive_s, deadtime_s, initdead_s = 0.1, 0.5, 3.0
@@ -36,6 +38,7 @@ class World(Queue):
         auto_failback: bool = False,
         clients: int = 0,
         spare: bool = False,
+        groups: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.random = Random(seed)
@@ -43,6 +46,7 @@ class World(Queue):
         self.story: list[str] = []
         self._digest = hashlib.sha256()
         self._names, self._failback = nodes, auto_failback
+        self.virtuals: dict[str, Address] = dict(zip(("", *groups), VIRTUALS, strict=False))
         self.network = Network(self, loss, repeats, delay_s, spare)
         self.segment = Segment(self)
         self.pipes = Pipes(self)
@@ -75,9 +79,9 @@ class World(Queue):
         drawn = self.random.getrandbits(64)
         return hashlib.sha256(self._digest.digest() + drawn.to_bytes(8)).hexdigest()[:16]
 
-    def phases(self) -> dict[str, str]:
+    def phases(self, group: str = "") -> dict[str, str]:
         """What each node is; a dash where no process runs."""
-        return {name: str(node.phase) if node.running else "-" for name, node in self.nodes.items()}
+        return {name: str(node.phase(group)) if node.running else "-" for name, node in self.nodes.items()}
 
     # ------------------------------------------------------------------------------------------------------ faults
 
@@ -86,16 +90,33 @@ class World(Queue):
         self.trace(name, f"--- {fault}", {})
         FAULTS[fault](self, name)
 
-    def command(self, name: str, command: GiveUp | Ask) -> bool:
+    def command(self, name: str, command: GiveUp | Ask, group: str = "") -> bool:
         """Was it accepted?"""
         process = self.nodes[name].process
-        return bool(self.nodes[name].running and process and process.command(command))
+        return bool(self.nodes[name].running and process and process.command(command, group))
+
+    def command_all(self, name: str, command: GiveUp | Ask) -> None:
+        """Without the name of a virtual."""
+        for group in self.virtuals:
+            self.command(name, command, group)
 
     def stop(self, name: str) -> None:
         """`lbctl down`"""
         process = self.nodes[name].process
         if process and process.running and not process.stopping:
             process.stop()
+
+    def be_quiet(self) -> None:
+        """No client does anything any more, and all are told of what they did."""
+        for client in self.segment.clients:
+            client.quiet = True
+        self.run(1.0)
+
+    @property
+    def leaving(self) -> bool:
+        """Is `lbctl down` under way on any node?"""
+        processes = (node.process for node in self.nodes.values())
+        return any(process and process.stopping and not process.ended for process in processes)
 
     def declare(self, name: str, gone: str) -> None:
         """`name` finds that nobody listens at `gone`."""
@@ -160,8 +181,10 @@ FAULTS: dict[str, Callable[[World, str], object]] = {
     "spare out": lambda w, n: w.network.without_spare.add(n),
     "mend": lambda w, _: w.mend(),
     "heal": lambda w, _: w.heal(),
-    "standby": lambda w, n: w.command(n, GiveUp()),
-    "takeover": lambda w, n: w.command(n, Ask()),
+    "standby": lambda w, n: w.command_all(n, GiveUp()),
+    "takeover": lambda w, n: w.command_all(n, Ask()),
+    "standby for its own": lambda w, n: w.command(n, GiveUp(), n if n in w.virtuals else ""),
+    "takeover of its own": lambda w, n: w.command(n, Ask(), n if n in w.virtuals else ""),
     "down": lambda w, n: w.stop(n),
     "witness 0": lambda w, n: w.witness(n, 0),
     "witness 1": lambda w, n: w.witness(n, 1),
