@@ -304,6 +304,8 @@ class Failover:
 
     def _on_timer(self) -> None:
         with self._watched():
+            if self._ports and self._member.heartbeats.deadline() <= now():
+                self._ports.read()  # what has come while we were late is not silence
             self._member.handle_timer(now())
             self._pump()
 
@@ -376,6 +378,8 @@ class Failover:
         if datagrams := self._member.datagrams_to_send(now()):
             self._ports.entrust(self._member.spares())  # first: an earlier spare must not come behind these
             self._ports.send(datagrams)
+        while heard := self._member.heartbeats.next_heard():
+            self._ports.expect(*heard, self._member.heartbeats.passes)
         while note := self._member.next_note():
             (log.warning if note.warning else log.info)(note.text, **note.fields)
         self._follow_peers()

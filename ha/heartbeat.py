@@ -27,6 +27,9 @@ from ha import wire
 from ha.counters import Counters
 from ha.state import ABSENT, Cause, Heard, Lost, Phase, Report, Stalled
 
+AHEAD: Final = 128
+"""Sequences of a peer whose passes (`ha.wire`) are told beforehand: those of a dozen turns with all their spares."""
+
 MAX_CANDIDATES: Final = 4
 """Lives of one peer that are echoed while none of them is proven."""
 
@@ -95,6 +98,7 @@ class LinkLife:
 @dataclass(slots=True)
 class PeerLife:
     """What was heard of one peer; life 0: nothing yet. began_s: when its life was proven. links: by name.
+    key_id: of the key with which it signed last.
 
     cause: why it is not alive any more.
 
@@ -104,6 +108,7 @@ class PeerLife:
 
     life: int = 0
     sequence: int = 0
+    key_id: int = 0
     echo: int = 0
     alive: bool = False
     heard_s: float = 0.0
@@ -159,6 +164,7 @@ class Heartbeats:
         self._last_beat_s = now_s
         self._events: deque[Heard | Lost | Stalled] = deque()
         self._notes: deque[Note] = deque()
+        self._heard: dict[tuple[str, str], None] = {}
 
     # ------------------------------------------------------------------------------------------------- outward
 
@@ -227,10 +233,23 @@ class Heartbeats:
             heartbeat = wire.decode(data, self.keys)
             peer, seen = self._addressed(heartbeat)
             self._place(heartbeat, peer, seen, now_s, link)
+            peer.key_id = wire.key_id_of(data)
         except wire.Rejected as rejected:
             self._reject(rejected.kind, now_s)
             return False
         return True
+
+    def next_heard(self) -> tuple[str, str] | None:
+        """(peer, link) of which a heartbeat came since this was asked: others come next. None: nothing more."""
+        return self._heard.popitem()[0] if self._heard else None
+
+    def passes(self, name: str, link: str) -> list[int]:
+        """Those of what this peer sends next, as far as it has not come over this link; none: nothing has yet."""
+        peer = self.peers[name]
+        if link not in peer.links:
+            return []
+        first = peer.links[link].sequence + 1
+        return wire.passes(self._cluster, name, peer.life, range(first, first + AHEAD), peer.key_id, self.keys)
 
     def _addressed(self, heartbeat: wire.Heartbeat) -> tuple[PeerLife, wire.Seen]:
         if heartbeat.cluster != self._cluster:
@@ -268,6 +287,7 @@ class Heartbeats:
         if not heard.up and heard.sequence:
             self._notes.append(Note("heartbeats come again", {"peer": heartbeat.node, "link": link}, warning=False))
         heard.sequence, heard.heard_s, heard.up = heartbeat.sequence, now_s, True
+        self._heard[heartbeat.node, link] = None
 
     def _begin_life(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float) -> None:
         if peer.alive:
@@ -333,8 +353,11 @@ class Heartbeats:
 
     def timer(self) -> float:
         """When `handle_timer` or `datagrams_to_send` is next due."""
-        deadlines = [peer.deadline_s for peer in self.peers.values() if peer.alive]
-        return min([self._beat_s, *deadlines])
+        return min(self._beat_s, self.deadline())
+
+    def deadline(self) -> float:
+        """When `handle_timer` will find that somebody is silent, if nothing comes until then; infinity: never."""
+        return min((peer.deadline_s for peer in self.peers.values() if peer.alive), default=float("inf"))
 
     def handle_timer(self, now_s: float) -> None:
         """Look who is silent."""

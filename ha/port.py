@@ -1,8 +1,9 @@
 """One link that heartbeats go over: UDP sockets, bound so that they hear nothing else. Edge.
 
-Between the nodes' own addresses each peer has a socket of its own (`ha.steering`): what comes from there has its own
-room in the kernel. What others send comes to the first socket, of which only so much is read as counting it may cost,
-however much they send: the rest is left to the kernel, and its number counted.
+Between the nodes' own addresses each peer's heartbeats have a socket of their own (`ha.steering`), and so room in the
+kernel that nothing else can take. What comes from its address and is not what it sends next goes to a second socket;
+what others send goes to the first of all. Of these only so much is read as counting it may cost, however much there is:
+the rest is left to the kernel, and its number counted.
 
 A plain socket instead of a loop's transport: a send that fails, as every send does while a link is down, must be as
 harmless on every event loop as a lost datagram.
@@ -65,11 +66,14 @@ class Port:
         self._received = received
         self._counters = counters
         self._loop = asyncio.get_running_loop()
-        self._resting: asyncio.TimerHandle | None = None
+        self._resting: dict[socket.socket, asyncio.TimerHandle] = {}
         self._dropped: dict[socket.socket, int] = {}
         family = socket.AF_INET6 if ":" in way.bind else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._of_peers: list[socket.socket] = []
+        self._doubtful: list[socket.socket] = []
+        self._passes: dict[str, list[int]] = {}
+        self._cannot_steer = False
         try:
             self._prepare(self.socket)
             self._bind()
@@ -78,7 +82,8 @@ class Port:
         except OSError as error:
             self._close_sockets()
             raise cannot_listen(way.name, "UDP", port, error) from None
-        self._loop.add_reader(self.socket, self._read_strangers)
+        for sock in (self.socket, *self._doubtful):
+            self._loop.add_reader(sock, self._read_some, sock)
         for sock in self._of_peers:
             self._loop.add_reader(sock, self._read, sock)
 
@@ -99,13 +104,29 @@ class Port:
         sock.bind(self.at(way.bind))
 
     def _steer(self) -> None:
-        hosts = list(self._way.peers.values())
-        steer(self.socket, hosts)
-        for _ in hosts:
-            sock = socket.socket(self.socket.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            self._of_peers.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind(self.at(self._way.bind))
+        self._passes = {host: [] for host in self._way.peers.values()}
+        steer(self.socket, self._passes)
+        for sockets in (self._of_peers, self._doubtful):
+            for _ in self._passes:
+                sock = socket.socket(self.socket.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+                sockets.append(sock)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                sock.bind(self.at(self._way.bind))
+
+    @property
+    def steers(self) -> bool:
+        """Are there sockets for single peers?"""
+        return bool(self._passes)
+
+    def expect(self, peer: str, passes: list[int]) -> None:
+        """Of what this peer sends next."""
+        self._passes[self._way.peers[peer]] = passes
+        try:
+            steer(self.socket, self._passes)
+        except OSError as error:  # heartbeats come as doubtful ones then
+            if not self._cannot_steer:
+                log.warning("heartbeats and floods share sockets", link=self._way.name, reason=error.strerror)
+            self._cannot_steer = True
 
     def at(self, host: str) -> tuple[str, int] | tuple[str, int, int, int]:
         """Where to send for this host; with the interface, which a group of IPv6 has only there."""
@@ -140,23 +161,34 @@ class Port:
 
     def close(self) -> None:
         """Hear and send nothing more."""
-        if self._resting:
-            self._resting.cancel()
-        for sock in (self.socket, *self._of_peers):
+        for resting in self._resting.values():
+            resting.cancel()
+        for sock in self._sockets:
             self._loop.remove_reader(sock)
         self._close_sockets()
 
     def _close_sockets(self) -> None:
-        for sock in (self.socket, *self._of_peers):
+        for sock in self._sockets:
             sock.close()
 
-    def _read_strangers(self) -> None:
-        if self._read(self.socket) == _AT_ONCE:
-            self._loop.remove_reader(self.socket)
-            self._resting = self._loop.call_later(_REST_S, self._read_on)
+    @property
+    def _sockets(self) -> list[socket.socket]:
+        return [self.socket, *self._of_peers, *self._doubtful]
 
-    def _read_on(self) -> None:
-        self._loop.add_reader(self.socket, self._read_strangers)
+    def read(self) -> None:
+        """What has come, before anything is concluded from silence."""
+        for sock in self._sockets:
+            if sock not in self._resting:
+                self._read(sock)
+
+    def _read_some(self, sock: socket.socket) -> None:
+        if self._read(sock) == _AT_ONCE:
+            self._loop.remove_reader(sock)
+            self._resting[sock] = self._loop.call_later(_REST_S, self._read_on, sock)
+
+    def _read_on(self, sock: socket.socket) -> None:
+        del self._resting[sock]
+        self._loop.add_reader(sock, self._read_some, sock)
 
     def _count_dropped(self, sock: socket.socket) -> None:
         numbers = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)

@@ -76,6 +76,17 @@ class Ports:
                 for address, data in way.targets(datagrams):
                     port.send(address, data)
 
+    def read(self) -> None:
+        """What has come over any link."""
+        for port in list(self._open.values()):
+            port.read()
+
+    def expect(self, peer: str, link: str, passes: Callable[[str, str], list[int]]) -> None:
+        """A heartbeat of this peer has come over that link. passes: of (peer, link), those of the next ones."""
+        port = self._open.get(link)
+        if port and port.steers:
+            port.expect(peer, passes(peer, link))
+
     def entrust(self, spares: list[Spare]) -> None:
         """What to send over every link in time if we are late; instead of what was entrusted before."""
         if self._deputy is None:

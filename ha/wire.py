@@ -1,8 +1,12 @@
 """One heartbeat as a datagram. Pure.
 
-    0       4         5       6                 38
-    | LBHB  | version | key   | HMAC-SHA256     | msgpack map ...
-                        id      of version+map
+    0       4         5       6       10                42
+    | LBHB  | version | key   | pass  | HMAC-SHA256     | msgpack map ...
+                        id              of version+pass+map
+
+A pass is good for one datagram: four bytes that follow from a key, the sender, its life and the sequence. Who reads
+knows those of the next sequences beforehand, so that its kernel can tell what a peer has just sent from what is made
+up, changed or repeated, before anything is read (`ha.steering`). Nothing is believed for its pass alone.
 
 The map has one key a field of `Heartbeat`; a reader ignores keys it does not know, so that fields can be added without
 a new version. A version is spoken by nobody but its own kind: it changes when an old reader would misunderstand.
@@ -19,14 +23,21 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ha.state import Report
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_BYTES: Final = 1400
 """Larger datagrams would be fragmented on Ethernet; nothing sent comes near it."""
 
 _MAGIC: Final = b"LBHB"
-_HEADER: Final = struct.Struct("!4sBB32s")
+_HEADER: Final = struct.Struct("!4sBBI32s")
+PASS_AT: Final = 6
+"""Where in a datagram its pass is: four bytes, the highest first."""
+
 _CONTEXT: Final = b"lbctl heartbeat"
 """Signed along, so that a signature is good for nothing but a heartbeat."""
+
+_PASS_CONTEXT: Final = b"lbctl pass"
+_PASSES: Final = struct.Struct("!8I")
+"""So many passes one HMAC gives."""
 
 _Unsigned = Annotated[int, Field(ge=0, lt=2**64)]
 
@@ -36,6 +47,9 @@ class Keys(Protocol):
 
     def sign(self, data: bytes) -> tuple[int, bytes]:
         """The id of the sending key, 0 to 255, and a tag of 32 bytes."""
+
+    def tag(self, key_id: int, data: bytes) -> bytes:
+        """What that key would sign `data` with; empty: there is no such key."""
 
     def verify(self, key_id: int, data: bytes, tag: bytes) -> bool:
         """Was `data` signed with that key?"""
@@ -88,19 +102,35 @@ _HEARTBEAT: Final = TypeAdapter(Heartbeat)
 def encode(heartbeat: Heartbeat, keys: Keys) -> bytes:
     """The datagram; the same for every reader."""
     body = msgpack.packb(heartbeat, default=_fields)
-    key_id, tag = keys.sign(_signed(VERSION, body))
-    return bytes(_HEADER.pack(_MAGIC, VERSION, key_id, tag) + body)
+    block, place = divmod(heartbeat.sequence, 8)
+    _, passes = keys.sign(_pass_words(heartbeat.cluster, heartbeat.node, heartbeat.life, block))
+    word = _PASSES.unpack(passes)[place]
+    key_id, tag = keys.sign(_signed(VERSION, word, body))
+    return bytes(_HEADER.pack(_MAGIC, VERSION, key_id, word, tag) + body)
+
+
+def key_id_of(data: bytes) -> int:
+    """With which key a datagram that can be decoded was signed."""
+    return data[5]
+
+
+def passes(cluster: str, node: str, life: int, sequences: range, key_id: int, keys: Keys) -> list[int]:
+    """Those of these sequences of a sender, rounded up to whole blocks; none if there is no such key."""
+    blocks = range(sequences.start // 8, -(-sequences.stop // 8))
+    tags = (keys.tag(key_id, _pass_words(cluster, node, life, block)) for block in blocks)
+    words = [word for tag in tags if tag for word in _PASSES.unpack(tag)]
+    return words[sequences.start % 8 :]
 
 
 def decode(data: bytes, keys: Keys) -> Heartbeat:
     """What was sent. Raises Rejected with kind malformed, version or key, and nothing else for any bytes."""
     if not _HEADER.size < len(data) <= MAX_BYTES or data[:4] != _MAGIC:
         raise Rejected("malformed")
-    _, version, key_id, tag = _HEADER.unpack_from(data)
+    _, version, key_id, word, tag = _HEADER.unpack_from(data)
     if version != VERSION:
         raise Rejected("version")
     body = data[_HEADER.size :]
-    if not keys.verify(key_id, _signed(version, body), tag):
+    if not keys.verify(key_id, _signed(version, word, body), tag):
         raise Rejected("key")
     try:
         return _HEARTBEAT.validate_python(msgpack.unpackb(body))
@@ -112,5 +142,9 @@ def _fields(value: Any) -> dict[str, object]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
-def _signed(version: int, body: bytes) -> bytes:
-    return _CONTEXT + bytes([version]) + body
+def _signed(version: int, word: int, body: bytes) -> bytes:
+    return _CONTEXT + bytes([version]) + word.to_bytes(4) + body
+
+
+def _pass_words(cluster: str, node: str, life: int, block: int) -> bytes:
+    return bytes(msgpack.packb((_PASS_CONTEXT, cluster, node, life, block)))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import flood
 from lb.lab.observe import role, run_in, status, wait_until
 from tests.netns.cluster import CONF, VIRTUAL, active, answers, is_settled, lbctl, other
 
@@ -132,6 +133,26 @@ def test_damaged_and_forged_heartbeats_from_a_peers_address_mean_nothing(tmp_pat
     assert is_settled()
     assert (role(serving), status(standby)["since"]) == ("active", since)
     assert sum(answers(4).values()) == 4
+
+
+@pytest.mark.parametrize("kind", ["replayed", "forged"])
+def test_a_flood_at_the_rate_of_the_cable_moves_nothing(kind: str) -> None:
+    """For five deadtimes, from the address of the active: its own heartbeats are heard among all that."""
+    wait_until("the pair is whole", is_settled)
+    serving, standby = active(), other(active())
+    was, numbers = status(standby), flood.counted(standby)
+    addresses = {"lb1": "192.168.1.103", "lb2": "192.168.1.104"}
+    with flood.Attack("demo", addresses, serving, standby).under_way(kind, 1_000_000, 2.5) as end:
+        assert sum(answers(4).values()) == 4
+        sent, _ = end()
+    found, now = flood.more(flood.counted(standby), numbers), status(standby)
+    assert sent > 25_000
+    assert sum(found.values()) > sent / 2, "the rest found no room on the cable"
+    assert found["heartbeat_unread"] > found.get("heartbeat_key", 0) + found.get("heartbeat_replayed", 0)
+    assert (role(serving), role(standby), now["since"]) == ("active", "standby", was["since"])
+    for name in ("stalls", "sync_opened"):
+        assert now["heartbeat"][name] == was["heartbeat"][name], name
+    assert is_settled()
 
 
 def initdead_is_over(node: str) -> None:

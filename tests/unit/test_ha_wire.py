@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgpack
 import pytest
 from hypothesis import example, given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from ha.authkeys import AuthKeys
 from ha.state import Phase, Report
-from ha.wire import MAX_BYTES, VERSION, Heartbeat, Rejected, Seen, decode, encode
+from ha.wire import MAX_BYTES, VERSION, Heartbeat, Rejected, Seen, decode, encode, key_id_of, passes
 
 KEYS = AuthKeys(2, {1: b"old", 2: b"new"})
 REPORT = Report(Phase.HANDING, 1, 2, "b", True, True, False, 3)
@@ -50,17 +52,34 @@ def test_any_bit_changed() -> None:
             decode(bytes(changed), KEYS)
 
 
-@given(st.one_of(st.binary(max_size=2000), st.binary(max_size=200).map(lambda tail: b"LBHB\x01" + tail)))
+@given(st.one_of(st.binary(max_size=2000), st.binary(max_size=200).map(lambda tail: b"LBHB\x02" + tail)))
 @example(b"")
 def test_random_bytes(data: bytes) -> None:
     with pytest.raises(Rejected):
         decode(data, KEYS)
 
 
+@pytest.mark.parametrize("sequence", [1, 7, 8, 9, 2**63])
+@pytest.mark.parametrize("count", [1, 8, 30])
+def test_the_passes_of_what_comes_next_are_known_beforehand(sequence: int, count: int) -> None:
+    sent = [encode(replace(HEARTBEAT, sequence=sequence + n), KEYS) for n in range(count)]
+    key_id = key_id_of(sent[0])
+    known = passes("demo", "a", HEARTBEAT.life, range(sequence, sequence + count), key_id, KEYS)
+    assert [int.from_bytes(data[6:10]) for data in sent] == known[:count]
+    assert count <= len(known) < count + 8
+    for others in (
+        passes("demo", "b", HEARTBEAT.life, range(sequence, sequence + count), key_id, KEYS),
+        passes("demo", "a", 5, range(sequence, sequence + count), key_id, KEYS),
+        passes("demo", "a", HEARTBEAT.life, range(sequence, sequence + count), 1, KEYS),
+        passes("demo", "a", HEARTBEAT.life, range(sequence, sequence + count), 9, KEYS),
+    ):
+        assert not set(others) & set(known)
+
+
 def sealed(body: bytes, version: int = VERSION) -> bytes:
     """A datagram with a good signature over anything."""
-    key_id, tag = KEYS.sign(b"lbctl heartbeat" + bytes([version]) + body)
-    return b"LBHB" + bytes([version, key_id]) + tag + body
+    key_id, tag = KEYS.sign(b"lbctl heartbeat" + bytes([version]) + b"pass" + body)
+    return b"LBHB" + bytes([version, key_id]) + b"pass" + tag + body
 
 
 @given(st.one_of(st.binary(max_size=300), st.recursive(st.integers(0, 9), st.lists).map(msgpack.packb)))
@@ -77,7 +96,7 @@ def test_another_version() -> None:
 
 
 def test_a_field_of_a_newer_sender_is_passed_over() -> None:
-    body = msgpack.unpackb(encode(HEARTBEAT, KEYS)[38:])
+    body = msgpack.unpackb(encode(HEARTBEAT, KEYS)[42:])
     assert decode(sealed(msgpack.packb({**body, "mood": "fine"})), KEYS) == HEARTBEAT
 
 
@@ -85,7 +104,7 @@ def test_a_field_of_a_newer_sender_is_passed_over() -> None:
     ("field", "value"), [("life", -1), ("sequence", 0), ("node", 5), ("seen", []), ("report", {"phase": "asleep"})]
 )
 def test_a_value_out_of_range(field: str, value: object) -> None:
-    body = msgpack.unpackb(encode(HEARTBEAT, KEYS)[38:])
+    body = msgpack.unpackb(encode(HEARTBEAT, KEYS)[42:])
     with pytest.raises(Rejected) as rejected:
         decode(sealed(msgpack.packb({**body, field: value})), KEYS)
     assert rejected.value.kind == "malformed"
