@@ -45,7 +45,7 @@ def test_longer_times_are_those_of_directors_and_checks(tmp_path: Path) -> None:
     after = config.load(conf)
     for name in ("keepalive", "warntime", "deadtime", "initdead"):
         assert getattr(after.ha, name) == pytest.approx(3 * getattr(before.ha, name))
-    [was], [now] = before.virtuals[0].check.questions, after.virtuals[0].check.questions
+    was, now = before.virtuals[0].check, after.virtuals[0].check
     assert (now.interval, now.timeout) == pytest.approx((3 * was.interval, 3 * was.timeout))
     assert after.virtuals[0].reals == before.virtuals[0].reals
 
