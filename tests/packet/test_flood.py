@@ -16,6 +16,8 @@ from tests.packet.world import NODE, SETTINGS, TCP_KEY, UDP_KEY, World, network_
 SIZE = 1024
 FLOOD = 2 * SIZE
 ESTABLISHED = range(1000, 1200)
+YOUNG = ESTABLISHED[:20]
+"""So few that no five meet in a set of four, whose oldest would have to go."""
 TWO = (real(1), real(2))
 SERVICES = (Service(TCP_KEY, "wlc", TWO), Service(UDP_KEY, "lc", TWO))
 CLIENT_AT, PORT_AT = 26, 34
@@ -83,12 +85,12 @@ def test_nor_do_templates_take_their_place(small: World) -> None:
 
 
 def test_the_next_program_goes_on_with_them(small: World) -> None:
-    homes = {port: small.real_of(tcp("S", port)) for port in ESTABLISHED}
+    homes = {port: small.real_of(tcp("S", port)) for port in YOUNG}
     small.apply(replace(SERVICES[0], scheduler="rr"), SERVICES[1])
     small.data.close(detach=False)
     again = World.open(small.node, SETTINGS.model_copy(update={"max": SIZE}))
     again.apply(replace(SERVICES[0], scheduler="sh"), SERVICES[1])
-    assert {port: again.real_of(tcp("A", port)) for port in ESTABLISHED} == homes
+    assert {port: again.real_of(tcp("A", port)) for port in YOUNG} == homes
     again.data.close(detach=True)
 
 
