@@ -34,7 +34,7 @@ static __always_inline int key_words(const struct packet *packet)
 struct crib {
 	__u64 *words;	/* NULL: there are none of its family */
 	__u32 check;	/* of the one that is there */
-	bool taken;	/* by somebody */
+	__u32 way;
 	bool same;	/* by this key */
 };
 
@@ -115,17 +115,15 @@ static __always_inline struct crib crib_in(__u64 *set, const union key *key, con
 #pragma unroll
 	for (int way = 1; way < EMBRYO_WAYS; way++)
 		best = larger(best, fitness(set + way * ENTRY_WORDS(keys), key, keys, now_m, way));
-	crib.words = set + ((best & (EMBRYO_WAYS - 1)) ^ (EMBRYO_WAYS - 1)) * ENTRY_WORDS(keys);
-	crib.taken = best < FREE || best >= SAME_AND_TAKEN;
+	crib.way = (best & (EMBRYO_WAYS - 1)) ^ (EMBRYO_WAYS - 1);
+	crib.words = set + crib.way * ENTRY_WORDS(keys);
 	crib.same = best >= SAME_AND_TAKEN;
 	return crib;
 }
 
-/* The set of a key; NULL: there are none of its family. */
-static __always_inline __u64 *find_set(const union key *key, const int keys)
+/* NULL: there are none of its family. */
+static __always_inline __u64 *set_at(__u32 index, const int keys)
 {
-	__u32 index = embryo_set_of(key, keys);
-
 #if IPV6_SERVICES
 	if (keys == KEY6_WORDS)
 		return (__u64 *)embryos6.lookup(&index);
@@ -137,9 +135,21 @@ static __always_inline __u64 *find_set(const union key *key, const int keys)
 	return NULL;
 }
 
+/* Have the processor bring a set while it waits for the connection table to say that the key is not there: both are cold
+ * as a rule. BPF cannot ask for memory ahead of its use, but nobody waits for what is read and not used. */
+static __always_inline void fetch_ahead(__u32 index, const int keys)
+{
+	const volatile __u64 *set = set_at(index, keys);
+
+	if (set) {
+		set[0];
+		set[EMBRYO_WAYS * ENTRY_WORDS(keys) - 1];
+	}
+}
+
 static __always_inline struct crib find_crib(const union key *key, const int keys, __u64 now_ns)
 {
-	return crib_in(find_set(key, keys), key, keys, now_ns >> MOMENT_SHIFT);
+	return crib_in(set_at(embryo_set_of(key, keys), keys), key, keys, now_ns >> MOMENT_SHIFT);
 }
 
 /* As an entry of the connection table would be. False: it is not of one piece. */
@@ -183,30 +193,34 @@ static __always_inline void count_embryo(const struct connection *young, __s32 b
 		count(young->real, young->state, by);
 }
 
-static __always_inline void insert_into(const union key *key, const int keys, __u32 real, __u8 state, __u64 now_ns)
+static __always_inline bool is_taken(const struct crib *crib, const int keys)
 {
-	struct crib crib = find_crib(key, keys, now_ns);
+	__u64 marks = crib->words[keys + 1];
+
+	return (__u32)marks != marks >> 32;
+}
+
+/* Who has to go for it is counted no more. */
+static __always_inline void lay_into(struct crib *crib, const union key *key, const int keys, __u32 real, __u8 state,
+				     __u64 now_ns)
+{
 	struct connection before, fresh = { .real = real, .state = state };
 
-	if (!crib.words)
-		return;
-	if (COUNTING && crib.taken && read_embryo(&crib, keys, now_ns, &before))
+	if (COUNTING && is_taken(crib, keys) && read_embryo(crib, keys, now_ns, &before))
 		count_embryo(&before, -1);
 #pragma unroll
 	for (int i = 0; i < keys; i++)
-		crib.words[i] = key->words[i];
-	write_value(&crib, keys, now_ns, real, state);
+		crib->words[i] = key->words[i];
+	write_value(crib, keys, now_ns, real, state);
 	count_embryo(&fresh, 1);
 }
 
-/* A first packet, or a client's new template. Who has to go for it is counted no more. */
-static __always_inline void insert_embryo(const struct packet *packet, const union key *key, __u32 real, __u8 state,
-					  __u64 now_ns)
+static __always_inline void insert_template(const union key *key, const int keys, __u32 real, __u64 now_ns)
 {
-	if (is_ipv6(packet))
-		insert_into(key, KEY6_WORDS, real, state, now_ns);
-	else
-		insert_into(key, KEY4_WORDS, real, state, now_ns);
+	struct crib crib = find_crib(key, keys, now_ns);
+
+	if (crib.words)
+		lay_into(&crib, key, keys, real, STATE_TEMPLATE, now_ns);
 }
 
 /* Its real is gone. */

@@ -56,7 +56,8 @@
 static __always_inline enum outcome track(struct packet *packet, union key *key, const struct place *place,
 					  __u64 now_ns, __u32 *index)
 {
-	__u32 now_t = now_ns >> TICK_SHIFT;
+	const int keys = key_words(packet);
+	__u32 now_t = now_ns >> TICK_SHIFT, set;
 	int service = match_service(packet);
 	struct connection *found;
 	enum fate fate = GOES_ON;
@@ -68,9 +69,12 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 	if (is_denied(packet))
 		return OUTCOME_drop_denied;
 
+	set = embryo_set_of(key, keys);
+	if (may_open(packet))
+		fetch_ahead(set, keys);
 	found = find_entry(packet, key);
 	if (!found)
-		return set_aside(packet, key, service, now_ns, MAY_BE_HALF_OPEN);
+		return set_aside(packet, key, service, now_ns, MAY_BE_HALF_OPEN, set);
 	if (packet->is_error)
 		return relate(found, packet, now_ns, index);
 	known = goes_on(found, packet, now_t);
@@ -91,7 +95,7 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 			return OUTCOME_drop_too_fast;
 		if (fate == ENDED || may_open(packet))
 			end_connection(packet, key, found, place);
-		return may_open(packet) ? set_aside(packet, key, service, now_ns, BEGINS_ANEW) : disown(now_ns);
+		return may_open(packet) ? set_aside(packet, key, service, now_ns, BEGINS_ANEW, set) : disown(now_ns);
 	}
 
 	note_repeat(found, packet);
@@ -125,12 +129,15 @@ static __always_inline enum outcome make_whole(const struct packet *packet, stru
 static __always_inline enum outcome meet(struct packet *packet, struct newcomer *newcomer, __u32 *index)
 {
 	const int keys = key_words(packet);
-	struct crib crib = find_crib(&newcomer->key, keys, newcomer->now_ns);
+	struct crib crib = crib_in(set_at(newcomer->set, keys), &newcomer->key, keys, newcomer->now_ns >> MOMENT_SHIFT);
 	struct connection young = {};
 	bool half_open = find_embryo(&crib, keys, newcomer->now_ns, &young);
 	enum fate fate = ENDED;
 	enum outcome outcome;
 
+	newcomer->way = crib.way;
+	if (newcomer->begins == BEGINS_ANEW)
+		return NEWCOMER;
 	if (packet->is_error)
 		return relate(half_open ? &young : NULL, packet, newcomer->now_ns, index);
 	half_open = half_open && !ran_out(&young, newcomer->now_ns >> TICK_SHIFT);
@@ -157,6 +164,18 @@ static __always_inline enum outcome meet(struct packet *packet, struct newcomer 
 	return may_open(packet) ? NEWCOMER : disown(newcomer->now_ns);
 }
 
+/* A first packet's connection, where `meet` found a place for it. */
+static __always_inline void lay_down(const struct newcomer *newcomer, const int keys, __u32 real)
+{
+	__u64 *set = set_at(newcomer->set, keys);
+	struct crib crib = {};
+
+	if (!set)
+		return;
+	crib.words = set + (newcomer->way & (EMBRYO_WAYS - 1)) * ENTRY_WORDS(keys);
+	lay_into(&crib, &newcomer->key, keys, real, first_state(&newcomer->packet), newcomer->now_ns);
+}
+
 /* Choose the real of the connection that the packet opens. */
 static __always_inline enum outcome admit(struct newcomer *newcomer, __u32 *index)
 {
@@ -166,8 +185,12 @@ static __always_inline enum outcome admit(struct newcomer *newcomer, __u32 *inde
 
 	if (outcome != OURS)
 		return outcome;
-	if (!is_one_packet(newcomer->service))
-		insert_embryo(&newcomer->packet, &newcomer->key, *index, first_state(&newcomer->packet), newcomer->now_ns);
+	if (!is_one_packet(newcomer->service)) {
+		if (is_ipv6(&newcomer->packet))
+			lay_down(newcomer, KEY6_WORDS, *index);
+		else
+			lay_down(newcomer, KEY4_WORDS, *index);
+	}
 	stats = real_stats.lookup(index);
 	if (stats)
 		stats->connections++;
@@ -190,18 +213,16 @@ static __always_inline enum outcome find_real(struct packet *packet, __u64 now_n
 static __always_inline enum outcome receive_again(struct packet *packet, const struct xdp_md *ctx, __u32 *index)
 {
 	struct newcomer *newcomer = take_up(packet, ctx);
-	enum outcome outcome = NEWCOMER;
+	enum outcome outcome;
 
 	if (!newcomer)
 		return OUTCOME_drop_malformed;
-	if (newcomer->begins == MAY_BE_HALF_OPEN) {
-		if (IPV6_SERVICES && packet->ipv6) {
-			packet->ipv6 = true;
-			outcome = meet(packet, newcomer, index);
-		} else {
-			packet->ipv6 = false;
-			outcome = meet(packet, newcomer, index);
-		}
+	if (IPV6_SERVICES && packet->ipv6) {
+		packet->ipv6 = true;
+		outcome = meet(packet, newcomer, index);
+	} else {
+		packet->ipv6 = false;
+		outcome = meet(packet, newcomer, index);
 	}
 	if (outcome != NEWCOMER)
 		return outcome;

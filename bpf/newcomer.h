@@ -23,13 +23,14 @@ struct newcomer {
 	__u64 now_ns;
 	__u32 service;
 	__u32 begins;
+	__u32 set, way;			/* where its half-open connection is, or will be: embryo.h */
 	__u32 binds;			/* these two are persist.h's */
 	union key template;
 };
 BPF_TABLE("percpu_array", __u32, struct newcomer, newcomers, 1);
 
 static __always_inline enum outcome set_aside(const struct packet *packet, const union key *key,
-					      int service, __u64 now_ns, enum begins begins)
+					      int service, __u64 now_ns, enum begins begins, __u32 set)
 {
 	__u32 zero = 0;
 	struct newcomer *newcomer = newcomers.lookup(&zero);
@@ -45,6 +46,7 @@ static __always_inline enum outcome set_aside(const struct packet *packet, const
 	newcomer->now_ns = now_ns;
 	newcomer->service = service;
 	newcomer->begins = begins;
+	newcomer->set = set;
 	return NEWCOMER;
 }
 

@@ -139,7 +139,10 @@ static __always_inline enum outcome bind(struct newcomer *newcomer, __u32 *index
 	if (!may_bind(reals.lookup(index), newcomer->service))
 		return OURS;
 	if (newcomer->binds == ANEW) {
-		insert_embryo(&newcomer->packet, &newcomer->template, *index, STATE_TEMPLATE, newcomer->now_ns);
+		if (is_ipv6(&newcomer->packet))
+			insert_template(&newcomer->template, KEY6_WORDS, *index, newcomer->now_ns);
+		else
+			insert_template(&newcomer->template, KEY4_WORDS, *index, newcomer->now_ns);
 		return OURS;
 	}
 	leave_table(&newcomer->packet, &newcomer->template);

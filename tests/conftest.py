@@ -1,9 +1,14 @@
-"""Rules for every test: none is skipped, none leaves anything behind, and those that need root say so."""
+"""Rules for every test: none is skipped, none leaves anything behind, and those that need root say so.
+
+script/test runs them in two processes: one takes tests/netns, which wait most of the time, the other begins with the
+rest, which compute. Each must clean up after itself.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -20,12 +25,25 @@ NEED_ROOT = ("packet", "netns", "probes", "vm")
 LEFTOVER_GRACE_S = 5.0
 """How long what was told to stop may take to be gone."""
 
+_SESSION = "LBCTL_TEST_SESSION"
+"""Every process that a session starts has its name in the environment: others may test at the same time."""
+
 _HERE = Path(__file__).parent
 
 
+def _folder(item: pytest.Item) -> str:
+    """Of tests/; empty for others' tests."""
+    return item.path.relative_to(_HERE).parts[0] if item.path.is_relative_to(_HERE) else ""
+
+
 def _needs_root(item: pytest.Item) -> bool:
-    parts = item.path.relative_to(_HERE).parts if item.path.is_relative_to(_HERE) else ()
-    return bool(parts) and parts[0] in NEED_ROOT
+    return _folder(item) in NEED_ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one process runs one after the other where there are several: tests/netns, and each other file."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("netns" if _folder(item) == "netns" else str(item.path)))
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
@@ -68,21 +86,24 @@ def _network_namespace(process: Path) -> str | None:
         return None
 
 
-def _present() -> set[str]:
-    """Everything that lbctl makes outside its own process, one line a thing."""
+def _present(session: str) -> set[str]:
+    """Everything that this session's tests made outside its own process, one line a thing."""
     here = _network_namespace(Path("/proc/self"))
     found = {
         str(path)
         for root, pattern in (("/run/netns", "lbctl-*"), ("/sys/fs/bpf/lbctl", "**/*"), ("/run/lbctl", "**/*"))
         for path in Path(root).glob(pattern)
     }
+    mark = f"{_SESSION}={session}".encode()
     for process in Path("/proc").glob("[0-9]*"):
         if _network_namespace(process) not in (here, None):
             try:
+                ours = mark in (process / "environ").read_bytes().split(b"\0")
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            found.add(f"process {process.name} in another network namespace: {command.strip()[:80]}")
+            if ours:
+                found.add(f"process {process.name} in another network namespace: {command.strip()[:80]}")
     return found
 
 
@@ -92,12 +113,11 @@ def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
     if os.geteuid() != 0 or not any(_needs_root(item) for item in request.session.items):
         yield
         return
-    before = _present()
+    name = os.environ[_SESSION] = uuid.uuid4().hex
+    before = _present(name)
     yield
     deadline = time.monotonic() + LEFTOVER_GRACE_S
-    while (left := _present() - before) and time.monotonic() < deadline:
+    while (left := _present(name) - before) and time.monotonic() < deadline:
         time.sleep(0.1)
     if left:
-        pytest.fail(
-            "the tests (or others at the same time) left behind:\n  " + "\n  ".join(sorted(left)), pytrace=False
-        )
+        pytest.fail("the tests left behind:\n  " + "\n  ".join(sorted(left)), pytrace=False)
