@@ -70,12 +70,13 @@ static __always_inline __u32 check_of(const __u64 *words, const int keys)
  * branches of the usual forms: BPF has no other way to ask whether a number is zero. */
 #define HIDE(x) asm volatile("" : "+r"(x))
 
-static __always_inline __u64 nonzero(__u64 x)
+/* All bits, or none if x is zero; x below 2^63. */
+static __always_inline __s64 unless_zero(__u64 x)
 {
-	__u64 negative = -x;
+	__s64 negative = -x;
 
 	HIDE(negative);
-	return (x | negative) >> 63;
+	return negative >> 63;
 }
 
 static __always_inline __s64 larger(__s64 a, __s64 b)
@@ -87,21 +88,19 @@ static __always_inline __s64 larger(__s64 a, __s64 b)
 }
 
 #define FREE (1ll << 40)
-#define SAME (1ll << 41)
-#define SAME_AND_TAKEN (1ll << 42)
+#define OWN (1ll << 42)
 
 /* Of putting the key into one entry: the key's own, else a free one, else the oldest. The lowest bits are 3 - way. */
 static __always_inline __s64 fitness(const __u64 *words, const union key *key, const int keys, __u32 now_m, int way)
 {
-	__u64 marks = words[keys + 1], taken = nonzero((__u32)marks ^ marks >> 32), differs = 0, same;
-	__s64 age = (__s32)(now_m - (__u32)words[keys]);
+	__u64 marks = words[keys + 1], differs = 0;
+	__s64 taken = unless_zero((__u32)marks ^ marks >> 32), age = (__s32)(now_m - (__u32)words[keys]), others;
 
 #pragma unroll
 	for (int i = 0; i < keys; i++)
 		differs |= words[i] ^ key->words[i];
-	same = 1 - nonzero(differs);
-	return (same & taken) * SAME_AND_TAKEN + same * SAME + (1 - taken) * FREE + (age & -(__s64)taken) * EMBRYO_WAYS +
-	       (EMBRYO_WAYS - 1 - way);
+	others = unless_zero((__u32)differs | differs >> 32);
+	return (taken & (age * EMBRYO_WAYS + (~others & OWN))) + (~taken & FREE) + (EMBRYO_WAYS - 1 - way);
 }
 
 static __always_inline struct crib crib_in(__u64 *set, const union key *key, const int keys, __u32 now_m)
@@ -117,7 +116,7 @@ static __always_inline struct crib crib_in(__u64 *set, const union key *key, con
 		best = larger(best, fitness(set + way * ENTRY_WORDS(keys), key, keys, now_m, way));
 	crib.way = (best & (EMBRYO_WAYS - 1)) ^ (EMBRYO_WAYS - 1);
 	crib.words = set + crib.way * ENTRY_WORDS(keys);
-	crib.same = best >= SAME_AND_TAKEN;
+	crib.same = best > OWN / 2;
 	return crib;
 }
 

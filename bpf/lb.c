@@ -212,10 +212,10 @@ static __always_inline enum outcome find_real(struct packet *packet, __u64 now_n
 /* A packet that was set aside. As below, a copy of what is asked of a packet's family for each. */
 static __always_inline enum outcome receive_again(struct packet *packet, const struct xdp_md *ctx, __u32 *index)
 {
-	struct newcomer *newcomer = take_up(packet, ctx);
+	struct newcomer *newcomer = take_up();
 	enum outcome outcome;
 
-	if (!newcomer)
+	if (!newcomer || !unpack(packet, newcomer, ctx))
 		return OUTCOME_drop_malformed;
 	if (IPV6_SERVICES && packet->ipv6) {
 		packet->ipv6 = true;
@@ -226,9 +226,8 @@ static __always_inline enum outcome receive_again(struct packet *packet, const s
 	}
 	if (outcome != NEWCOMER)
 		return outcome;
-	/* Anew, else the verifier would follow the schedulers for each. */
-	newcomer = take_up(packet, ctx);
-	if (!newcomer)
+	/* Else the verifier would follow the schedulers for each. */
+	if (!unpack(packet, newcomer, ctx))
 		return OUTCOME_drop_malformed;
 	return admit(newcomer, index);
 }

@@ -50,16 +50,22 @@ static __always_inline enum outcome set_aside(const struct packet *packet, const
 	return NEWCOMER;
 }
 
-/* What was set aside, and the packet again as it was. NULL: never. */
-static __always_inline struct newcomer *take_up(struct packet *packet, const struct xdp_md *ctx)
+/* What was set aside. NULL: never. */
+static __always_inline struct newcomer *take_up(void)
+{
+	__u32 zero = 0;
+
+	return newcomers.lookup(&zero);
+}
+
+/* The packet again as it was. */
+static __always_inline bool unpack(struct packet *packet, const struct newcomer *newcomer, const struct xdp_md *ctx)
 {
 	void *at = frame_of(ctx);
-	__u32 zero = 0;
-	struct newcomer *newcomer = newcomers.lookup(&zero);
 
-	if (!newcomer || at + sizeof(struct ethernet) > end_of(ctx))
-		return NULL;
+	if (at + sizeof(struct ethernet) > end_of(ctx))
+		return false;
 	*packet = newcomer->packet;
 	packet->ethernet = at;
-	return newcomer;
+	return true;
 }

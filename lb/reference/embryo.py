@@ -20,7 +20,7 @@ _TICK = abi.TICK_SHIFT - abi.MOMENT_SHIFT
 class Embryo:
     """One entry. seen_m: moments, not cut to 32 bits.
 
-    gone: it grew up, or ran out and was swept; it stays in its place, where others would rather be put than elsewhere.
+    gone: it grew up, or ran out and was swept; it stays in its place until another is put there.
     """
 
     key: ConnectionKey
@@ -55,12 +55,11 @@ class Embryos:
         """In the place of one of its key, else in a free one, else in the oldest one's. Returns who had to go."""
         ways = self._ways(fresh.key)
 
-        def fitness(place: int) -> tuple[bool, bool, bool, int, int]:
+        def fitness(place: int) -> tuple[bool, bool, int, int]:
             held = ways[place]
-            if held is None:
-                return False, False, True, 0, -place
-            same = held.key == fresh.key
-            return same and not held.gone, same, held.gone, 0 if held.gone else fresh.seen_m - held.seen_m, -place
+            if held is None or held.gone:
+                return False, True, 0, -place
+            return held.key == fresh.key, False, fresh.seen_m - held.seen_m, -place
 
         place = max(range(len(ways)), key=fitness)
         before, ways[place] = ways[place], fresh
