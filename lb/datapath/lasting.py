@@ -136,22 +136,23 @@ class Lasting(View):
         self.maps["lease"].update(np.zeros(1), lease)
         self.raise_epochs()
 
-    def install(self, rows: Rows) -> tuple[int, int]:
+    def install(self, rows: Rows, only_new: bool = False) -> tuple[int, int]:
         """Put in connections that another director knows. Returns how many were, and how many have a real unknown here.
 
         Neither counts rows that ran out, that make no sense, that others of the same connection follow, or whose entry
-        here was seen more than two seconds later. 2.2 s for a million.
+        here was seen more than two seconds later (only_new: that have an entry here). 2.2 s for a million.
         """
         if rows.dtype != CONNECTION6:
-            return self._install(TABLES[0], rows)
+            return self._install(TABLES[0], rows, only_new)
         mixed = abi.are_mapped(rows["virtual"])
         if not mixed.any():
-            return self._install(TABLES[1], rows)
-        done = [self._install(name, part) for name, part in zip(TABLES, (rows[mixed], rows[~mixed]), strict=True)]
+            return self._install(TABLES[1], rows, only_new)
+        parts = zip(TABLES, (rows[mixed], rows[~mixed]), strict=True)
+        done = [self._install(name, part, only_new) for name, part in parts]
         installed, unknown = map(sum, zip(*done, strict=True))
         return installed, unknown
 
-    def _install(self, name: str, rows: Rows) -> tuple[int, int]:
+    def _install(self, name: str, rows: Rows, only_new: bool) -> tuple[int, int]:
         """In the table of that name."""
         now_t, idle_t = self.now_t(), abi.ticks_of(rows["idle_s"])
         live = _are_sane(rows) & (idle_t <= self._timeouts_of(rows))
@@ -167,7 +168,7 @@ class Lasting(View):
             keys, values = keys[last], values[last]
             ours, found = table.lookup_each(keys)
             older = values["last_seen_t"].astype(np.int64) + _NEWER_T < ours["last_seen_t"]
-            taken = ~(found & older)
+            taken = ~(found & (older | only_new))
             table.update(keys[taken], values[taken])
             other = np.logical_or.reduce([values[name] != ours[name] for name in ("real", "state", "last_seen_t")])
             if (taken & found & other).any():

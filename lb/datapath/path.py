@@ -158,6 +158,7 @@ class DataPath:
     def _swap(self, configuration: Configuration, services: tuple[Service, ...]) -> None:
         """Compile, fill the new program's tables, and only then let packets see it."""
         started = time.monotonic()
+        earlier = self._earlier() if self._program is None else None
         program = self._compile(configuration)
         try:
             lasting = self._lasting or self._take_over(program)
@@ -165,10 +166,13 @@ class DataPath:
             if configuration.scheduling.counts and not self._counts:
                 lasting.recount()
             placements = lasting.add_reals(services)
-            if self._program is None:
-                self._migrate(lasting, services)
+            if earlier:
+                lasting.write_services(services, [False] * len(services))  # what templates and groups are known by
+                _take_along(earlier, lasting)
             fallbacks = program.publish(services, placements)
             self._attachments.put(program.fd)
+            if earlier:
+                _take_along(earlier, lasting, meanwhile=True)
         except BaseException:
             program.close()
             raise
@@ -231,23 +235,10 @@ class DataPath:
         fds = {name: bpf.open_pinned(self._directory / name) for name in names}
         return typed_maps(program.layouts, source.wire_fields(), fds)
 
-    def _migrate(self, lasting: Lasting, services: tuple[Service, ...]) -> None:
-        """Take the connections along from maps of another schema: another version's, or of another size.
-
-        Another version may have written what this one cannot read; that must not keep it from starting.
-        """
-        earlier = pins.directory_of(self._node)
-        if earlier is None or earlier == self._directory:
-            return
-        lasting.write_services(services, [False] * len(services))  # what templates and groups are known by
-        try:
-            with contextlib.closing(View.at(earlier)) as view:
-                done = [lasting.install(rows) for rows in view.snapshot(half_open=True)]
-                installed, unknown = (sum(counts) for counts in zip((0, 0), *done, strict=True))
-        except (OSError, LookupError, TypeError, ValueError) as error:
-            log.warning("connections in maps of another shape are lost", directory=str(earlier), error=str(error))
-        else:
-            log.info("connections taken over from maps of another shape", installed=installed, unknown=unknown)
+    def _earlier(self) -> Path | None:
+        """Where the node's maps are if they are of another schema: another version's, or of another size."""
+        found = pins.directory_of(self._node)
+        return None if found == self._directory else found
 
     def _write_document(self) -> None:
         document = {
@@ -373,3 +364,22 @@ class DataPath:
 
 
 _NOTHING_LOADED = DataPathError("no packet program is loaded yet; the first apply() does it")
+
+
+def _take_along(earlier: Path, lasting: Lasting, meanwhile: bool = False) -> None:
+    """Take the connections along from maps of another schema. meanwhile: those that were opened while this was done before
+    and until the other program took over, from which these tables know better of all others.
+
+    Another version may have written what this one cannot read; that must not keep it from starting.
+    """
+    try:
+        with contextlib.closing(View.at(earlier)) as view:
+            done = [lasting.install(rows, only_new=meanwhile) for rows in view.snapshot(half_open=True)]
+            installed, unknown = (sum(counts) for counts in zip((0, 0), *done, strict=True))
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        log.warning("connections in maps of another shape are lost", directory=str(earlier), error=str(error))
+    else:
+        log.info(
+            "connections taken over from maps of another shape",
+            installed=installed, unknown=unknown, meanwhile=meanwhile,
+        )  # fmt: skip

@@ -203,6 +203,32 @@ def test_maps_of_another_size_take_the_connections_along(own: World) -> None:
     larger.data.close(detach=False)
 
 
+def test_what_opens_while_they_are_taken_along_comes_too(own: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    own.apply_reals(*REALS)
+    before, old_fd = homes(own, "S"), os.dup(own.data.program_fd)
+    own.data.close(detach=False)
+    larger = World.open(own.node, settings=SETTINGS.model_copy(update={"max": 2 * SETTINGS.max}))
+    put, late = larger.data._attachments.put, {}
+
+    def put_late(fd: int) -> None:
+        """The tables are full, and packets still meet the old program."""
+        for port in range(3000, 3010):
+            verdict, out, _ = bpf.run_program(old_fd, tcp("S", port))
+            assert verdict == bpf.TX
+            late[port] = out[5]
+        put(fd)
+
+    monkeypatch.setattr(larger.data._attachments, "put", put_late)
+    try:
+        larger.apply_reals(*reversed(REALS))
+        assert homes(larger) == before
+        assert {port: larger.real_of(tcp("A", port)) for port in late} == late
+        assert len(late) == 10
+    finally:
+        os.close(old_fd)
+        larger.data.close(detach=False)
+
+
 def test_a_link_whose_interface_is_gone_is_replaced(own: World) -> None:
     own.apply_reals(*REALS)
     own.data.close(detach=False)
