@@ -40,6 +40,7 @@ def _needs_root(item: pytest.Item) -> bool:
     return _folder(item) in NEED_ROOT
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What one process runs one after the other where there are several: tests/netns, and each other file."""
     for item in items:
