@@ -14,6 +14,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 _SLOW = (hypothesis.HealthCheck.too_slow,)
 hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=_SLOW)  # it depends on who else works
@@ -31,20 +33,23 @@ _SESSION = "LBCTL_TEST_SESSION"
 _HERE = Path(__file__).parent
 
 
-def _folder(item: pytest.Item) -> str:
-    """Of tests/; empty for others' tests."""
-    return item.path.relative_to(_HERE).parts[0] if item.path.is_relative_to(_HERE) else ""
-
-
 def _needs_root(item: pytest.Item) -> bool:
-    return _folder(item) in NEED_ROOT
+    parts = item.path.relative_to(_HERE).parts if item.path.is_relative_to(_HERE) else ()
+    return bool(parts) and parts[0] in NEED_ROOT
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one process runs one after the other where there are several: tests/netns, and each other file."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("netns" if _folder(item) == "netns" else str(item.path)))
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """What one process runs one after the other where there are several: a file's tests, and all of tests/netns."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::")[0]
+        return "netns" if path.startswith("tests/netns/") else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """`pytest --numprocesses 2`."""
+    return ByFile(config, log)
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -9,6 +9,7 @@ import select
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -367,8 +368,8 @@ _NOTHING_LOADED = DataPathError("no packet program is loaded yet; the first appl
 
 
 def _take_along(earlier: Path, lasting: Lasting, meanwhile: bool = False) -> None:
-    """Take the connections along from maps of another schema. meanwhile: those that were opened while this was done before
-    and until the other program took over, from which these tables know better of all others.
+    """Take the connections along from maps of another schema. meanwhile: only those that were opened while this was
+    done before, and until this node's program took over; of all others these tables know better by then.
 
     Another version may have written what this one cannot read; that must not keep it from starting.
     """
