@@ -122,13 +122,13 @@ static __always_inline bool is_quiet(const struct packet *packet)
 	       (packet->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK;
 }
 
-/* The packet's real in *real, if it is known by heart. */
+/* A quiet packet's real in *real, if it is known by heart. */
 static __always_inline bool recall(const struct place *place, const struct packet *packet, const union key *key,
 				   __u32 *real)
 {
 	struct cache_line *line;
 
-	if (!place->set || !is_quiet(packet))
+	if (!place->set)
 		return false;
 	line = &place->set->lines[0];
 	if (!is_of(line, packet, key)) {
@@ -151,7 +151,7 @@ static __always_inline void forget(const struct place *place, const struct packe
 }
 
 /* The next quiet packets of this connection, whose entry was just looked at, need no look at the table in this tick;
- * or they do, from now on. */
+ * or they do, from now on. Only a quiet packet has read its epoch before it asked the table. */
 static __always_inline void remember(const struct place *place, const struct packet *packet, const union key *key,
 				     __u32 real, __u8 state)
 {
@@ -160,7 +160,7 @@ static __always_inline void remember(const struct place *place, const struct pac
 
 	if (!place->set)
 		return;
-	if (!(1u << state & REMEMBERED_STATES)) {
+	if (!is_quiet(packet) || !(1u << state & REMEMBERED_STATES)) {
 		forget(place, packet, key);
 		return;
 	}

@@ -35,7 +35,7 @@ static __always_inline enum outcome forward_by(struct xdp_md *ctx, struct packet
 }
 #endif
 
-/* Only what gets to the real is counted for it. */
+/* Of packets only what gets to the real is counted for it. */
 static __always_inline enum outcome forward(struct xdp_md *ctx, struct packet *packet, __u32 index)
 {
 	const struct real *real = reals.lookup(&index);
@@ -44,6 +44,7 @@ static __always_inline enum outcome forward(struct xdp_md *ctx, struct packet *p
 
 	if (!real || !stats)
 		return OUTCOME_drop_no_real;
+	stats->connections += packet->opens;
 	if (real->flags & REAL_LOCAL)
 		outcome = OUTCOME_passed;
 	else if (real->flags & REAL_RESOLVED)

@@ -22,17 +22,6 @@ struct ipv6 {			/* RFC 8200 section 3 */
 struct packet {
 	struct ethernet *ethernet;
 	bool ipv6;
-	union {
-		struct {
-			__be32 client;
-			__be32 virtual;
-		};
-		struct {
-			__be64 client6[2];
-			__be64 virtual6[2];
-			__u32 number;	/* of the virtual address: service.h */
-		};
-	};
 	__u32 ports;		/* the client's and the virtual's, as they lie side by side on the wire */
 	__u8 protocol;
 	__u8 tcp_flags;
@@ -45,7 +34,22 @@ struct packet {
 #endif
 	bool is_error;		/* ICMP's, about a packet of this connection */
 	bool is_first;		/* the first fragment of a datagram */
+	bool opens;		/* a connection, whose real was chosen for it */
+	union {
+		struct {
+			__be32 client;
+			__be32 virtual;
+		};
+		struct {
+			__be64 client6[2];
+			__be64 virtual6[2];
+			__u32 number;	/* of the virtual address: service.h */
+		};
+	};
 };
+
+/* Without IPv6 the rest of it is never looked at. */
+#define PACKET_BYTES (IPV6_SERVICES ? sizeof(struct packet) : __builtin_offsetof(struct packet, client6[1]))
 
 /* Where the frame begins, and where what is looked at of it ends. In words of the machine, because clang keeps `ctx + 4`
  * in a register for several reads of it, which the verifier refuses. */

@@ -53,7 +53,7 @@
 
 /* The long way: ask the connection table for the packet's real, note what the packet changes there, or set the packet
  * aside: it has no entry. */
-static __always_inline enum outcome track(struct packet *packet, union key *key, const struct place *place,
+static __always_inline enum outcome track(struct packet *packet, union key *key, struct place *place,
 					  __u64 now_ns, __u32 *index)
 {
 	const int keys = key_words(packet);
@@ -77,6 +77,8 @@ static __always_inline enum outcome track(struct packet *packet, union key *key,
 		return set_aside(packet, key, service, now_ns, MAY_BE_HALF_OPEN, set);
 	if (packet->is_error)
 		return relate(found, packet, now_ns, index);
+	if (!is_quiet(packet))
+		*place = find_place(packet, now_t);
 	known = goes_on(found, packet, now_t);
 	if (!may_open(packet) && (!known || is_finished(found))) {
 		outcome = refer(packet, now_ns);
@@ -181,31 +183,28 @@ static __always_inline enum outcome admit(struct newcomer *newcomer, __u32 *inde
 {
 	__u32 now_t = newcomer->now_ns >> TICK_SHIFT;
 	enum outcome outcome = choose_real(newcomer, index, now_t);
-	struct real_stats *stats;
 
-	if (outcome != OURS)
+	if (outcome != OURS || is_one_packet(newcomer->service))
 		return outcome;
-	if (!is_one_packet(newcomer->service)) {
-		if (is_ipv6(&newcomer->packet))
-			lay_down(newcomer, KEY6_WORDS, *index);
-		else
-			lay_down(newcomer, KEY4_WORDS, *index);
-	}
-	stats = real_stats.lookup(index);
-	if (stats)
-		stats->connections++;
+	if (is_ipv6(&newcomer->packet))
+		lay_down(newcomer, KEY6_WORDS, *index);
+	else
+		lay_down(newcomer, KEY4_WORDS, *index);
 	return OURS;
 }
 
 /* The packet's real: known by heart, known to the table, or a NEWCOMER's to be chosen. */
 static __always_inline enum outcome find_real(struct packet *packet, __u64 now_ns, __u32 *index)
 {
-	struct place place = find_place(packet, now_ns >> TICK_SHIFT);
+	struct place place = {};
 	union key key;
 
 	write_key(&key, packet);
-	if (recall(&place, packet, &key, index))
-		return OURS;
+	if (is_quiet(packet)) {
+		place = find_place(packet, now_ns >> TICK_SHIFT);
+		if (recall(&place, packet, &key, index))
+			return OURS;
+	}
 	return track(packet, &key, &place, now_ns, index);
 }
 
@@ -229,6 +228,7 @@ static __always_inline enum outcome receive_again(struct packet *packet, const s
 	/* Else the verifier would follow the schedulers for each. */
 	if (!unpack(packet, newcomer, ctx))
 		return OUTCOME_drop_malformed;
+	packet->opens = true;
 	return admit(newcomer, index);
 }
 

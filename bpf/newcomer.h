@@ -37,7 +37,7 @@ static __always_inline enum outcome set_aside(const struct packet *packet, const
 
 	if (!newcomer)
 		return OUTCOME_drop_no_real;
-	newcomer->packet = *packet;
+	__builtin_memcpy(&newcomer->packet, packet, PACKET_BYTES);
 	newcomer->packet.ethernet = NULL;
 	if (is_ipv6(packet))
 		newcomer->key.ipv6 = key->ipv6;
@@ -65,7 +65,7 @@ static __always_inline bool unpack(struct packet *packet, const struct newcomer 
 
 	if (at + sizeof(struct ethernet) > end_of(ctx))
 		return false;
-	*packet = newcomer->packet;
+	__builtin_memcpy(packet, &newcomer->packet, PACKET_BYTES);
 	packet->ethernet = at;
 	return true;
 }
