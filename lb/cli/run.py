@@ -18,7 +18,7 @@ from lb.errors import LbctlError, NotRunningError
 from lb.model import Cluster, Node
 from lb.obstacles import obstacles
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 LOG_DIR = Path("/var/log/lbctl")
 

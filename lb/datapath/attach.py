@@ -136,7 +136,11 @@ class Attachment:
             self.mode = mode
             self._pin.unlink(missing_ok=True)
             bpf.pin(self._fd, self._pin)
-            log.info("attached", interface=self._interface, mode=mode, **({"refused": refusals} if refusals else {}))
+            if refusals:
+                what = "native XDP is refused, packets take the slower generic way"
+                log.warning(what, interface=self._interface, refused=refusals, see="lbctl doctor")
+            else:
+                log.info("attached", interface=self._interface, mode=mode)
             return
         words = "; ".join(refusals)
         raise DataPathError(f"{self._interface} does no XDP ({words}); try attach = 'auto'{self._narrower()}")

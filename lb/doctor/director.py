@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +13,8 @@ from pathlib import Path
 from lb import bpf, plan, rundir
 from lb.addresses import Address, Interface, Network, by_family
 from lb.datapath.attach import NATIVE_MTU
-from lb.doctor.drivers import NATIVE, SEVERAL_BUFFERS, driver_of, takes_tags_off, vlans_on
+from lb.doctor.devices import device, judge_device
+from lb.doctor.drivers import SEVERAL_BUFFERS, driver_of, takes_tags_off, vlans_on
 from lb.doctor.listeners import listens
 from lb.doctor.verdict import Verdict, fail, ok, warn
 from lb.errors import ConfigError, NetworkError
@@ -107,19 +109,7 @@ def judge_mtu(found: Link, driver: str, jumbo: bool) -> Verdict:
 def look_at_driver(site: Site) -> Iterator[Verdict]:
     """Will the driver run the program itself?"""
     for name in site.interfaces:
-        yield judge_driver(name, driver_of(name), site.cluster.cluster.attach)
-
-
-def judge_driver(interface: str, driver: str, attach: str) -> Verdict:
-    """driver: its name, "" where it does not say. attach: what the configuration orders."""
-    if driver == "veth":
-        return ok("veth: native, if the other end of each pair has an XDP program too (the lab sees to that)")
-    if driver in NATIVE:
-        return ok(f"{driver}: native XDP")
-    seen = f"{driver or 'a driver without a name'}: generic XDP only, several times slower"
-    if attach == "native":
-        return fail(seen, 'write attach = "auto" in [cluster], or use another card')
-    return warn(seen, f"another card for {interface}, if you need the speed")
+        yield judge_device(device(name), os.cpu_count() or 1, site.cluster.cluster.attach)
 
 
 def look_at_tags(site: Site) -> Iterator[Verdict]:

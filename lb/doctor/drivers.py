@@ -44,6 +44,9 @@ _ETHTOOL_GFLAGS = 0x25
 _FLAGS_BYTES = 8
 _FLAG_RXVLAN = 1 << 8
 """struct ethtool_value: the command, then the flags."""
+_ETHTOOL_GCHANNELS = 0x3C
+_CHANNELS = struct.Struct("=9I")
+"""struct ethtool_channels: the command; most of receive, send, other, combined; and as many as there are of each."""
 
 
 def driver_of(interface: str) -> str:
@@ -55,6 +58,12 @@ def takes_tags_off(interface: str) -> bool:
     """Does it hand frames over without the VLAN tags they had, and the tags beside them?"""
     flags: int = struct.unpack_from("=I", _ask(interface, _ETHTOOL_GFLAGS, _FLAGS_BYTES), 4)[0]
     return bool(flags & _FLAG_RXVLAN)
+
+
+def queue_pairs(interface: str) -> tuple[int, int]:
+    """How many pairs of queues are in use, and how many there may be; zeros where the driver does not tell."""
+    numbers = _CHANNELS.unpack(_ask(interface, _ETHTOOL_GCHANNELS, _CHANNELS.size))
+    return numbers[8], numbers[4]
 
 
 def vlans_on(interface: str, config: str) -> list[str]:

@@ -20,8 +20,9 @@ from lb.model import Cluster
 Say = Callable[[str], None]
 """Tells the user what is being done, one short line."""
 
-START_S = 30.0
-"""How long directors may take beyond the times in their configuration: compiling, loading, on a slow machine."""
+START_S = 120.0
+"""How long directors may take beyond the times in their configuration: compiling and loading on an emulated CPU. One
+that ends is noticed at once."""
 
 
 def up(cluster: Cluster, hosts_only: bool, new_authkeys: Callable[[], str], say: Say) -> tuple[Lab, list[str]]:

@@ -29,7 +29,7 @@ DOWNLOAD_DIGEST = hashlib.sha256(hashlib.shake_128(b"").digest(DOWNLOAD_BYTES)).
 """What `/download` must be, byte for byte; made anew here and not asked of a server."""
 
 
-def run(*words: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+def run(*words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
     """`lbctl WORDS…` to its end, whatever that is."""
     return subprocess.run(
         [*LBCTL, *words], capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL

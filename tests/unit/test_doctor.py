@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from click.testing import CliRunner
 from lb import config, realserver
 from lb.cli.doctor import doctor
 from lb.datapath.attach import NATIVE_MTU
-from lb.doctor import DIRECTOR, MACHINE, REAL, director, drivers, machine, real
+from lb.doctor import DIRECTOR, MACHINE, REAL, devices, director, drivers, machine, real
+from lb.doctor.devices import Device, judge_device
 from lb.doctor.director import Site
 from lb.doctor.drivers import driver_of
 from lb.doctor.listeners import listens, parse
@@ -35,6 +37,15 @@ def site() -> Site:
 
 def on(interface: str, address: str) -> tuple[str, IPv4Interface]:
     return interface, IPv4Interface(address)
+
+
+VLAN = "802.1Q VLAN Support"
+
+
+def bond(mode: str, *drivers: str, able: bool = True) -> Device:
+    """Of cards with these drivers."""
+    below = tuple(Device(f"eth{number}", driver) for number, driver in enumerate(drivers))
+    return Device("bond0", "bonding", below=below, mode=f"some ({mode})", able=able)
 
 
 def test_names_are_unique_and_short() -> None:
@@ -160,18 +171,35 @@ class TestDirector:
         assert drivers.vlans_on("eth2", config) == []
 
     @pytest.mark.parametrize(
-        ("driver", "attach", "level"),
+        ("device", "attach", "level", "seen"),
         [
-            ("veth", "auto", "ok"),
-            ("ixgbe", "native", "ok"),
-            ("e1000", "auto", "warn"),
-            ("e1000", "generic", "warn"),
-            ("e1000", "native", "fail"),
-            ("", "auto", "warn"),
+            (Device("eth0", "veth"), "auto", "ok", "veth"),
+            (Device("eth0", "ixgbe"), "native", "ok", "ixgbe: native XDP"),
+            (Device("eth0", "e1000"), "auto", "warn", "e1000: generic XDP only"),
+            (Device("eth0", "e1000"), "generic", "warn", "e1000"),
+            (Device("eth0", "e1000"), "native", "fail", "e1000"),
+            (Device("eth0", ""), "auto", "warn", "a driver without a name"),
+            (Device("eth0", "virtio_net", pairs=4, most=8), "auto", "ok", "virtio_net: native XDP"),
+            (Device("eth0", "virtio_net", pairs=8, most=8), "auto", "ok", "virtio_net: native XDP"),
+            (Device("eth0", "virtio_net", pairs=1, most=1), "auto", "warn", "with 1 queue pairs; native XDP wants 5"),
+            (Device("eth0.5", VLAN, below=(Device("eth0", "ixgbe"),)), "auto", "warn", "a VLAN interface on eth0"),
+            (bond("xor", "ixgbe", "ixgbe"), "auto", "ok", "bonding over ixgbe: native XDP"),
+            (bond("xor", "ixgbe", "e1000"), "auto", "warn", "of which eth1 (e1000) has no XDP"),
+            (bond("broadcast", "ixgbe"), "native", "fail", "bonding over ixgbe in mode some (broadcast)"),
+            (bond("xor", "ixgbe", able=False), "auto", "warn", "of which this kernel knows no XDP"),
+            (
+                replace(bond("xor"), below=(Device("eth0", "virtio_net", 1, 1),)),
+                "auto",
+                "warn",
+                "eth0: virtio_net with 1",
+            ),
         ],
     )
-    def test_driver(self, driver: str, attach: str, level: str) -> None:
-        check(director.judge_driver("eth0", driver, attach), level, driver)
+    def test_driver(self, device: Device, attach: str, level: str, seen: str) -> None:
+        check(judge_device(device, 4, attach), level, seen)
+
+    def test_a_device_of_this_machine(self) -> None:
+        assert devices.device("lo") == Device("lo", "")
 
     def test_drivers_names_are_asked_of_the_kernel(self) -> None:
         assert driver_of("lo") == ""
