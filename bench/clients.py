@@ -1,7 +1,9 @@
-"""What clients have under way while a director fails: long transfers both ways, and connections just opened.
+"""What clients have under way while directors fail: long transfers both ways, and connections just opened.
 
-Run in the lab's client by `bench.failover`. Prints a line as soon as every transfer has begun, and at the end one JSON
-document, the fields of `Result`. Rates are held by small socket buffers: what has left the sender has been read.
+Run in the lab's client by `bench.failover`, over many failovers. Prints a line as soon as every transfer has begun. At
+SIGTERM, or after `--seconds`, the transfers come to their end, and it prints one JSON document, the fields of `Result`.
+Uploads are chunked (RFC 9112 section 7.1), so that they can end whenever they are told to. Rates are held by small
+socket buffers: what has left the sender has been read.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import itertools
 import json
 import resource
+import signal
 import socket
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import uvloop
@@ -20,31 +23,39 @@ import uvloop
 RATE = 1 << 20
 """Bytes a second of each transfer, unless another is asked for."""
 BUFFER = 64 << 10
+"""Of the kernel for one transfer, at most; less of slow ones, so that they cannot live on it for long."""
+LEAST_BUFFER = 8 << 10
 PACE_S = 0.05
+STEPS = 2_000
+"""A second, of all transfers, at most: what a Python process does beside everything else and is not late."""
 CONNECT_S = 0.25
 """A connection that takes longer counts as not opened: its client's first SYN was lost."""
 PATIENCE_S = 5.0
 """An established connection that is silent for longer is lost."""
 HOLD_S = 2.0
+BEGIN_S = 30.0
+STALL_MS = 100.0
+"""Shorter ones are not told."""
+RETRY_S = 0.1
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(slots=True)
 class Result:
-    """downloads, uploads: names of those that ended well; of an upload its server says so, its bytes are there to see.
+    """Times are of CLOCK_MONOTONIC. uploads: those that ended well, with their size, as a server says.
 
-    opened: connections opened one by one; unopened: those that were not. lost_s: when those were opened, by
-    CLOCK_MONOTONIC, that did not answer at once or not when they were used again HOLD_S later.
-    stall_ms: the longest time for which a download stood still.
+    lost: (downloads or uploads, when it was opened, when it came on for the last time). stalls: (when, milliseconds)
+    for which a download stood still. opened_s: when connections were opened one by one; unopened: how many were not.
+    lost_s: (when it was opened, when it was used in vain), of those.
     """
 
-    downloads: list[str] = field(default_factory=list)
-    uploads: list[str] = field(default_factory=list)
-    opened: int = 0
+    uploads: dict[str, int] = field(default_factory=dict)
+    lost: list[tuple[str, float, float]] = field(default_factory=list)
+    stalls: list[tuple[float, float]] = field(default_factory=list)
+    opened_s: list[float] = field(default_factory=list)
     unopened: int = 0
-    lost_s: list[float] = field(default_factory=list)
-    stall_ms: float = 0.0
+    lost_s: list[tuple[float, float]] = field(default_factory=list)
 
 
 def content(size: int) -> bytes:
@@ -53,41 +64,69 @@ def content(size: int) -> bytes:
 
 
 class Clients:
-    """All of them, for `seconds`. The transfers are as long as that, and end later by as much as they stood still."""
+    """All of them, until `end` and a little longer. A transfer that is at its end, or lost, is followed by another."""
 
     def __init__(self, address: str, seconds: float, transfers: int, interval_s: float, rate: int = RATE) -> None:
         self._address, self._seconds, self._interval_s, self._rate = address, seconds, interval_s, rate
         self._content = content(int(rate * seconds))
-        self._names = [str(number) for number in range(transfers)]
+        self._transfers = transfers
+        self._pace_s = max(PACE_S, 2 * transfers / STEPS)
+        self._buffer = min(max(LEAST_BUFFER, rate), BUFFER)
+        self._names = map(str, itertools.count())
         self._begun = 0
         self._all_begun = asyncio.Event()
+        self._ending = asyncio.Event()
         self._result = Result()
 
     async def run(self) -> Result:
         """Raises TimeoutError if the transfers do not begin."""
+        loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
-            for name in self._names:
-                tasks.create_task(self._download(name))
-                tasks.create_task(self._upload(name))
-            async with asyncio.timeout(PATIENCE_S):
+            for number in range(self._transfers):
+                tasks.create_task(self._again("downloads"))
+                tasks.create_task(self._again("uploads"))
+                if number % 2 == 0:  # so that they are not due all at once for ever
+                    await asyncio.sleep(2 * self._pace_s / self._transfers)
+            async with asyncio.timeout(BEGIN_S):
                 await self._all_begun.wait()
             print("under way", flush=True)
-            loop = asyncio.get_running_loop()
+            loop.call_later(self._seconds, self._ending.set)
+            loop.add_signal_handler(signal.SIGTERM, self._ending.set)
             begun_s = loop.time()
-            for number in range(int(self._seconds / self._interval_s)):
+            for number in itertools.count():
                 await asyncio.sleep(begun_s + number * self._interval_s - loop.time())
+                if self._ending.is_set():
+                    break
                 tasks.create_task(self._use_twice(loop.time()))
         return self._result
 
     def _begin(self) -> None:
         self._begun += 1
-        if self._begun == 2 * len(self._names):
+        if self._begun == 2 * self._transfers:
             self._all_begun.set()
+
+    async def _again(self, way: str) -> None:
+        transfer = self._download if way == "downloads" else self._upload
+        while not self._ending.is_set():
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    reader, writer = await self._connect()
+            except (OSError, TimeoutError):
+                await asyncio.sleep(RETRY_S)
+                continue
+            opened_s = asyncio.get_running_loop().time()
+            moved = [opened_s]
+            try:
+                await transfer(reader, writer, moved)
+            except (OSError, EOFError, ValueError, IndexError, TimeoutError):
+                self._result.lost.append((way, opened_s, moved[0]))
+            finally:
+                writer.close()
 
     async def _connect(self) -> Streams:
         opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            opened.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+            opened.setsockopt(socket.SOL_SOCKET, option, self._buffer)
         try:
             await asyncio.get_running_loop().sock_connect(opened, (self._address, 80))
         except BaseException:
@@ -98,54 +137,52 @@ class Clients:
     def _request(self, line: str, *headers: str) -> bytes:
         return "\r\n".join((f"{line} HTTP/1.1", f"Host: {self._address}", *headers, "", "")).encode()
 
-    def _chunks(self) -> Iterator[bytes]:
-        step = int(self._rate * PACE_S)
-        return (self._content[at : at + step] for at in range(0, len(self._content), step))
-
-    async def _download(self, name: str) -> None:
+    async def _download(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moved: list[float]) -> None:
+        """moved: gets the time at which it came on last. Raises whatever shows that it is lost."""
         loop = asyncio.get_running_loop()
-        reader, writer = await self._connect()
-        try:
-            writer.write(self._request("GET /download", f"Range: bytes=0-{len(self._content) - 1}"))
+        writer.write(self._request("GET /download", f"Range: bytes=0-{len(self._content) - 1}"))
+        async with asyncio.timeout(PATIENCE_S):
             await reader.readuntil(b"\r\n\r\n")
-            self._begin()
-            for chunk in self._chunks():
-                asked_s = loop.time()
-                async with asyncio.timeout(PATIENCE_S):
-                    if await reader.readexactly(len(chunk)) != chunk:
-                        return
-                took_s = loop.time() - asked_s
-                self._result.stall_ms = max(self._result.stall_ms, took_s * 1000)
-                await asyncio.sleep(PACE_S - took_s)
-            self._result.downloads.append(name)
-        except (OSError, EOFError, TimeoutError):
-            pass  # not among those that ended well
-        finally:
-            writer.close()
-
-    async def _upload(self, name: str) -> None:
-        loop = asyncio.get_running_loop()
-        reader, writer = await self._connect()
-        writer.transport.set_write_buffer_limits(0)
-        try:
-            writer.write(self._request(f"PUT /upload/{name}", f"Content-Length: {len(self._content)}"))
-            self._begin()
-            for chunk in self._chunks():
-                asked_s = loop.time()
-                if writer.is_closing():
-                    return
-                writer.write(chunk)
-                async with asyncio.timeout(PATIENCE_S):
-                    await writer.drain()
-                await asyncio.sleep(PACE_S - (loop.time() - asked_s))
+        self._begin()
+        step = int(self._rate * self._pace_s)
+        for at in range(0, len(self._content), step):
+            expected = self._content[at : at + step]
+            moved[0] = loop.time()
             async with asyncio.timeout(PATIENCE_S):
-                status = await reader.readline()
-            if status.split()[1] in (b"201", b"204"):
-                self._result.uploads.append(name)
-        except (OSError, IndexError, TimeoutError):
-            pass
-        finally:
-            writer.close()
+                if await reader.readexactly(len(expected)) != expected:
+                    raise ValueError("other bytes")
+            took_s = loop.time() - moved[0]
+            if took_s * 1000 > STALL_MS:
+                self._result.stalls.append((round(moved[0], 3), round(took_s * 1000, 1)))
+            if self._ending.is_set():
+                return  # it came on until now
+            await asyncio.sleep(self._pace_s - took_s)
+
+    async def _upload(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moved: list[float]) -> None:
+        """As `_download`."""
+        loop, name = asyncio.get_running_loop(), next(self._names)
+        writer.transport.set_write_buffer_limits(0)
+        writer.write(self._request(f"PUT /upload/{name}", "Transfer-Encoding: chunked"))
+        self._begin()
+        step, sent = int(self._rate * self._pace_s), 0
+        for at in range(0, len(self._content), step):
+            if writer.is_closing():
+                raise EOFError("reset meanwhile")
+            moved[0] = loop.time()
+            chunk = self._content[at : at + step]
+            writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            sent += len(chunk)
+            async with asyncio.timeout(PATIENCE_S):
+                await writer.drain()
+            if self._ending.is_set():
+                break
+            await asyncio.sleep(self._pace_s - (loop.time() - moved[0]))
+        writer.write(b"0\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            status = await reader.readline()
+        if status.split()[1] not in (b"201", b"204"):
+            raise ValueError(f"answered {status!r}")
+        self._result.uploads[name] = sent
 
     async def _use_twice(self, now_s: float) -> None:
         try:
@@ -154,14 +191,17 @@ class Clients:
         except (OSError, TimeoutError):
             self._result.unopened += 1
             return
-        self._result.opened += 1
+        self._result.opened_s.append(now_s)
+        loop = asyncio.get_running_loop()
+        used_s = loop.time()
         try:
             first = await self._page(reader, writer)
             await asyncio.sleep(HOLD_S)
+            used_s = loop.time()
             if await self._page(reader, writer) != first:
                 raise ValueError("another server answered")
         except (OSError, EOFError, ValueError, TimeoutError):
-            self._result.lost_s.append(now_s)
+            self._result.lost_s.append((now_s, used_s))
         finally:
             writer.close()
 
@@ -179,7 +219,7 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("address")
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="at most")
     parser.add_argument("--transfers", type=int, default=4, help="so many downloads and so many uploads")
     parser.add_argument("--rate", type=int, default=RATE, help="bytes a second of each")
     parser.add_argument("--interval-ms", type=float, default=5.0, help="between connections that are used twice")

@@ -7,6 +7,8 @@ Run inside a lab host: `python -m lb.lab.prober http://192.168.1.105/ --seconds 
                           them, less the interval
     late_ms               the longest by which a request was begun too late: the prober's own lateness, which makes an
                           outage look longer
+    outages, lates        each of them, with the moment of CLOCK_MONOTONIC when it began; of the second, those longer
+                          than the interval
     answers               how often each first line of a body was seen (the lab's pages name their host)
 """
 
@@ -32,6 +34,8 @@ class Result:
     outage_ms: float = 0.0
     late_ms: float = 0.0
     answers: dict[str, int] = field(default_factory=dict)
+    outages: list[tuple[float, float]] = field(default_factory=list)
+    lates: list[tuple[float, float]] = field(default_factory=list)
 
 
 async def fetch(host: str, port: int, path: str) -> str:
@@ -72,7 +76,10 @@ async def probe(url: str, interval_s: float, timeout_s: float, stop: asyncio.Eve
         due_s = begun_s + result.attempts * interval_s
         await asyncio.sleep(due_s - loop.time())
         result.attempts += 1
-        late_s = max(late_s, loop.time() - due_s)
+        now_late_s = loop.time() - due_s
+        late_s = max(late_s, now_late_s)
+        if now_late_s > interval_s:
+            result.lates.append((round(due_s, 3), round(now_late_s * 1000, 1)))
         task = loop.create_task(attempt(loop.time()))
         running.add(task)
         task.add_done_callback(running.discard)
@@ -80,23 +87,26 @@ async def probe(url: str, interval_s: float, timeout_s: float, stop: asyncio.Eve
     await asyncio.gather(*running)
     result.answers = dict(answers)
     result.failures = sum(not succeeded for _, succeeded in outcomes)
-    result.outage_ms = round(max(0.0, longest_outage_s(begun_s, outcomes, ended_s) - interval_s) * 1000, 1)
+    stretches = ((at_s, lasts_s - interval_s) for at_s, lasts_s in outages_s(begun_s, outcomes, ended_s))
+    result.outages = [(round(at_s, 3), round(lasts_s * 1000, 1)) for at_s, lasts_s in stretches if lasts_s > 0]
+    result.outage_ms = max((ms for _, ms in result.outages), default=0.0)
     result.late_ms = round(late_s * 1000, 1)
     return result
 
 
-def longest_outage_s(begun_s: float, outcomes: list[tuple[float, bool]], ended_s: float) -> float:
-    """Of the stretches of failures, the longest from the success before it to the one behind it; 0: nothing failed.
+def outages_s(begun_s: float, outcomes: list[tuple[float, bool]], ended_s: float) -> list[tuple[float, float]]:
+    """The stretches of failures: when the success before it was, and how long until the one behind it.
 
     outcomes: when each request was begun, and whether it succeeded.
     """
-    longest_s, last_s, failing = 0.0, begun_s, False
+    found, last_s, failing = [], begun_s, False
     for started_s, succeeded in [*sorted(outcomes), (ended_s, True)]:
         if succeeded:
-            longest_s = max(longest_s, (started_s - last_s) * failing)
+            if failing:
+                found.append((last_s, started_s - last_s))
             last_s = started_s
         failing = not succeeded
-    return longest_s
+    return found
 
 
 async def _main(arguments: argparse.Namespace) -> Result:
