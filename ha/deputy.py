@@ -5,9 +5,9 @@ other programs on a busy machine. So whenever the loop sends a heartbeat it leav
 Those that it makes later take their place; one whose time comes without that is sent from here, over the same sockets.
 
 What a heartbeat attests is still that the control plane lives: nobody here can make one. There are only as many as
-fit into the stall that counts for nothing anyway (`ha.heartbeat.Heartbeats.spares`), each is worthless a keepalive
-after its time, and when the director's process ends, so does this one. A director that hangs falls silent that much
-later, and its lease (bpf/lease.h), which only its loop renews, runs out as ever.
+fit into the stall that counts for nothing anyway, or into a tenth of a second (`ha.heartbeat.Heartbeats.spares`), each
+is worthless a keepalive after its time, and when the director's process ends, so does this one. A director that hangs
+falls silent that much later, and its lease (bpf/lease.h), which only its loop renews, runs out as ever.
 
 The process knows nothing of lbctl and imports nothing of it: it starts in some ten milliseconds, and has a real-time
 priority where that is permitted.
@@ -16,6 +16,7 @@ priority where that is permitted.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import marshal
 import os
 import select
@@ -32,6 +33,7 @@ Spare = tuple[float, float, list[Datagram]]
 """When it is due and when it is worthless, seconds of `now`; what is sent then."""
 
 _MAX_BYTES = 1 << 18
+_MCL_CURRENT, _MCL_FUTURE = 1, 2
 _MAX_SOCKETS = 64
 
 
@@ -124,6 +126,7 @@ def main() -> None:
     """The process."""
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    ctypes.CDLL(None).mlockall(_MCL_CURRENT | _MCL_FUTURE)  # what was swapped out is late; no matter if not permitted
     with socket.socket(fileno=int(sys.argv[1])) as control, contextlib.suppress(OSError):
         _serve(control)
 

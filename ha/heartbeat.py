@@ -36,6 +36,10 @@ MAX_CANDIDATES: Final = 4
 GRACE: Final = 1 / 20
 """How late we may be, in keepalives, before a spare heartbeat goes out instead."""
 
+SPARE_S: Final = 0.1
+"""For so long at least a deputy has spares, however short deadtime is: what a busy machine may hold a loop up for. A
+director that hangs is replaced that much later, one whose process or host is dead is not."""
+
 _DRIFT: Final = 1e-3
 """Two clocks may differ by so much per second; far above what oscillators do."""
 
@@ -192,12 +196,12 @@ class Heartbeats:
         """Heartbeats for the next turns, in case we are late for them; to be taken after each that was sent.
 
         They say what is true now, with sequences that nothing else will have. As many as fit into a stall of ours that
-        counts for nothing, but one at least; none once we have left.
+        counts for nothing, or into SPARE_S, and one at least; none once we have left.
         """
         if self._words[""][0].phase is Phase.LEFT:
             return []
         keepalive_s = self.timing.keepalive_s
-        turns = max(1, round(self.timing.tolerance_s / keepalive_s))
+        turns = max(1, round(max(self.timing.tolerance_s, SPARE_S) / keepalive_s))
         due_s = [self._beat_s + turn * keepalive_s + keepalive_s * GRACE for turn in range(turns)]
         return [Spare(at_s, at_s + keepalive_s, self._next(at_s)) for at_s in due_s]
 

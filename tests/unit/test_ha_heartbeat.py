@@ -245,6 +245,20 @@ def test_spares_are_heartbeats_like_any_other_and_none_comes_twice() -> None:
     assert b.rejected() == {"replayed": 1}
 
 
+@pytest.mark.parametrize(
+    ("keepalive_s", "deadtime_s", "count"),
+    [(0.01, 0.04, 10), (0.05, 0.2, 2), (0.1, 0.5, 1), (0.1, 2.0, 5), (1.0, 3.0, 1)],
+)
+def test_spares_are_for_a_stall_that_counts_for_nothing_or_a_tenth_of_a_second(
+    keepalive_s: float, deadtime_s: float, count: int
+) -> None:
+    core = Heartbeats("test", "a", ("b",), Timing(keepalive_s, deadtime_s, deadtime_s), KEYS, 1, Counters(), 0.0)
+    core.datagrams_to_send(0.0)
+    spares = core.spares()
+    assert len(spares) == count
+    assert len({data for spare in spares for _, data in spare.datagrams}) == count
+
+
 def test_who_has_left_has_no_spares() -> None:
     a, _ = acquainted()
     a.core.say(Report(Phase.LEFT), frozenset(), 1.0)
