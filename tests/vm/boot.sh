@@ -1,5 +1,5 @@
 # Process 1 of the guest once it has its files: what a network job needs, then the job, then the end.
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1 HOME=/root LC_ALL=C.UTF-8
 mkdir -p /lib/modules /dev/pts /dev/shm
 mount --bind /run/modules /lib/modules
 mount -t devpts devpts /dev/pts

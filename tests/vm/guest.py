@@ -1,8 +1,8 @@
 """Run a command in a fresh virtual machine: one of Debian's kernels over this machine's own files.
 
 The guest sees every file of this machine and changes none: what it writes stays in its memory. It has no network but
-what the command makes inside, and no other way out. With `cards` it has that many virtio network cards, eth0 and so
-on, that one hub of qemu's joins.
+what the command makes inside, and no other way out. With `cards` it has these network cards, eth0 and so on, on one
+segment: a hub of qemu's, or, where a card has several queues, a bridge in a network namespace that only qemu is in.
 """
 
 from __future__ import annotations
@@ -19,8 +19,31 @@ from tests.vm.kernels import Kernel
 
 CHECKOUT = Path(__file__).parents[2]
 
+VIRTIO, E1000 = "virtio-net-pci", "e1000"
+
 _OFFLOADS = ("csum", "gso", "guest_csum", "guest_tso4", "guest_tso6", "guest_ecn", "guest_ufo")
 """What a hub of qemu's cannot carry."""
+
+
+_BRIDGE = "lbctl-guest"
+_MAKE_BRIDGE = f"""\
+ip link add {_BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+ip link set {_BRIDGE} addrgenmode none up
+exec "$@"
+"""
+_PLUG_IN = f"""\
+#!/bin/sh
+exec ip link set "$1" addrgenmode none master {_BRIDGE} up
+"""
+"""qemu runs it with the name of a tap that it has made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A network card. model: VIRTIO or E1000. queues: pairs of them, of VIRTIO alone."""
+
+    model: str = VIRTIO
+    queues: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +67,7 @@ def run(
     *,
     cpus: int = 2,
     memory_mb: int = 2048,
-    cards: int = 0,
+    cards: Sequence[Card] = (),
     count_instructions: bool = False,
     limit_s: float = 600,
 ) -> Outcome:
@@ -56,7 +79,12 @@ def run(
         job = Path(folder)
         (job / "boot").write_text(Path(__file__).with_name("boot.sh").read_text())
         (job / "run").write_text(f"cd {shlex.quote(str(CHECKOUT))} && exec {shlex.join(command)}\n")
+        plug = job / "plug-in"
+        plug.write_text(_PLUG_IN)
+        plug.chmod(0o755)
         arguments = _arguments(kernel, job, 1 if count_instructions else cpus, memory_mb, cards, count_instructions)
+        if _need_a_bridge(cards):
+            arguments = ["unshare", "--net", "sh", "-ec", _MAKE_BRIDGE, "sh", *arguments]
         with subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as vm:
@@ -77,7 +105,7 @@ def run(
         )
 
 
-def _arguments(kernel: Kernel, job: Path, cpus: int, memory_mb: int, cards: int, count: bool) -> list[str]:
+def _arguments(kernel: Kernel, job: Path, cpus: int, memory_mb: int, cards: Sequence[Card], count: bool) -> list[str]:
     # Without these two flags the kernel copies memory a word at a time: emulated, 'rep movsb' is a turn for each byte.
     emulated = ("-cpu", "max,-erms,-fsrm")
     if count:
@@ -99,7 +127,11 @@ def _arguments(kernel: Kernel, job: Path, cpus: int, memory_mb: int, cards: int,
         *_share("host", Path("/"), "readonly=on,multidevs=remap"),
         *_share("modules", kernel.modules, "readonly=on"),
         *_share("job", job),
-        *(word for n in range(cards) for word in _card(n, tied)),
+        *(
+            word
+            for n, card in enumerate(cards)
+            for word in _plugged(n, card, job / "plug-in", _need_a_bridge(cards), tied)
+        ),
     ]
 
 
@@ -113,10 +145,19 @@ def _share(name: str, path: Path, options: str = "") -> list[str]:
     ]
 
 
-def _card(number: int, tied: str) -> list[str]:
-    off = ",".join(f"{name}=off" for name in _OFFLOADS)
-    mac = f"52:54:00:00:00:{number + 1:02x}"
-    return [
-        *("-netdev", f"hubport,hubid=0,id=n{number}"),
-        *("-device", f"virtio-net-pci,netdev=n{number},mac={mac},{off}{tied}"),
-    ]
+def _need_a_bridge(cards: Sequence[Card]) -> bool:
+    """A hub's ports have one queue."""
+    return any(card.queues > 1 for card in cards)
+
+
+def _plugged(number: int, card: Card, plug: Path, bridge: bool, tied: str) -> list[str]:
+    device = f"{card.model},netdev=n{number},mac=52:54:00:00:00:{number + 1:02x}"
+    if card.model == VIRTIO:
+        device += "".join(f",{name}=off" for name in _OFFLOADS) + tied
+    end = f"hubport,hubid=0,id=n{number}"
+    if bridge:
+        end = f"tap,id=n{number},ifname=guest{number},script={plug},downscript=no,vhost=off"
+    if card.queues > 1:
+        end += f",queues={card.queues}"
+        device += f",mq=on,vectors={2 * card.queues + 2}"
+    return ["-netdev", end, "-device", device]
