@@ -1,7 +1,8 @@
 """What clients notice when a director goes: keepalived with IPVS and lbctl by turns; runs in a guest (`bench.vm`).
 
 The same lab of conf/cluster.toml each time, raised anew for each fault: client, two directors, two web servers on one
-switch; the lab's own prober, and a download. Prints a JSON document. Needs a kernel with IPVS, and keepalived.
+switch; a prober and a download. Prints a JSON document. Needs a kernel with IPVS, and keepalived. Nothing runs `lbctl`
+between the first packet and the last: on an emulated CPU a command takes ten seconds before it does anything.
 
     link down    the active's interface is set down: its kernel and processes stay
     silent       its cable is pulled out of the switch: the interface stays up
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -24,22 +26,30 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bench.failover import CONF, timed
-from lb import config
+from bench.vm.prober import Prober
+from lb import api, config
+from lb.errors import LbctlError
 from lb.lab import observe
+from lb.lab.webserver import DOWNLOAD_BYTES
 
 ADVERTS_S = (1.0, 0.1, 0.01)
 STEADY_S = 5.0
 """Before the fault: who takes over now does so for nothing."""
 AFTER_S = 6.0
-SETTLED_S = 60.0
+SETTLED_S = 300.0
+CURL_S = 60.0
+"""What is left of the download comes at once."""
+RATE = int(DOWNLOAD_BYTES / 2 / (STEADY_S + AFTER_S))
+"""Bytes a second: half of it while things happen."""
 
 CLUSTER = config.load(CONF)
 VIRTUAL = CLUSTER.virtuals[0]
 NODES = tuple(node.name for node in CLUSTER.nodes)
 INTERFACE = CLUSTER.cluster.interface
+CLIENT = "lbctl-client"
 SWITCH = f"lbctl-switch-{CLUSTER.cluster.name}"
 
 KEEPALIVED = """\
@@ -78,7 +88,7 @@ REAL = """\
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One fault. outage_ms, failures, attempts: the prober's. download: was the one under way whole at its end?
+    """One fault. outage_ms, late_ms, failures, attempts: the prober's. download: did the one under way end whole?
 
     false_takeovers: by the standby, before anything had happened.
     """
@@ -86,6 +96,7 @@ class Found:
     way: str
     fault: str
     outage_ms: float
+    late_ms: float
     failures: int
     attempts: int
     download: bool
@@ -192,30 +203,52 @@ class Lbctl:
             self._conf = str(timed(Path(folder), *self._times))
             observe.lbctl("lab", "up", self._conf)
             try:
-                observe.wait_until("the pair is whole", lambda: observe.is_settled(*NODES), SETTLED_S)
-                self._since = {node: observe.status(node)["since"] for node in NODES}
+                observe.wait_until("the pair is whole", self._is_whole, SETTLED_S)
+                self._since = {node: _status(node)["since"] for node in NODES}
+                hosts = json.loads(observe.lbctl("lab", "status", self._conf, "--json"))["labs"][0]["hosts"]
+                self._pids = {
+                    host["name"]: [process["pid"] for process in host["processes"] if process["service"] == "lbctl"]
+                    for host in hosts
+                }
                 yield
             finally:
                 observe.lbctl("lab", "down", self._conf)
 
+    @staticmethod
+    def _is_whole() -> bool:
+        documents = [_status(node) for node in NODES]
+        healths = {r["health"] for document in documents for v in document.get("virtuals", ()) for r in v["reals"]}
+        return (
+            sorted(document.get("role", "") for document in documents) == ["active", "standby"]
+            and {document["sync"]["state"] for document in documents} == {"in-sync"}
+            and healths == {"up"}
+        )
+
     def active(self) -> list[str]:
         """As they say themselves."""
-        return [node for node in NODES if observe.role(node) == "active"]
+        return [node for node in NODES if _status(node).get("role") == "active"]
 
     def takeovers(self, node: str) -> int:
         """Since the pair was whole; one at most."""
-        return int(observe.status(node)["since"] != self._since[node])
+        return int(_status(node)["since"] != self._since[node])
 
     def stop(self, node: str) -> None:
         """It hands over first."""
-        observe.lbctl("down", "--node", node)
+        api.call(node, "POST", "/down")
 
     def kill(self, node: str) -> None:
         """Whatever of it there is."""
-        hosts = json.loads(observe.lbctl("lab", "status", self._conf, "--json"))["labs"][0]["hosts"]
-        for process in next(host for host in hosts if host["name"] == node)["processes"]:
-            if process["service"] == "lbctl":
-                os.kill(process["pid"], signal.SIGKILL)
+        for pid in self._pids[node]:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _status(node: str) -> dict[str, Any]:
+    """What a director says of itself; nothing while it does not answer."""
+    try:
+        found: dict[str, Any] = api.call(node, "GET", "/status")
+    except LbctlError:
+        return {}
+    return found
 
 
 WAYS: dict[str, Callable[[], Pair]] = {
@@ -243,12 +276,42 @@ def measure(way: str, fault: str) -> Found:
         [active] = pair.active()
         [standby] = (node for node in NODES if node != active)
         before = pair.takeovers(standby)
-        with observe.Traffic(VIRTUAL.address, STEADY_S + AFTER_S) as traffic:
+        with Download() as download, Prober(CLIENT, str(VIRTUAL.address), VIRTUAL.port) as prober:
             time.sleep(STEADY_S)
             false_takeovers = pair.takeovers(standby) - before
             FAULTS[fault](pair, active)
-        seen = traffic.seen
-    return Found(way, fault, seen.outage_ms, seen.failures, seen.attempts, seen.download_ok, false_takeovers)
+            time.sleep(AFTER_S)
+    seen = prober.seen
+    return Found(
+        way, fault, seen.outage_ms, seen.late_ms, seen.failures, seen.attempts, download.whole, false_takeovers
+    )
+
+
+class Download:
+    """One that is under way meanwhile, and then goes on to its end. whole: has all of it come, byte for byte?"""
+
+    whole = False
+
+    def __enter__(self) -> Download:
+        self._folder = tempfile.TemporaryDirectory()
+        self._file = Path(self._folder.name) / "download"
+        url = f"http://{VIRTUAL.address}/download"
+        command = ("curl", "-s", "--limit-rate", str(RATE), "-o", str(self._file), url)
+        self._curl = subprocess.Popen(["ip", "netns", "exec", CLIENT, *command])
+        observe.wait_until("the download is under way", self._has_begun, SETTLED_S)
+        return self
+
+    def _has_begun(self) -> bool:
+        return self._file.exists() and self._file.stat().st_size > 0
+
+    def __exit__(self, *_: object) -> None:
+        with self._folder:
+            try:
+                self._curl.wait(CURL_S)
+            except subprocess.TimeoutExpired:
+                self._curl.kill()
+                self._curl.wait()
+            self.whole = hashlib.sha256(self._file.read_bytes()).hexdigest() == observe.DOWNLOAD_DIGEST
 
 
 def main() -> None:
