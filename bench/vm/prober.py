@@ -29,8 +29,8 @@ TIMEOUT_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """outage_ms: the longest of `outages_s`. late_ms: by how much connections were begun too late at most, 99 of 100 times,
-    which may make an outage look longer. failures: of so many attempts."""
+    """outage_ms: the longest of `outages_s`. late_ms: by how much connections were begun too late at most, 99 of 100
+    times, which may make an outage look longer. failures: of so many attempts."""
 
     outage_ms: float
     late_ms: float
