@@ -16,7 +16,7 @@ from typing import Any
 from lb.model import Cluster
 from tests.vm.vagrant.machines import Machine, MachineError, Reach, vagrant, wait_until
 
-WHOLE_S = 300.0
+WHOLE_S = 900.0
 """Until everything is well again: a machine boots meanwhile, maybe on an emulated processor."""
 DOWNLOADS = 2
 """At once, so that with rr each real has one."""

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 POLL_S = 0.5
-SSH_S = 60.0
+SSH_S = 120.0
 """For a command that has no time of its own, also where the processor is emulated and shared."""
+CONNECTIONS = Path("/run")
+"""A short path, as sockets need, and ours alone; see isolation."""
 NETWORK = "lbctl"
 """libvirt's name of the cluster's network; see Vagrantfile."""
 
@@ -63,7 +65,18 @@ class Machine:
         self.name, self._reach = name, reach
 
     def _ssh(self, command: str) -> list[str]:
-        return ["ssh", "-F", str(self._reach.config), "-o", "ConnectTimeout=10", self.name, f"sudo sh -c '{command}'"]
+        return [*self._through, f"sudo sh -c '{command}'"]
+
+    @property
+    def _through(self) -> list[str]:
+        """One connection for all commands: to make one takes an emulated processor seconds."""
+        words = ("ConnectTimeout=30", "ControlMaster=auto", f"ControlPath={CONNECTIONS}/%n", "ControlPersist=yes")
+        options = [word for option in words for word in ("-o", option)]
+        return ["ssh", "-F", str(self._reach.config), *options, self.name]
+
+    def _hang_up(self) -> None:
+        """The machine is another one now, or does not answer."""
+        subprocess.run([*self._through[:-1], "-O", "exit", self.name], capture_output=True, check=False)
 
     def run(self, command: str, seconds: float = SSH_S) -> Done:
         """A shell command as root, to its end, whatever that is. No single quotes. An end that never comes is 124."""
@@ -78,6 +91,7 @@ class Machine:
                 check=False,
             )
         except subprocess.TimeoutExpired as late:
+            self._hang_up()
             return subprocess.CompletedProcess(late.cmd, 124, "", f"no end within {seconds:g} s")
 
     def output(self, command: str, seconds: float = SSH_S) -> str:
@@ -95,7 +109,7 @@ class Machine:
 
     def status(self) -> dict[str, Any]:
         """A director's `lbctl status --json`; empty while it cannot be asked."""
-        done = self.run("lbctl status --json", 20)
+        done = self.run("lbctl status --json")
         try:
             document: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
         except ValueError:
@@ -104,13 +118,14 @@ class Machine:
 
     def boot_id(self) -> str:
         """Another one after each boot; empty while it cannot be asked."""
-        return self.run("cat /proc/sys/kernel/random/boot_id", 15).stdout.strip()
+        return self.run("cat /proc/sys/kernel/random/boot_id", 30).stdout.strip()
 
     # ------------------------------------------------------------------------------------- what befalls it
 
     def power_off(self) -> None:
         """As if its plug were pulled."""
         self._virsh("destroy", self._domain)
+        self._hang_up()
 
     def power_on(self) -> None:
         """It boots."""
@@ -130,7 +145,8 @@ class Machine:
 
     def reboot(self) -> None:
         """As an operator does it: its services are stopped."""
-        self.run("systemctl reboot", 20)
+        self.run("systemctl reboot")
+        self._hang_up()
 
     @property
     def _domain(self) -> str:
