@@ -81,7 +81,7 @@ def fail_over(hosts: Hosts, name: str) -> Outcome:
         with hosts.load() as seen:
             time.sleep(STEADY_S)
             kind.fault(active)
-            wait_until(f"{other.name} is active", lambda: other.status().get("role") == "active", TAKEN_OVER_S)
+            wait_until(f"{other.name} has the address", lambda: hosts.has_address(other), TAKEN_OVER_S)
             if kind.under_load:
                 time.sleep(STEADY_S)
                 kind.heal(active)

@@ -27,6 +27,7 @@ READY_S = 60.0
 FOLDERS = ("etc/libvirt", "var/lib/libvirt", "var/cache/libvirt", "var/log/libvirt")
 
 QEMU = Path("/usr/bin/qemu-system-x86_64")
+QEMU_HOME = Path("/run/qemu")
 QEMU_FINDS = ("lib", "share")
 """Folders beside its own, in which it looks for modules and firmware."""
 WRAPPER = """\
@@ -114,14 +115,13 @@ def _mount(state: Path) -> None:
     Path("/etc/libvirt/qemu.conf").write_text('user = "root"\ngroup = "root"\nsecurity_driver = "none"\n')
     Path("/etc/libvirt/libvirtd.conf").write_text('auth_unix_rw = "none"\n')
     if not can_virtualise():
-        real, wrapper = state / "usr/bin" / QEMU.name, state / "qemu-bounded"
+        # Not under `state`: setuptools follows links when it looks for packages in the checkout.
+        real, wrapper = QEMU_HOME / "bin" / QEMU.name, QEMU_HOME / "bounded"
         real.parent.mkdir(parents=True, exist_ok=True)
         real.touch()
         _run("mount", "--bind", QEMU, real)
         for folder in QEMU_FINDS:
-            link = state / "usr" / folder
-            link.unlink(missing_ok=True)
-            link.symlink_to(Path("/usr", folder))
+            (QEMU_HOME / folder).symlink_to(Path("/usr", folder))
         wrapper.write_text(WRAPPER.format(mib=TRANSLATED_MIB, qemu=real))
         wrapper.chmod(0o755)
         _run("mount", "--bind", wrapper, QEMU)

@@ -102,9 +102,11 @@ class Machine:
         return done.stdout
 
     def spawn(self, command: str) -> subprocess.Popen[str]:
-        """A command that goes on."""
+        """A command that goes on. Its connection is its own and ends with it."""
+        words = self._ssh(command)
+        words[1:1] = ["-o", "ControlPath=none"]
         return subprocess.Popen(
-            self._ssh(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     def status(self) -> dict[str, Any]:
