@@ -18,6 +18,9 @@ Who leads no more sends what still happens, but never its whole table: that woul
     orders BYTES      what operators ordered by hand; not for us to read
     bye               this end is in order; nobody crashed
 
+Increments go at once while nothing is under way, and together once what is under way has been installed, or there are
+many (HELD): so each message has the more rows the busier the peer is, and costs it the less a row.
+
 Memory is bounded: at most WINDOW messages are under way unacknowledged, and at most MAX_QUEUED rows wait behind them.
 What does not fit, or what the data plane lost, is made good by a new snapshot once the peer has caught up: by those
 buckets of it in which the two tables differ. Increments that happen while a snapshot is made or compared go behind it,
@@ -41,6 +44,9 @@ from lb.connections import CONNECTION, CONNECTION6, Rows, empty
 
 WINDOW: Final = 32
 MAX_QUEUED: Final = 1 << 18
+HELD: Final = 1024
+"""Fewer increments wait while the peer is at work on others, and go together when it has done: a message of a few rows
+costs it almost as much as one of many."""
 PAUSE_S: Final = 1.0
 """Snapshots begin at least so far apart."""
 
@@ -196,7 +202,7 @@ class Sync:
             return self._numbered(now_s, control)
         if self._end_number is None:
             return self._of_snapshot(now_s)
-        if self._queue:
+        if self._queue and (not self._unacked or self._queued >= HELD):
             pushed_s = self._queue[0][1]
             return self._rows(self._gather(), pushed_s)
         return None

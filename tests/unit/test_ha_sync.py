@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ha import digest
 from ha import rows as codec
 from ha.session import Broken
-from ha.sync import MAX_QUEUED, PAUSE_S, WINDOW, Sync
+from ha.sync import HELD, MAX_QUEUED, PAUSE_S, WINDOW, Sync
 from lb import tcp
 from lb.connections import CONNECTION, CONNECTION6, Rows
 
@@ -182,6 +182,24 @@ def test_increments_follow_in_order_and_together() -> None:
     assert (standby.rows[10:] == np.concatenate(pieces)).all()
     assert len(standby.table) == 1 + 2, "small ones share a message"
     assert active.sync.lag_s(2.0) == 0.5
+
+
+def test_few_increments_wait_for_those_under_way_and_many_do_not() -> None:
+    active, standby = in_sync(some_rows(1))
+    few, one = some_rows(5, seed=1), some_rows(1, seed=2)
+    active.sync.push(few, 0.0)
+    first = active.sync.next_message(0.0)
+    assert first, "nothing is under way"
+    for _ in range(3):
+        active.sync.push(one, 0.0)
+        assert active.sync.next_message(0.0) is None
+    standby.take(first, 0.0)
+    exchange(standby, active)
+    assert [len(rows) for rows in standby.table[-2:]] == [5, 3]
+    active.sync.push(few, 0.0)
+    assert active.sync.next_message(0.0)
+    active.sync.push(some_rows(HELD, seed=3), 0.0)
+    assert active.sync.next_message(0.0), "so many go at once"
 
 
 def test_increments_during_a_snapshot_go_behind_it() -> None:
