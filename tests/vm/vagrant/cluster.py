@@ -20,9 +20,9 @@ WHOLE_S = 900.0
 """Until everything is well again: a machine boots meanwhile, maybe on an emulated processor."""
 DOWNLOADS = 2
 """At once, so that with rr each real has one."""
-DOWNLOAD_RATE = 50_000
+DOWNLOAD_RATE = 20_000
 """Bytes a second."""
-DOWNLOAD_S = 60.0
+DOWNLOAD_S = 150.0
 PROBE_INTERVAL_MS = 100.0
 PROBE_TIMEOUT_MS = 1000.0
 CONTENT = hashlib.shake_128(b"").digest(int(DOWNLOAD_RATE * DOWNLOAD_S))
@@ -130,7 +130,7 @@ class Hosts:
             downloads = [stack.enter_context(_ended(self.client.spawn(fetch))) for _ in range(DOWNLOADS)]
             prober = stack.enter_context(_ended(self.client.spawn(f"rm -f {PROBER_PID}; {probe}")))
             flowing = f"test $(ss -Htn state established dst {self.address} | wc -l) -ge {DOWNLOADS}"
-            wait_until("the downloads are under way", lambda: self.client.run(flowing).returncode == 0, 60)
+            wait_until("the downloads are under way", lambda: self.client.run(flowing).returncode == 0, 120)
             yield seen
             digest = hashlib.sha256(CONTENT).hexdigest()
             seen.whole = sum(one.communicate(timeout=WHOLE_S)[0].startswith(digest) for one in downloads)
