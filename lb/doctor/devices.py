@@ -91,7 +91,7 @@ def _scarce(found: Device, cpus: int) -> Verdict | None:
         if card.driver == "virtio_net" and card.most < needed:
             return warn(
                 f"{card.name}: virtio_net with {card.most} queue pairs; native XDP wants {needed}, makes CPUs wait "
-                "for each other with fewer, and before Linux 5.13 is refused",
+                "for each other with fewer, and is refused by older kernels",
                 f"give it {needed} in the hypervisor (qemu: queues={needed}, mq=on, vectors={2 * needed + 2})",
             )
     return None

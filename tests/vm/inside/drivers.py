@@ -24,8 +24,6 @@ CPUS = range(4)
 ROUNDS_UNDER_LOAD = 40
 
 KERNEL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
-SHARES_QUEUES = KERNEL >= (5, 13)
-"""virtio_net runs programs also without a queue of its own for each CPU."""
 BONDS = KERNEL >= (5, 15)
 """bonding runs programs in its slaves' drivers."""
 
@@ -176,11 +174,10 @@ def moves_under_load(director: Director, steer: Steer, log: Path) -> None:
 
 @on(ONE_QUEUE, QUEUES)
 def test_virtio(card: str, tmp_path: Path) -> None:
-    """Native, if need be with queues that CPUs share; before 5.13 that is refused, and lbctl goes on generic."""
-    native = card == QUEUES or SHARES_QUEUES
+    """Native, if need be with queues that CPUs share."""
     with Director(tmp_path, card) as director:
-        assert director.mode == ("native" if native else "generic")
-        assert bool(_warnings(director)) != native
+        assert director.mode == "native"
+        assert not _warnings(director)
         assert shared_fairly()
         visits_every_cpu(director, by_interrupt(card))
         moves_under_load(director, by_interrupt(card), tmp_path / "mover")

@@ -44,6 +44,8 @@ LOST_S = 20.0
 
 ACK, SYN = 0x10, 0x02
 FLOWS = 128
+IN_FLIGHT, PACE_S = 16, 0.5
+"""So many segments are sent before those have arrived; for the latest of them nobody waits longer."""
 _TCP = 6
 _FOREIGN_HOST = 50
 """Whose segments nobody answers: no host has this address."""
@@ -205,6 +207,13 @@ class Flows:
             frame = packet(ends, Shape(flags=flags))
             self._client.send(frame[:24] + _checksum(frame[14:34]) + frame[26:])  # a bridge may ask for it
             self.sent += 1
+            self._pace()
+
+    def _pace(self) -> None:
+        """Generic XDP has no queue behind it: what a card cannot take at once is lost (generic_xdp_tx)."""
+        deadline = time.monotonic() + PACE_S
+        while self.sent % IN_FLIGHT == 0 and self.arrived() < self.sent and time.monotonic() < deadline:
+            pass
 
     def arrived(self) -> int:
         """Segments that have reached a real so far, by `reached`."""
