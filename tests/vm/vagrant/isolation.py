@@ -42,7 +42,8 @@ exec {qemu} "${{words[@]}}"
 def enter(module: str, arguments: Sequence[str]) -> int:
     """Run `python -m MODULE ARGUMENTS` in namespaces of its own, to its end. Returns its exit status."""
     namespaces = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
-    command = ["unshare", *namespaces, sys.executable, "-m", module, *arguments]
+    with_us = ("setpriv", "--pdeathsig", "KILL")
+    command = [*with_us, "unshare", *namespaces, sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, env={**os.environ, INSIDE: "yes"}) as process:
         while True:
             try:
