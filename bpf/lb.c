@@ -166,7 +166,7 @@ static __always_inline enum outcome meet(struct packet *packet, struct newcomer 
 	return may_open(packet) ? NEWCOMER : disown(newcomer->now_ns);
 }
 
-/* A first packet's connection, where `meet` found a place for it. */
+/* A first packet's connection, where `meet` found a place for it; its client's template may have come there since. */
 static __always_inline void lay_down(const struct newcomer *newcomer, const int keys, __u32 real)
 {
 	__u64 *set = set_at(newcomer->set, keys);
@@ -174,7 +174,10 @@ static __always_inline void lay_down(const struct newcomer *newcomer, const int 
 
 	if (!set)
 		return;
-	crib.words = set + (newcomer->way & (EMBRYO_WAYS - 1)) * ENTRY_WORDS(keys);
+	if (PERSISTENCE)
+		crib = crib_in(set, &newcomer->key, keys, newcomer->now_ns >> MOMENT_SHIFT);
+	else
+		crib.words = set + (newcomer->way & (EMBRYO_WAYS - 1)) * ENTRY_WORDS(keys);
 	lay_into(&crib, &newcomer->key, keys, real, first_state(&newcomer->packet), newcomer->now_ns);
 }
 

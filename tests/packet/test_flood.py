@@ -100,3 +100,13 @@ def test_nobody_is_told_where_nobody_is(own: World) -> None:
     for flags in ("S", "A", "FA"):
         own.send(tcp(flags))
     assert len(own.events()) == 0
+
+
+def test_a_client_whose_connection_and_template_meet_in_a_set_has_both(small: World) -> None:
+    """One in SIZE / 4 connections does; found by stories."""
+    small.apply(replace(SERVICES[0], scheduler="rr", persistent_s=300))
+    for first in range(1000, 41_000, 40):
+        home = small.real_of(tcp("S", first))
+        assert small.real_of(tcp("S", first + 1)) == home, first
+        assert small.real_of(tcp("A", first)) == home, first
+        small.forget_connections()

@@ -77,7 +77,7 @@ BREAKS = {
     "an event": ("if (tell)\n\t\ttell_event", "if (!tell)\n\t\ttell_event"),
     "an entry": ("if (tell)\n\t\tknown->synced_t = now_t;", ""),
     "an entry recalled too long": ("line->tick == place->tick && ", ""),
-    "a total": ("stats->connections++;", ";"),
+    "a total": ("stats->connections += packet->opens;", ";"),
     "a SYN that comes again": ("__sync_fetch_and_add(&load->repeats, 1);", ";"),
     "the lease": ("held->until_ns = 0;", ";"),
 }
