@@ -46,7 +46,7 @@ NEWCOMERS: dict[str, Edit | None] = {
         "bool half_open = find_embryo(&crib, keys, newcomer->now_ns, &young);",
         "bool half_open = false;",
     ),
-    "the entry": ("if (!is_one_packet(newcomer->service))\n\t\tinsert_embryo", "if (0)\n\t\tinsert_embryo"),
+    "the entry": ("if (outcome != OURS || is_one_packet(newcomer->service))", "if (true)"),
     "the turn": (
         "real = table_slot(table, cursor++);\n\t\trequest->schedule->cursor = cursor;",
         "real = (__u32)table;",
