@@ -24,11 +24,14 @@ from lb.datapath.rows import Finder, Placement
 from lb.datapath.templates import are_templates
 from lb.datapath.view import Array, View
 from lb.service import PROTOCOL_NUMBERS, Service
-from lb.tcp import State
+from lb.tcp import REUSABLE, State
 
 _NEWER_T = 2
 """Ticks by which our own entry must be the fresher one to win over another director's row. Clocks and rounding differ
 by one, and a state change must not be lost to that."""
+
+_FINISHED = np.isin(np.arange(256), [*REUSABLE])
+"""By the number of a state, or what should be one: does it await another connection with the same ports?"""
 
 _UDP = PROTOCOL_NUMBERS["udp"]
 
@@ -139,8 +142,8 @@ class Lasting(View):
     def install(self, rows: Rows, only_new: bool = False) -> tuple[int, int]:
         """Put in connections that another director knows. Returns how many were, and how many have a real unknown here.
 
-        Neither counts rows that ran out, that make no sense, that others of the same connection follow, or whose entry
-        here was seen more than two seconds later (only_new: that have an entry here). 2.2 s for a million.
+        Neither counts rows that ran out, that make no sense, that others of the same connection follow, or that are no
+        news (see `_are_news`; only_new: that have an entry here). 2.2 s for a million.
         """
         if rows.dtype != CONNECTION6:
             return self._install(TABLES[0], rows, only_new)
@@ -167,8 +170,7 @@ class Lasting(View):
             last = _last_of_each(keys)
             keys, values = keys[last], values[last]
             ours, found = table.lookup_each(keys)
-            older = values["last_seen_t"].astype(np.int64) + _NEWER_T < ours["last_seen_t"]
-            taken = ~(found & (older | only_new))
+            taken = ~found | (_are_news(values, ours) & (not only_new))
             table.update(keys[taken], values[taken])
             other = np.logical_or.reduce([values[name] != ours[name] for name in ("real", "state", "last_seen_t")])
             if (taken & found & other).any():
@@ -311,6 +313,19 @@ def _last_of_each(keys: Array) -> Array:
     ends[:-1] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
     last: Array = np.sort(order[ends])
     return last
+
+
+def _are_news(theirs: Array, ours: Array) -> Array:
+    """Which of theirs replace ours, the same connections' entries. Not those that were seen more than two seconds before.
+
+    Of two that were seen at about the same time and have different reals, a finished one is of the connection that had
+    these ports before. Both directors have opened connections after one was frozen, or cut off, and then tell each
+    other all they have at once: what crosses must not change places.
+    """
+    newer_t = theirs["last_seen_t"].astype(np.int64) - ours["last_seen_t"]
+    was_before = (theirs["real"] != ours["real"]) & _FINISHED[theirs["state"]] & ~_FINISHED[ours["state"]]
+    news: Array = newer_t >= np.where(was_before, _NEWER_T + 1, -_NEWER_T)
+    return news
 
 
 def _are_sane(rows: Rows) -> Array:

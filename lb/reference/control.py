@@ -27,7 +27,7 @@ from lb.reference.persist import template_key
 from lb.reference.service import TCP
 from lb.schedule import NOBODY, Plan, plan_of
 from lb.service import PROTOCOL_NUMBERS, Destination, Service, ServiceKey
-from lb.tcp import State
+from lb.tcp import REUSABLE, State
 
 _UDP = PROTOCOL_NUMBERS["udp"]
 _NEWER_T = 2
@@ -204,7 +204,7 @@ def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_
             unknown += 1
             continue
         ours, last_seen_t = maps.connections.get(key), max(0, now_t - idle_t)
-        if ours is None or last_seen_t + _NEWER_T >= ours.last_seen_t:
+        if ours is None or _is_news(Connection(real, state, last_seen_t, now_t), ours):
             if ours is not None:
                 add_to(maps.reals[ours.real].load, ours.state, -1)
             maps.connections[key] = Connection(real, state, last_seen_t, now_t)
@@ -212,6 +212,14 @@ def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_
             installed += 1
     _mark(maps)
     return installed, unknown
+
+
+def _is_news(theirs: Connection, ours: Connection) -> bool:
+    """Of two entries of one connection. Seen at about the same time, a finished one with another real is of the
+    connection that had these ports before."""
+    newer_t = theirs.last_seen_t - ours.last_seen_t
+    was_before = theirs.real != ours.real and theirs.state in REUSABLE and ours.state not in REUSABLE
+    return newer_t > _NEWER_T if was_before else newer_t >= -_NEWER_T
 
 
 def _family(key: ConnectionKey) -> int:

@@ -12,7 +12,7 @@ from lb.addresses import Address
 from lb.connections import CONNECTION, Rows
 from lb.datapath.view import View
 from lb.service import LOCAL, Service
-from lb.tcp import State
+from lb.tcp import REUSABLE, State
 from tests.packet.world import (
     CLIENT,
     TCP_KEY,
@@ -228,10 +228,37 @@ def test_who_saw_the_connection_later_is_right(world: World, ours_s: int, theirs
     """Up to about two seconds, the one that tells is right: its news are younger than ours."""
     world.apply_reals(real(1), real(2))
     world.data.install(row(to=real(1).address, state=State.ESTABLISHED, idle_s=ours_s))
-    installed, unknown = world.data.install(row(to=real(2).address, state=State.FIN_WAIT, idle_s=theirs_s))
+    installed, unknown = world.data.install(row(to=real(2).address, state=State.ESTABLISHED, idle_s=theirs_s))
     assert (installed, unknown) == ((1, 0) if winner == "theirs" else (0, 0))
     expected = real(2) if winner == "theirs" else real(1)
     assert world.rows()["real"].tolist() == [int(expected.address)]
+
+
+@pytest.mark.parametrize("finished", sorted(REUSABLE))
+@pytest.mark.parametrize("opened", [State.SYN_RECV, State.ESTABLISHED])
+def test_what_crosses_does_not_change_places(world: World, opened: State, finished: State) -> None:
+    """The ports were used again here, while the peer still has the connection before, and both tell each other."""
+    world.apply_reals(real(1), real(2))
+    before = row(to=real(1).address, state=finished)
+    since = row(to=real(2).address, state=opened)
+    for ours, theirs in ((since, before), (before, since)):
+        world.data.install(ours)
+        world.data.install(theirs)
+        assert world.rows().tolist() == since.tolist()
+
+
+def test_a_finished_connection_is_news_of_the_same_real(world: World) -> None:
+    world.apply_reals(real(1))
+    world.data.install(row(state=State.ESTABLISHED))
+    world.data.install(row(state=State.FIN_WAIT, idle_s=1))
+    assert world.rows()["state"].tolist() == [State.FIN_WAIT]
+
+
+def test_what_finished_clearly_later_with_another_real_is_news(world: World) -> None:
+    world.apply_reals(real(1), real(2))
+    world.data.install(row(to=real(1).address, state=State.ESTABLISHED, idle_s=5))
+    world.data.install(row(to=real(2).address, state=State.FIN_WAIT))
+    assert world.rows()["real"].tolist() == [int(real(2).address)]
 
 
 def test_what_another_clock_told_a_moment_ago_is_not_told_again(world: World) -> None:
