@@ -31,7 +31,10 @@ STEPS = 2_000
 CONNECT_S = 0.25
 """A connection that takes longer counts as not opened: its client's first SYN was lost."""
 PATIENCE_S = 5.0
-"""An established connection that is silent for longer is lost."""
+"""Who gets no answer for longer is lost."""
+STANDSTILL_S = 20.0
+"""A transfer that does not come on for longer is lost. A server that found no room at its client asks again after twice
+the time it waited before (RFC 9293 section 3.8.6.1); an answer that a failover swallows costs many seconds then."""
 HOLD_S = 2.0
 BEGIN_S = 30.0
 STALL_MS = 100.0
@@ -148,7 +151,7 @@ class Clients:
         for at in range(0, len(self._content), step):
             expected = self._content[at : at + step]
             moved[0] = loop.time()
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(STANDSTILL_S):
                 if await reader.readexactly(len(expected)) != expected:
                     raise ValueError("other bytes")
             took_s = loop.time() - moved[0]
@@ -172,7 +175,7 @@ class Clients:
             chunk = self._content[at : at + step]
             writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             sent += len(chunk)
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(STANDSTILL_S):
                 await writer.drain()
             if self._ending.is_set():
                 break

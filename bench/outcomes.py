@@ -19,6 +19,8 @@ from lb.errors import LbctlError
 DOCS = Path(__file__).parents[1] / "docs"
 YOUNG_S = 2.0
 """A connection that was lost sooner after it was opened is a young one."""
+NEWBORN_S = 0.01
+"""One that was opened so shortly before its director's host was dead that nobody could be told of it in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,17 @@ class Run:
     @property
     def bad(self) -> bool:
         """Is there something that ought not to be?"""
-        return bool(self.downloads or self.uploads or self.young_s or self.outage_ms > self.limit_ms)
+        return bool(self.downloads or self.uploads or self.young > self.newborn or self.outage_ms > self.limit_ms)
+
+    @property
+    def young(self) -> int:
+        """Young ones lost, the newborn with them."""
+        return len(self.young_s)
+
+    @property
+    def newborn(self) -> int:
+        """Of them, those that only the host knew that lost its power."""
+        return self.kind == "power cut" and sum(-NEWBORN_S <= opened_s <= self.done_s for opened_s in self.young_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +120,21 @@ class Noticed:
         )
 
 
-COLUMNS = ("kind", "runs", "downloads", "uploads", "young", "median", "p90", "p99", "max", "limit", "over", "stall max")
+COLUMNS = (
+    "kind",
+    "runs",
+    "downloads",
+    "uploads",
+    "young",
+    "newborn",
+    "median",
+    "p90",
+    "p99",
+    "max",
+    "limit",
+    "over",
+    "stall max",
+)
 
 
 def report(runs: Sequence[Run], transfers: int) -> None:
@@ -136,7 +162,8 @@ def _row(name: str, runs: Sequence[Run]) -> tuple[object, ...]:
         len(runs),
         sum(run.downloads for run in runs),
         sum(run.uploads for run in runs),
-        sum(len(run.young_s) for run in runs),
+        sum(run.young - run.newborn for run in runs),
+        sum(run.newborn for run in runs),
         *(round(float(np.percentile(outages, part))) for part in (50, 90, 99, 100)),
         round(runs[0].limit_ms),
         sum(run.outage_ms > run.limit_ms for run in runs),
@@ -169,7 +196,7 @@ def line(number: int, total: int, run: Run) -> str:
     if run.downloads or run.uploads:
         words.append(f"{run.downloads} downloads and {run.uploads} uploads lost")
     if run.young_s:
-        words.append(f"{len(run.young_s)} of {run.opened} young connections lost")
+        words.append(f"{run.young} of {run.opened} young connections lost, {run.newborn} of them newborn")
     return f"{number}/{total}  {', '.join(words)}"
 
 

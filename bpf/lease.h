@@ -39,7 +39,7 @@ static __always_inline enum outcome refer(struct packet *packet, __u64 now_ns)
 	__u32 zero = 0;
 	struct lease *held = lease.lookup(&zero);
 
-	if (!held || now_ns >= held->until_ns || now_ns >= held->refer_until_ns || is_referred(ethernet, held))
+	if (!held || now_ns >= held->refer_until_ns || is_referred(ethernet, held))
 		return OURS;
 	write_source(ethernet->source, ethernet->destination);
 	__builtin_memcpy(ethernet->destination, held->directors, sizeof(ethernet->destination));

@@ -15,20 +15,25 @@ from ha.sync import Sync
 
 
 class Duties:
-    """predecessor: the peer that was heard last as active; empty: none was. role: as of the last `follow`."""
+    """predecessor: the peer that was heard last as active; empty: none was. role: as of the last `follow`.
+
+    owes_more: with that, peers were owed what they were not before: what they were told until then is not all.
+    """
 
     def __init__(self, peers: tuple[str, ...]) -> None:
         self.predecessor = ""
         self.role: Role = "init"
         self._owing = set(peers)
+        self.owes_more = False
         self._heard: dict[str, tuple[bool, int]] = {}
 
     def follow(self, state: State) -> bool:
         """Look at our own role. Has it changed?"""
         self.predecessor = next(iter(state.serving), self.predecessor)
+        self.owes_more = self.role == "active" and state.phase is Phase.INIT
         if state.role == self.role:
             return False
-        if self.role == "active" and state.phase is Phase.INIT:
+        if self.owes_more:
             self._owing = set(state.settings.peers)  # connections made here while another was active, too
         if state.phase in SERVING:
             self._owing = set()

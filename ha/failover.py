@@ -53,7 +53,7 @@ from ha.state import (
 from ha.status import HaStatus
 from ha.wire import Keys
 from ha.witness import Witnesses
-from lb.connections import Rows
+from lb.connections import Ours, Rows
 from lb.errors import FailoverError, NetworkError
 from lb.model import Cluster
 
@@ -258,6 +258,10 @@ class Failover:
             link.sync.resync(now())
             link.wake()
 
+    def _retell(self) -> None:
+        for link in self._links.links.values():
+            link.sync.retell(now())
+
     def reconfigure(self, cluster: Cluster, keys: Keys | None = None) -> None:
         """Timings, peers, ping nodes and keys change live, the groups do not.
 
@@ -373,6 +377,8 @@ class Failover:
             if duties.follow(self._member.states[group]):
                 self._since[group] = datetime.now(UTC)
                 self._hooks.now(group, duties.role)
+                if duties.owes_more:
+                    self._retell()
         while found := self._member.next_action():
             self._act(*found)
         if datagrams := self._member.datagrams_to_send(now()):
@@ -416,9 +422,16 @@ class Failover:
             led = self._led.get(name, frozenset())
             return self._share.within(self._table.snapshot(), led if ours else frozenset(self._duties) - led)
 
-        link = Link(channel, rows, self._table.install, now, self._on_sync, self._shared.ordered)
+        link = Link(channel, rows, self._install, now, self._on_sync, self._shared.ordered)
         self._tell_shared(link)
         return link
+
+    def _install(self, rows: Rows) -> int:
+        """A peer's. Of what we are active for, we have the younger news."""
+        active = frozenset(group for group, state in self._member.states.items() if state.phase is Phase.ACTIVE)
+        parts = ((active, Ours.AS_LATE), (frozenset(self._duties) - active, Ours.LATER))
+        found = [(of_group, ours) for groups, ours in parts for of_group in self._share.within((rows,), groups)]
+        return sum(self._table.install(of_group, ours) for of_group, ours in found if len(of_group))
 
     # ------------------------------------------------------------------------------------------------------ hooks
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from ha.state import Role
-from lb.connections import Rows
+from lb.connections import Ours, Rows
 
 
 class Hooks(Protocol):
@@ -34,8 +34,8 @@ class Table(Protocol):
     def snapshot(self) -> tuple[Rows, ...]:
         """All connections, an array for each family; called in a thread."""
 
-    def install(self, rows: Rows) -> int:
-        """Put a peer's connections into the table, `ha.rows.MAX_ROWS` at most; many in a thread.
+    def install(self, rows: Rows, ours: Ours) -> int:
+        """Put a peer's connections into the table, `ha.rows.MAX_ROWS` at most; many in a thread. ours: what stays.
 
         Returns how many have no place there, since their real is unknown.
         """

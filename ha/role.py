@@ -244,14 +244,20 @@ def _yields(state: State, now_s: float) -> bool:
     )
 
 
+def _deferring(state: State, now_s: float) -> bool:  # noqa: ARG001
+    """another active was heard, with the better claim, which does not hear us yet"""
+    new = state.others - state.rivals
+    return bool(new) and state.rivals <= state.others and all(state.outclaims(name) for name in new)
+
+
 def _rivals_changed(state: State, now_s: float) -> bool:  # noqa: ARG001
     """another active with a weaker claim was heard, or is active no more"""
     return state.others != state.rivals
 
 
 def _unheard(state: State, now_s: float) -> bool:  # noqa: ARG001
-    """the carrier is back and nobody took over meanwhile, or a peer has returned"""
-    return state.unheard and state.fit
+    """the carrier is back, or a peer has returned, and nobody heard has the better claim"""
+    return state.unheard and state.fit and not any(state.outclaims(name) for name in state.others)
 
 
 def _asked(state: State, now_s: float) -> bool:
@@ -312,6 +318,11 @@ def _release(state: State, event: Event, now_s: float) -> tuple[State, Action | 
 def _announce(state: State, event: Event, now_s: float) -> tuple[State, Action | None]:  # noqa: ARG001
     """announce the address again"""
     return replace(state, rivals=state.others, unheard=False), Announce()
+
+
+def _defer(state: State, event: Event, now_s: float) -> tuple[State, Action | None]:  # noqa: ARG001
+    """say nothing of the address for now"""
+    return replace(state, rivals=state.others), None
 
 
 def _claim(state: State, event: Event, now_s: float) -> tuple[State, Action | None]:
@@ -404,6 +415,7 @@ TABLE: Final = (
     Row(TAKING, (Leave,), _always, LEFT, (_release,)),
     #
     Row(ACTIVE, FACTS, _yields, INIT, (_release,)),
+    Row(ACTIVE, FACTS, _deferring, ACTIVE, (_defer,)),
     Row(ACTIVE, FACTS, _rivals_changed, ACTIVE, (_announce,)),
     Row(ACTIVE, FACTS, _unheard, ACTIVE, (_announce,)),
     Row(ACTIVE, FACTS, _cut_off, HANDING, (_choose_heir,)),

@@ -109,7 +109,7 @@ class State:
     heard_claim_ns: the claim of the active peer heard last.
     holding: the address may be on our interface (at first also from an earlier process).
     resigned: a command moved the address away from us.
-    rivals: the other actives, as of our last announcement.
+    rivals: the other actives, when we last announced the address or left that to them.
     started_s: our start; our own stalls move it on. entered_s: when the phase began.
     settled_s: since when every peer was heard once, or initdead is over.
     open_s: from when the first in rank may fill the vacancy, as no peer serves.

@@ -146,6 +146,10 @@ class Sync:
         """Increments are missing: send everything again."""
         self._queue.clear()
         self._queued = 0
+        self.retell(now_s)
+
+    def retell(self, now_s: float) -> None:
+        """What the peer was told until now is not all: send everything again, and what waits behind it."""
         if not self._leads:
             return
         self._stream = Stream.WANTED

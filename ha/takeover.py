@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 ANNOUNCE_AT_S = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """When each round of announcements is due, in seconds after taking an address."""
 
+TOO_LATE_S = 0.1
+"""A round that is later was held up by a freeze, in which another director may have taken over: it is left out."""
+
 _TAG = struct.Struct("!HH")
 _ETHERTYPE_VLAN = 0x8100
 _BROADCAST = b"\xff" * 6
@@ -96,7 +99,10 @@ class Announcer:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         self._send(frames)
-        self._rounds = [loop.call_at(now_s + at_s, self._send, frames) for at_s in ANNOUNCE_AT_S[1:]]
+        self._rounds = [
+            loop.call_at(now_s + at_s, self._send_in_time, frames, now_s + at_s + TOO_LATE_S)
+            for at_s in ANNOUNCE_AT_S[1:]
+        ]
         if self._repeat_s is not None:
             self._rounds.append(loop.call_at(now_s + ANNOUNCE_AT_S[-1] + self._repeat_s, self.announce, addresses))
 
@@ -110,6 +116,10 @@ class Announcer:
         """Cancel, and let go of the interface."""
         self.cancel()
         self._socket.close()
+
+    def _send_in_time(self, frames: list[bytes], until_s: float) -> None:
+        if asyncio.get_running_loop().time() < until_s:
+            self._send(frames)
 
     def _send(self, frames: list[bytes]) -> None:
         for frame in frames:

@@ -7,6 +7,7 @@ this node, so that rows mean the same on every director.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,18 @@ A connection between a family and the other one's real has this row too, its IPv
 
 Rows = npt.NDArray[Any]
 """A one-dimensional array of CONNECTION or of CONNECTION6."""
+
+
+class Ours(Enum):
+    """Which of our own entries stay, of connections that another director tells us of.
+
+    LATER: those that were seen clearly later; its news are younger than ours. AS_LATE: also those that were seen at
+    about the same time; we have the address, and know better. ALL: every one.
+    """
+
+    LATER = "later"
+    AS_LATE = "as late"
+    ALL = "all"
 
 
 def empty() -> Rows:

@@ -26,7 +26,7 @@ from ha.programs import Programs
 from ha.watchdog import Watchdog
 from lb import byhand, plan, state, status
 from lb.addresses import Interface
-from lb.connections import Rows
+from lb.connections import Ours, Rows
 from lb.datapath import DataPath
 from lb.datapath.fragments import Fragments
 from lb.datapath.listener import Listener
@@ -206,9 +206,9 @@ class Director:
         """Every live connection."""
         return self._data.snapshot()
 
-    def install(self, rows: Rows) -> int:
+    def install(self, rows: Rows, ours: Ours) -> int:
         """Take over connections that another director knows. Returns how many are of reals that are unknown here."""
-        installed, unknown = self._data.install(rows)
+        installed, unknown = self._data.install(rows, ours)
         log.debug("connections installed", count=installed)
         return unknown
 

@@ -15,7 +15,7 @@ import numpy as np
 from lb import abi
 from lb.abi import RealFlag, ServiceFlag
 from lb.bpf import Map
-from lb.connections import CONNECTION6, Rows
+from lb.connections import CONNECTION6, Ours, Rows
 from lb.datapath import rows as real_rows
 from lb.datapath import templates
 from lb.datapath.compiler import EMBRYOS, TABLES
@@ -27,8 +27,8 @@ from lb.service import PROTOCOL_NUMBERS, Service
 from lb.tcp import REUSABLE, State
 
 _NEWER_T = 2
-"""Ticks by which our own entry must be the fresher one to win over another director's row. Clocks and rounding differ
-by one, and a state change must not be lost to that."""
+"""Entries seen within so many ticks of each other were seen at about the same time. Clocks and rounding differ by one,
+and a state change must not be lost to that."""
 
 _FINISHED = np.isin(np.arange(256), [*REUSABLE])
 """By the number of a state, or what should be one: does it await another connection with the same ports?"""
@@ -139,23 +139,23 @@ class Lasting(View):
         self.maps["lease"].update(np.zeros(1), lease)
         self.raise_epochs()
 
-    def install(self, rows: Rows, only_new: bool = False) -> tuple[int, int]:
+    def install(self, rows: Rows, ours: Ours = Ours.LATER) -> tuple[int, int]:
         """Put in connections that another director knows. Returns how many were, and how many have a real unknown here.
 
-        Neither counts rows that ran out, that make no sense, that others of the same connection follow, or that are no
-        news (see `_are_news`; only_new: that have an entry here). 2.2 s for a million.
+        Neither counts rows that ran out, that make no sense, that others of the same connection follow, or whose
+        entries here stay: ours says which. 2.2 s for a million.
         """
         if rows.dtype != CONNECTION6:
-            return self._install(TABLES[0], rows, only_new)
+            return self._install(TABLES[0], rows, ours)
         mixed = abi.are_mapped(rows["virtual"])
         if not mixed.any():
-            return self._install(TABLES[1], rows, only_new)
+            return self._install(TABLES[1], rows, ours)
         parts = zip(TABLES, (rows[mixed], rows[~mixed]), strict=True)
-        done = [self._install(name, part, only_new) for name, part in parts]
+        done = [self._install(name, part, ours) for name, part in parts]
         installed, unknown = map(sum, zip(*done, strict=True))
         return installed, unknown
 
-    def _install(self, name: str, rows: Rows, only_new: bool) -> tuple[int, int]:
+    def _install(self, name: str, rows: Rows, ours: Ours) -> tuple[int, int]:
         """In the table of that name."""
         now_t, idle_t = self.now_t(), abi.ticks_of(rows["idle_s"])
         live = _are_sane(rows) & (idle_t <= self._timeouts_of(rows))
@@ -169,14 +169,14 @@ class Lasting(View):
             keys, values = _entries_of(table, rows[known], reals[known], now_t - idle_t[known], now_t)
             last = _last_of_each(keys)
             keys, values = keys[last], values[last]
-            ours, found = table.lookup_each(keys)
-            taken = ~found | (_are_news(values, ours) & (not only_new))
+            here, found = table.lookup_each(keys)
+            taken = ~found | _are_news(values, here, ours)
             table.update(keys[taken], values[taken])
-            other = np.logical_or.reduce([values[name] != ours[name] for name in ("real", "state", "last_seen_t")])
+            other = np.logical_or.reduce([values[name] != here[name] for name in ("real", "state", "last_seen_t")])
             if (taken & found & other).any():
                 self.raise_epochs()
             size = len(self._reals)
-            self._loads.add((self._by_real(values[taken], size) - self._by_real(ours[found & taken], size))[:2])
+            self._loads.add((self._by_real(values[taken], size) - self._by_real(here[found & taken], size))[:2])
         return int(taken.sum()), int(len(known) - known.sum())
 
     def _find(self, rows: Rows) -> Array:
@@ -315,16 +315,22 @@ def _last_of_each(keys: Array) -> Array:
     return last
 
 
-def _are_news(theirs: Array, ours: Array) -> Array:
-    """Which of theirs replace ours, the same connections' entries. Not those that were seen more than two seconds before.
+def _are_news(theirs: Array, ours: Array, stay: Ours) -> Array:
+    """Which of theirs replace ours, the same connections' entries.
 
     Of two that were seen at about the same time and have different reals, a finished one is of the connection that had
-    these ports before. Both directors have opened connections after one was frozen, or cut off, and then tell each
-    other all they have at once: what crosses must not change places.
+    these ports before, whoever has it. Both directors have opened connections after one was frozen, or cut off, and
+    then tell each other all they have at once: what crosses must not change places.
     """
+    if stay is Ours.ALL:
+        return np.zeros(len(theirs), np.bool_)
     newer_t = theirs["last_seen_t"].astype(np.int64) - ours["last_seen_t"]
-    was_before = (theirs["real"] != ours["real"]) & _FINISHED[theirs["state"]] & ~_FINISHED[ours["state"]]
-    news: Array = newer_t >= np.where(was_before, _NEWER_T + 1, -_NEWER_T)
+    least_t = np.full(len(theirs), -_NEWER_T if stay is Ours.LATER else _NEWER_T + 1)
+    theirs_finished, ours_finished = _FINISHED[theirs["state"]], _FINISHED[ours["state"]]
+    elsewhere = theirs["real"] != ours["real"]
+    least_t[elsewhere & theirs_finished & ~ours_finished] = _NEWER_T + 1
+    least_t[elsewhere & ~theirs_finished & ours_finished] = -_NEWER_T
+    news: Array = newer_t >= least_t
     return news
 
 

@@ -16,7 +16,7 @@ import structlog
 
 from lb import abi, bpf
 from lb.addresses import Address
-from lb.connections import Rows
+from lb.connections import Ours, Rows
 from lb.datapath import pins, source
 from lb.datapath.attach import NATIVE_MTU, Attachments, interface_index, interface_mac, interface_mtu
 from lb.datapath.compiler import EMBRYOS, FAMILIES, RINGS, TABLES
@@ -350,9 +350,9 @@ class DataPath:
         """See `Repeats.read`. A few microseconds."""
         return self._repeats.read(self._maps())
 
-    def install(self, rows: Rows) -> tuple[int, int]:
+    def install(self, rows: Rows, ours: Ours = Ours.LATER) -> tuple[int, int]:
         """See `Lasting.install`."""
-        return self._maps().install(rows)
+        return self._maps().install(rows, ours)
 
     def sweep(self) -> Sweep:
         """See `Lasting.sweep`."""
@@ -373,9 +373,10 @@ def _take_along(earlier: Path, lasting: Lasting, meanwhile: bool = False) -> Non
 
     Another version may have written what this one cannot read; that must not keep it from starting.
     """
+    ours = Ours.ALL if meanwhile else Ours.LATER
     try:
         with contextlib.closing(View.at(earlier)) as view:
-            done = [lasting.install(rows, only_new=meanwhile) for rows in view.snapshot(half_open=True)]
+            done = [lasting.install(rows, ours) for rows in view.snapshot(half_open=True)]
             installed, unknown = (sum(counts) for counts in zip((0, 0), *done, strict=True))
     except (OSError, LookupError, TypeError, ValueError) as error:
         log.warning("connections in maps of another shape are lost", directory=str(earlier), error=str(error))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lb import abi
 from lb.addresses import Address
+from lb.connections import Ours
 from lb.reference.embryo import Embryo
 from lb.reference.load import add_to, mark_full
 from lb.reference.maps import (
@@ -31,7 +32,7 @@ from lb.tcp import REUSABLE, State
 
 _UDP = PROTOCOL_NUMBERS["udp"]
 _NEWER_T = 2
-"""By how much our own entry must be the fresher one to win over another director's."""
+"""Within so many ticks two entries were seen at about the same time."""
 PROLONGED_T = abi.ticks(abi.PROLONGED_S)
 _IDLE_SWEEPS = 2
 """A retired real's row is free when so many sweeps one after the other found no connection of it."""
@@ -187,10 +188,12 @@ def _prolonged(
     return prolonged
 
 
-def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_ns: int) -> tuple[int, int]:
+def install(
+    maps: Maps, configuration: Configuration, told: Iterable[Told], now_ns: int, stay: Ours = Ours.LATER
+) -> tuple[int, int]:
     """Put in connections that another director knows, each once. Returns how many, and how many of unknown reals.
 
-    What makes no sense, ran out, or was seen clearly later here is in neither number.
+    What makes no sense, ran out, or is no news here is in neither number.
     """
     now_t, installed, unknown = abi.tick(now_ns), 0, 0
     for key, address, number, idle_s in told:
@@ -204,7 +207,7 @@ def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_
             unknown += 1
             continue
         ours, last_seen_t = maps.connections.get(key), max(0, now_t - idle_t)
-        if ours is None or _is_news(Connection(real, state, last_seen_t, now_t), ours):
+        if ours is None or _is_news(Connection(real, state, last_seen_t, now_t), ours, stay):
             if ours is not None:
                 add_to(maps.reals[ours.real].load, ours.state, -1)
             maps.connections[key] = Connection(real, state, last_seen_t, now_t)
@@ -214,12 +217,16 @@ def install(maps: Maps, configuration: Configuration, told: Iterable[Told], now_
     return installed, unknown
 
 
-def _is_news(theirs: Connection, ours: Connection) -> bool:
+def _is_news(theirs: Connection, ours: Connection, stay: Ours) -> bool:
     """Of two entries of one connection. Seen at about the same time, a finished one with another real is of the
     connection that had these ports before."""
     newer_t = theirs.last_seen_t - ours.last_seen_t
-    was_before = theirs.real != ours.real and theirs.state in REUSABLE and ours.state not in REUSABLE
-    return newer_t > _NEWER_T if was_before else newer_t >= -_NEWER_T
+    if abs(newer_t) > _NEWER_T or stay is Ours.ALL:
+        return newer_t > 0 and stay is not Ours.ALL
+    was_before, is_before = theirs.state in REUSABLE, ours.state in REUSABLE
+    if theirs.real != ours.real and was_before != is_before:
+        return is_before
+    return stay is Ours.LATER
 
 
 def _family(key: ConnectionKey) -> int:

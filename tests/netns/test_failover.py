@@ -122,6 +122,46 @@ def test_what_the_active_opened_last_and_could_not_tell_lives_on(tmp_path: Path)
         caller.communicate()
 
 
+LISTENER = """
+import socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+while True:
+    frame = s.recv(2000)
+    if frame[28:32] == socket.inet_aton(sys.argv[1]):
+        print(frame[6:12].hex(":"), flush=True)
+"""
+
+
+def test_who_wakes_and_was_replaced_tells_what_it_opened_and_nothing_else(tmp_path: Path) -> None:
+    """It must not announce the address: for a moment clients would go there, and the active would lose its lease."""
+    caller = spawn_in("client", sys.executable, "-c", CALLER, str(tmp_path), VIRTUAL)
+    listener = spawn_in("client", sys.executable, "-c", LISTENER, VIRTUAL)
+    pid = pid_of("lb1")
+    try:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "waiting\n"
+        os.kill(pid, signal.SIGSTOP)
+        (tmp_path / "connect").touch()
+        real, port = caller.stdout.readline().split()
+        wait_until("lb2 is active", lambda: role("lb2") == "active")
+        os.kill(pid, signal.SIGCONT)
+        wait_until("lb1 has told", lambda: knows("lb2", port))
+        wait_until("the pair is whole", is_settled)
+        for name in ("again", "once more"):
+            (tmp_path / name).touch()
+            assert caller.stdout.readline().strip() == real
+        listener.kill()
+        assert listener.stdout is not None
+        heard = listener.stdout.read().split()
+        assert mac_of("lb2") in heard
+        assert mac_of("lb1") not in heard[heard.index(mac_of("lb2")) :]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        for process in (caller, listener):
+            process.kill()
+            process.wait()
+
+
 def mac_of(node: str) -> str:
     """Of its interface."""
     return run_in(node, "ip", "-br", "link", "show", "dev", "eth0").split()[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address
 
@@ -67,6 +68,29 @@ def test_every_round_arrives_whole(segment: tuple[str, str], monkeypatch: pytest
                 arrived += frames(heard)
                 await asyncio.sleep(0.005)
             assert arrived == 2 * list(announcement_frames(MAC, VIP))
+            announcer.close()
+
+        run_in(here, main)
+
+
+def test_who_slept_does_not_go_on_announcing(segment: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another may have taken over meanwhile."""
+    monkeypatch.setattr(takeover, "ANNOUNCE_AT_S", (0.0, 0.02, 0.3))
+    here, there = segment
+
+    with listener(there) as heard:
+
+        async def main() -> None:
+            announcer = Announcer("eth0", MAC)
+            announcer.announce([VIP])
+            time.sleep(0.02 + takeover.TOO_LATE_S)  # noqa: ASYNC251
+            await asyncio.sleep(0)
+            assert len(frames(heard)) == 2
+            arrived = 0
+            while arrived < 2:  # the last round is not late
+                arrived += len(frames(heard))
+                await asyncio.sleep(0.005)
+            assert arrived == 2
             announcer.close()
 
         run_in(here, main)

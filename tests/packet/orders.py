@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from lb.connections import Ours
 from lb.limits import Limits
 from lb.reference.control import Told
 from lb.reference.maps import IPV6, ConnectionKey
@@ -234,6 +235,7 @@ class Install:
     """What a peer tells, each connection at most once."""
 
     reports: tuple[Report, ...]
+    ours: Ours = Ours.LATER
 
     def run(self, pair: Pair) -> None:
         """Installs it."""
@@ -250,7 +252,7 @@ class Install:
             port = 0 if template else ends.client_port
             key = ConnectionKey(ends.client, ends.virtual, port, ends.virtual_port, ends.protocol, int(template))
             told[key] = Told(key, address, state, report.idle_s)
-        pair.install(tuple(told.values()))
+        pair.install(tuple(told.values()), self.ours)
 
 
 @dataclass(frozen=True)

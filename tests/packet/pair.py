@@ -20,7 +20,7 @@ import numpy as np
 from lb import abi, bpf
 from lb.abi import RealFlag
 from lb.addresses import Address
-from lb.connections import CONNECTION, CONNECTION6, Rows
+from lb.connections import CONNECTION, CONNECTION6, Ours, Rows
 from lb.datapath import DataPath, rows
 from lb.datapath.attach import interface_mac
 from lb.limits import DenyList, Limits
@@ -225,12 +225,13 @@ class Pair:
         self.seen["swept"] += found.expired
         self.seen["rows released"] += found.released
 
-    def install(self, told: tuple[Told, ...]) -> None:
+    def install(self, told: tuple[Told, ...], ours: Ours = Ours.LATER) -> None:
         """Connections of another director."""
         of4, of6 = (tuple(one for one in told if _has_ipv6(one) == is_ipv6) for is_ipv6 in (False, True))
-        counts = self.world.data.install(_rows(of4, CONNECTION)), self.world.data.install(_rows(of6, CONNECTION6))
+        families = _rows(of4, CONNECTION), _rows(of6, CONNECTION6)
+        counts = [self.world.data.install(rows, ours) for rows in families]
         found = tuple(map(sum, zip(*counts, strict=True)))
-        expected = control.install(self.maps, self.configuration, told, self.clock.now_ns)
+        expected = control.install(self.maps, self.configuration, told, self.clock.now_ns, ours)
         if found != expected:
             self._disagree("install", expected, found)
         self.seen["installed"] += found[0]

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lb import abi, catalog
+from lb.connections import Ours
 from lb.limits import DenyList, Limits
 from lb.reference.maps import address_of
 from lb.schedule import LOCALITY_S, SCHEDULERS
@@ -302,8 +303,8 @@ orders = st.one_of(
     st.builds(told.Remove, places, numbers),
     st.builds(told.Remove, places, numbers),
     st.builds(told.Fallback, places, fallbacks),
-    st.builds(told.Install, st.lists(reports, max_size=8).map(tuple)),
-    st.builds(told.Install, st.lists(reports, max_size=8).map(tuple)),
+    st.builds(told.Install, st.lists(reports, max_size=8).map(tuple), st.sampled_from(Ours)),
+    st.builds(told.Install, st.lists(reports, max_size=8).map(tuple), st.sampled_from(Ours)),
     st.builds(told.Lose, numbers, st.booleans()),
     st.builds(told.Flap, places, numbers, st.lists(st.integers(0, 2), min_size=1, max_size=4).map(tuple)),
 )

@@ -9,7 +9,7 @@ import pytest
 
 from lb import abi
 from lb.addresses import Address
-from lb.connections import CONNECTION, Rows
+from lb.connections import CONNECTION, Ours, Rows
 from lb.datapath.view import View
 from lb.service import LOCAL, Service
 from lb.tcp import REUSABLE, State
@@ -245,6 +245,33 @@ def test_what_crosses_does_not_change_places(world: World, opened: State, finish
         world.data.install(ours)
         world.data.install(theirs)
         assert world.rows().tolist() == since.tolist()
+
+
+@pytest.mark.parametrize("theirs_s", [0, 1, 9])
+def test_who_has_the_address_knows_better(world: World, theirs_s: int) -> None:
+    """What a peer owes it tells when another is active already, which has seen more of these connections since."""
+    world.apply_reals(real(1), real(2))
+    ours = row(to=real(1).address, state=State.FIN_WAIT, idle_s=1)
+    theirs = row(to=real(1).address, idle_s=theirs_s)
+    world.data.install(ours)
+    assert world.data.install(theirs, Ours.AS_LATE) == (0, 0)
+    assert world.rows()["state"].tolist() == [State.FIN_WAIT]
+
+
+def test_also_of_who_has_the_address_ports_are_used_again(world: World) -> None:
+    """The client opened a connection through the peer, while that was frozen and we were about to take over."""
+    world.apply_reals(real(1), real(2))
+    world.data.install(row(to=real(1).address, state=State.FIN_WAIT))
+    assert world.data.install(row(to=real(2).address, idle_s=1), Ours.AS_LATE) == (1, 0)
+    assert world.rows()["real"].tolist() == [int(real(2).address)]
+
+
+def test_what_is_clearly_later_is_news_to_everybody(world: World) -> None:
+    world.apply_reals(real(1), real(2))
+    world.data.install(row(to=real(1).address, idle_s=5))
+    assert world.data.install(row(to=real(2).address), Ours.AS_LATE) == (1, 0)
+    assert world.data.install(row(to=real(1).address), Ours.ALL) == (0, 0)
+    assert world.rows()["real"].tolist() == [int(real(2).address)]
 
 
 def test_a_finished_connection_is_news_of_the_same_real(world: World) -> None:

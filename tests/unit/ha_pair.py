@@ -21,7 +21,7 @@ import numpy as np
 
 from ha.authkeys import AuthKeys
 from ha.failover import Failover
-from lb.connections import CONNECTION, Rows, empty
+from lb.connections import CONNECTION, Ours, Rows, empty
 from lb.model import Cluster, ClusterSettings, Ha, Node
 from tests.unit.test_ha_sync import some_rows
 
@@ -108,7 +108,7 @@ class Recorder:
         """As of `Table`."""
         return (self.table,)
 
-    def install(self, rows: Rows) -> int:
+    def install(self, rows: Rows, ours: Ours) -> int:  # noqa: ARG002
         """As of `Table`."""
         if "install" in self.fails:
             raise OSError("install does not work today")

@@ -218,6 +218,20 @@ def test_the_winner_announces_when_it_sees_the_rival_and_when_that_is_gone() -> 
     assert actions == (Announce(),)
 
 
+def test_who_wakes_and_was_replaced_says_nothing_of_the_address() -> None:
+    """The other one does not hear us yet. An announcement would draw clients here, and end the lease there."""
+    replaced = Report(Phase.ACTIVE, claimed_ns=9, replaced_ns=3)
+    state, _ = step(a_state(Phase.ACTIVE), Stalled(0.8), NOW_S)
+    state, actions = step(state, Heard("b", replaced, hears_me=False), NOW_S)
+    assert (state.phase, actions) == (Phase.ACTIVE, ())
+    again, actions = step(replace(state, unheard=True), Tick(), NOW_S + 0.01)
+    assert (again.phase, actions) == (Phase.ACTIVE, ())
+    gone, actions = step(state, Lost("b", "silent"), NOW_S + 0.1)
+    assert (gone.phase, actions) == (Phase.ACTIVE, (Announce(),)), "it has announced the address meanwhile"
+    state, actions = step(state, Heard("b", replaced), NOW_S + 0.1)
+    assert (state.phase, actions) == (Phase.INIT, (Release(),))
+
+
 def test_a_stall_renews_the_claim() -> None:
     state = replace(a_state(Phase.ACTIVE), claimed_s=NOW_S - 50)
     renewed, _ = step(state, Stalled(0.3), NOW_S)

@@ -13,7 +13,7 @@ from ha.state import Ask, GiveUp, Phase, State
 from ha.sync import Sync
 from lb import byhand
 from lb.byhand import Book, Order
-from lb.connections import Rows
+from lb.connections import Ours, Rows
 from lb.plan import Override, Overrides
 from tests.unit.simulation.judge import Broken
 from tests.unit.simulation.kernel import REALS, SERVICE, VIRTUALS
@@ -226,8 +226,8 @@ def test_a_row_with_another_real(monkeypatch: pytest.MonkeyPatch) -> None:
     standby = world.nodes["b"].kernel
     true_install = standby.install
 
-    def installed_wrongly(rows: Rows, now_s: float) -> None:
-        true_install(rows, now_s)
+    def installed_wrongly(rows: Rows, ours: Ours, now_s: float) -> None:
+        true_install(rows, ours, now_s)
         for held in standby.maps.connections.values():
             held.real = next(iter(standby.maps.reals))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lb import abi
 from lb.addresses import Address
-from lb.connections import CONNECTION, Rows
+from lb.connections import CONNECTION, Ours, Rows
 from lb.reference import control
 from lb.reference.control import Told
 from lb.reference.lease import lease_is_fresh
@@ -119,10 +119,10 @@ class Kernel:
         rows = [_row(k, c.real.address, c.state, _seconds(now_t - c.last_seen_t)) for k, c in live]
         return (np.array(rows, CONNECTION),)
 
-    def install(self, rows: Rows, now_s: float) -> None:
+    def install(self, rows: Rows, ours: Ours, now_s: float) -> None:
         """A peer's."""
         told = [Told(ConnectionKey(r[0], r[1], r[3], r[4], r[5]), IPv4Address(r[2]), r[6], r[7]) for r in rows.tolist()]
-        control.install(self.maps, self._configuration, told, int(now_s * 1e9))
+        control.install(self.maps, self._configuration, told, int(now_s * 1e9), ours)
 
     def reals(self, virtual: Address, now_s: float) -> dict[ConnectionKey, Address]:
         """Of every connection to a virtual that lives and is not finished."""

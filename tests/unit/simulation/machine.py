@@ -8,7 +8,7 @@ from ha.member import Member
 from ha.state import SERVING, Phase
 from lb import byhand
 from lb.byhand import Book
-from lb.connections import Rows
+from lb.connections import Ours, Rows
 from lb.plan import Override, Target
 from tests.unit.simulation.kernel import Kernel
 from tests.unit.simulation.process import Process
@@ -114,9 +114,9 @@ class Machine:
             self.process.ended = True
         self._forget()
 
-    def install(self, rows: Rows) -> None:
+    def install(self, rows: Rows, ours: Ours) -> None:
         """A peer's connections; the clients whose they are take note."""
-        self.kernel.install(rows, self.world.now_s)
+        self.kernel.install(rows, ours, self.world.now_s)
         for client in self.world.segment.clients:
             for row in rows[rows["client"] == client.address]:
                 client.tell(self.name, int(row["client_port"]), int(row["real"]))

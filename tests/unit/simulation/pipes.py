@@ -104,7 +104,7 @@ class Pipe:
         me = end.process
         rows = end.sync.receive(payload, me.machine.clock())
         if rows is not None:
-            me.machine.install(rows)
+            me.install(rows)
             end.sync.installed()
         while end.sync.orders:
             me.ordered(end.sync.orders.popleft())

@@ -34,7 +34,7 @@ from ha.state import (
 from ha.sync import Sync
 from ha.takeover import ANNOUNCE_AT_S
 from lb import byhand
-from lb.connections import Rows
+from lb.connections import Ours, Rows
 from lb.plan import Override, Target
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ class Process:
     def settle(self) -> None:
         """Carry what the member wants to the outside, and see when it is due again."""
         for group, duties in self.duties.items():
-            duties.follow(self.member.states[group])
+            if duties.follow(self.member.states[group]) and duties.owes_more:
+                for sync in self.syncs().values():
+                    sync.retell(self.machine.clock())
         while found := self.member.next_action():
             self._act(*found)
         if datagrams := self.member.datagrams_to_send(self.machine.clock()):
@@ -363,6 +365,13 @@ class Process:
         led = self._led.get(peer, frozenset())
         wanted = led if ours else frozenset(self.groups) - led
         return self._share.within(self.machine.kernel.snapshot(self.world.now_s), wanted)
+
+    def install(self, rows: Rows) -> None:
+        """As `Failover._install`."""
+        active = frozenset(group for group in self.groups if self._phase(group) is Phase.ACTIVE)
+        for groups, ours in ((active, Ours.AS_LATE), (frozenset(self.groups) - active, Ours.LATER)):
+            for of_group in self._share.within((rows,), groups):
+                self.machine.install(of_group, ours)
 
     def _follow_peers(self) -> None:
         open_lives = {name: pipe.other(self).life for name, pipe in self.pipes.items()}
