@@ -41,6 +41,17 @@ class Embryos:
                 whole = checks_of(taken) == taken["check"]
                 yield Batch(start + places[whole], taken[whole])
 
+    def find(self, keys: Array, seed: tuple[int, ...]) -> tuple[Array, Batch]:
+        """Which of these keys have one, and theirs, in that order. seed: `lb.abi.embryo_seed`, that of the program."""
+        sets = set_of(keys, seed, (len(self._entries) // abi.EMBRYO_WAYS).bit_length() - 1)
+        places = sets[:, None] * abi.EMBRYO_WAYS + np.arange(abi.EMBRYO_WAYS)
+        entries = self._entries[places]
+        there = (entries["key"] == keys[:, None]) & (entries["check"] != entries["gone"])
+        there &= checks_of(entries.reshape(-1)).reshape(there.shape) == entries["check"]
+        which, ways = there.any(axis=1), there.argmax(axis=1)
+        at = np.flatnonzero(which), ways[which]
+        return which, Batch(places[at], entries[at])
+
     def let_go(self, batch: Batch, which: Array) -> None:
         """These of a batch are not there any more. Who came into their place meanwhile stays."""
         self._entries["gone"][batch.places[which]] = batch.entries["check"][which]
@@ -58,13 +69,23 @@ class Embryos:
 
 def checks_of(entries: Array) -> Array:
     """What their words sum up to. entries: contiguous."""
-    words = entries.view(np.uint64).reshape(len(entries), -1)
+    words = entries.view(np.uint64).reshape(len(entries), entries.dtype.itemsize // 8)
     keys = entries.dtype["key"].itemsize // 8
     sums = np.zeros(len(entries), np.uint64)
     for column, factor in enumerate(abi.CHECK_FACTORS[: keys + 1]):
         sums += words[:, column] * np.uint64(factor)
     checks: Array = (sums >> np.uint64(32)).astype(np.uint32)
     return checks
+
+
+def set_of(keys: Array, seed: tuple[int, ...], set_bits: int) -> Array:
+    """By the same hash as in bpf/embryo.h."""
+    words = np.ascontiguousarray(keys).view(np.uint64).reshape(len(keys), keys.dtype.itemsize // 8)
+    low, high = words & np.uint64(0xFFFF_FFFF), words >> np.uint64(32)
+    seeds = np.array(seed[: 2 * words.shape[1]], np.uint64).reshape(-1, 2)
+    sums = ((seeds[:, 0] + low) * (seeds[:, 1] + high)).sum(axis=1, dtype=np.uint64)
+    sets: Array = (sums >> np.uint64(64 - set_bits)).astype(np.int64)
+    return sets
 
 
 def as_connections(entries: Array, value: np.dtype[np.void], now_ns: int) -> tuple[Array, Array]:

@@ -19,6 +19,7 @@ from lb.connections import CONNECTION6, Ours, Rows
 from lb.datapath import rows as real_rows
 from lb.datapath import templates
 from lb.datapath.compiler import EMBRYOS, TABLES
+from lb.datapath.embryos import as_connections
 from lb.datapath.loads import Loads
 from lb.datapath.rows import Finder, Placement
 from lb.datapath.templates import are_templates
@@ -48,8 +49,9 @@ class Sweep:
 class Lasting(View):
     """One writer a node. Its methods may be called from several threads."""
 
-    def __init__(self, maps: dict[str, Map], timeouts_s: dict[State, float]) -> None:
+    def __init__(self, maps: dict[str, Map], timeouts_s: dict[State, float], embryo_seed: tuple[int, ...]) -> None:
         super().__init__(maps, timeouts_s)
+        self._embryo_seed = embryo_seed
         self._reals = maps["reals"].read()
         self._ways = maps["ways"].read()
         self._idle = np.zeros(len(self._reals), np.bool_)
@@ -170,8 +172,13 @@ class Lasting(View):
             last = _last_of_each(keys)
             keys, values = keys[last], values[last]
             here, found = table.lookup_each(keys)
+            embryos, missing = self.table_of_embryos(EMBRYOS[TABLES.index(name)]), np.flatnonzero(~found)
+            half_open, batch = embryos.find(keys[missing], self._embryo_seed)
+            young = missing[half_open]
+            here[young], found[young] = as_connections(batch.entries, table.value, time.monotonic_ns())[1], True
             taken = ~found | _are_news(values, here, ours)
             table.update(keys[taken], values[taken])
+            embryos.let_go(batch, taken[young])
             other = np.logical_or.reduce([values[name] != here[name] for name in ("real", "state", "last_seen_t")])
             if (taken & found & other).any():
                 self.raise_epochs()

@@ -217,6 +217,7 @@ class DataPath:
         self._lasting = Lasting(
             self._open_pinned(program, (*LASTING, "epochs", "loads", "datagrams", "paces")),
             abi.timeouts_s(self.settings),
+            abi.embryo_seed(self._seed),
         )
         kind = abi.dtype(program.layouts["earlies"]["value"], source.wire_fields())
         self._earlies = Ring(bpf.open_pinned(self._directory / "earlies"), kind)

@@ -206,10 +206,12 @@ def install(
         if real is None:
             unknown += 1
             continue
-        ours, last_seen_t = maps.connections.get(key), max(0, now_t - idle_t)
+        ours, last_seen_t = maps.connections.get(key) or maps.embryos.find(key), max(0, now_t - idle_t)
         if ours is None or _is_news(Connection(real, state, last_seen_t, now_t), ours, stay):
             if ours is not None:
                 add_to(maps.reals[ours.real].load, ours.state, -1)
+            if isinstance(ours, Embryo):
+                ours.gone = True
             maps.connections[key] = Connection(real, state, last_seen_t, now_t)
             add_to(maps.reals[real].load, state, 1)
             installed += 1
@@ -217,7 +219,7 @@ def install(
     return installed, unknown
 
 
-def _is_news(theirs: Connection, ours: Connection, stay: Ours) -> bool:
+def _is_news(theirs: Connection, ours: Connection | Embryo, stay: Ours) -> bool:
     """Of two entries of one connection. Seen at about the same time, a finished one with another real is of the
     connection that had these ports before."""
     newer_t = theirs.last_seen_t - ours.last_seen_t

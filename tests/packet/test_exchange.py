@@ -274,6 +274,25 @@ def test_what_is_clearly_later_is_news_to_everybody(world: World) -> None:
     assert world.rows()["real"].tolist() == [int(real(2).address)]
 
 
+def test_a_half_open_connection_is_an_entry_of_ours(world: World) -> None:
+    """A peer that was long away tells of the one that had these ports before."""
+    world.apply_reals(real(1), real(2))
+    assert world.send(tcp("S")) == gated(tcp("S"), mac_of(1))
+    assert world.data.install(row(to=real(2).address, idle_s=5), Ours.LATER) == (0, 0)
+    assert world.data.install(row(to=real(2).address), Ours.AS_LATE) == (0, 0)
+    assert world.send(tcp("A")) == gated(tcp("A"), mac_of(1))
+
+
+def test_news_of_a_half_open_connection_end_it(world: World) -> None:
+    """Its client sent the SYN again, through the peer."""
+    world.apply_reals(real(1), real(2))
+    world.send(tcp("S"))
+    assert world.data.install(row(to=real(2).address)) == (1, 0)
+    assert world.send(tcp("A")) == gated(tcp("A"), mac_of(2))
+    held = [destination for service in world.data.held() for destination in service.destinations]
+    assert {one.address: one.active for one in held if one.active or one.inactive} == {real(2).address: 1}
+
+
 def test_a_finished_connection_is_news_of_the_same_real(world: World) -> None:
     world.apply_reals(real(1))
     world.data.install(row(state=State.ESTABLISHED))

@@ -22,10 +22,10 @@ PORTS: Final = 3
 SILENT: Final = 3
 """Packets without an answer after which a client asks anew who has the address."""
 HOPELESS: Final = 12
-REST_S: Final = 10.0
-"""Until a port is used again. Rows tell ages in whole seconds and tables in ticks, so that an entry gets up to two
-seconds younger on its way from one director to another, and of two connections on one port that are not further apart
-they cannot say which is the later. Real clients wait a minute (TIME_WAIT)."""
+REST_S: Final = 4.0
+"""Until a port is used again, also by a client that gave the connection before up without a word. Rows tell ages in
+whole seconds and tables in ticks, so an entry gets up to two seconds younger on its way from one director to another:
+of two that were seen less than three apart, neither finished, they cannot say which is the later."""
 
 
 class Connection:
@@ -70,6 +70,11 @@ class Client:
         for connection in self.connections:
             if connection.port == port and connection.real is not None and int(connection.real) == real:
                 connection.told.add(director)
+
+    def forgotten_by(self, director: str) -> None:
+        """Its table is gone."""
+        for connection in self.connections:
+            connection.told.discard(director)
 
     def _later(self, connection: Connection) -> None:
         self.world.at(self.world.random.uniform(0.05, 0.5), lambda: self._act(connection))

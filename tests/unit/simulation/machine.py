@@ -113,6 +113,16 @@ class Machine:
         if self.process:
             self.process.ended = True
         self._forget()
+        self._know_no_connection()
+
+    def detach(self) -> None:
+        """A process has ended in order."""
+        self.kernel.detach()
+        self._know_no_connection()
+
+    def _know_no_connection(self) -> None:
+        for client in self.world.segment.clients:
+            client.forgotten_by(self.name)
 
     def install(self, rows: Rows, ours: Ours) -> None:
         """A peer's connections; the clients whose they are take note."""

@@ -203,7 +203,7 @@ class Process:
         for pipe in list(self.pipes.values()):
             pipe.goodbye(self)
         self.ended = True
-        self.machine.kernel.detach()
+        self.machine.detach()
 
     # ------------------------------------------------------------------------------------------------------ hooks
 
