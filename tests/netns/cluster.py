@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lb.lab import observe
@@ -28,6 +30,18 @@ def answers(count: int) -> Counter[str]:
 def is_settled() -> bool:
     """Is the demo's pair whole?"""
     return observe.is_settled("lb1", "lb2")
+
+
+@contextlib.contextmanager
+def raised(path: Path, text: str, is_well: Callable[[], bool] = is_settled) -> Iterator[Path]:
+    """The lab of a configuration, which is written there, as soon as all is well; it is taken down at the end."""
+    path.write_text(text)
+    try:
+        lbctl("lab", "up", str(path))
+        observe.wait_until("all is well", is_well)
+        yield path
+    finally:
+        lbctl("lab", "down", str(path))
 
 
 def active() -> str:

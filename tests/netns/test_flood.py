@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from lb.lab import observe
-from lb.lab.observe import run_in, status, wait_until
+from lb.lab.observe import run_in, status
 from tests.netns import flooding, streaming
-from tests.netns.cluster import lbctl
+from tests.netns.cluster import raised
 
 VIRTUAL = "10.12.1.100"
 TABLE = 16_384
@@ -49,14 +49,9 @@ SERVICES = (("web", 80, "tcp"), ("dns", 53, "udp"), ("flooded", 81, "tcp"), ("dr
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[None]:
-    path = tmp_path / "cluster.toml"
-    path.write_text(CONF + "".join(SERVICE.format(name=n, port=p, protocol=q) for n, p, q in SERVICES))
-    lbctl("lab", "up", str(path))
-    try:
-        wait_until("every real is up", lambda: set(observe.health("lb1").values()) == {"up"})
+    text = CONF + "".join(SERVICE.format(name=n, port=p, protocol=q) for n, p, q in SERVICES)
+    with raised(tmp_path / "cluster.toml", text, lambda: set(observe.health("lb1").values()) == {"up"}):
         yield
-    finally:
-        lbctl("lab", "down", str(path))
 
 
 def counted(word: str, *names: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from lb.lab import observe
 from lb.lab.observe import run_in, status, wait_until
-from tests.netns.cluster import lbctl
+from tests.netns.cluster import lbctl, raised
 from tests.netns.conftest import ip
 
 CONF = """
@@ -123,14 +123,8 @@ def _moved(before: dict[str, int]) -> dict[str, int]:
 @pytest.fixture(scope="module", autouse=True)
 def conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Of a lab that is up."""
-    conf = tmp_path_factory.mktemp("pieces") / "cluster.toml"
-    conf.write_text(CONF)
-    lbctl("lab", "up", str(conf))
-    try:
-        wait_until("every real is up", _all_up)
+    with raised(tmp_path_factory.mktemp("pieces") / "cluster.toml", CONF, _all_up) as conf:
         yield conf
-    finally:
-        lbctl("lab", "down", str(conf))
 
 
 @pytest.mark.parametrize("virtual", [VIRTUAL, VIRTUAL6], ids=["IPv4", "IPv6"])

@@ -21,7 +21,7 @@ from lb import namespaces, netif
 from lb.addresses import Address
 from lb.lab import observe
 from lb.lab.observe import Traffic, role, run_in, status, wait_until
-from tests.netns.cluster import lbctl
+from tests.netns.cluster import lbctl, raised
 from tests.netns.conftest import ip
 from tests.netns.test_netif import until
 
@@ -35,15 +35,9 @@ DEADTIME_MS = 500.0
 def mixed_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The example's cluster with keys of its own, whole."""
     directory = tmp_path_factory.mktemp("mixed")
-    path = directory / "mixed.toml"
-    path.write_text(CONF.read_text())
     lbctl("authkeys", str(directory / "authkeys"))
-    try:
-        lbctl("lab", "up", str(path))
-        wait_until("the pair is whole", lambda: observe.is_settled("lb1", "lb2"))
+    with raised(directory / "mixed.toml", CONF.read_text()) as path:
         yield path
-    finally:
-        lbctl("lab", "down", str(path))
 
 
 def answers(url: str, count: int = 8) -> Counter[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lb.lab import observe
-from lb.lab.observe import Traffic, run_in, status, wait_until
-from tests.netns.cluster import active, lbctl, other
+from lb.lab.observe import Traffic, run_in, status
+from tests.netns.cluster import active, lbctl, other, raised
 
 VIRTUAL = "10.7.0.100"
 URL = f"http://{VIRTUAL}/"
@@ -51,15 +51,9 @@ for n in 1 2 3; do curl -sf --max-time 20 -T /run/two-upload {URL}upload/$n || e
 
 @pytest.fixture(scope="module", autouse=True)
 def _lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    conf = tmp_path_factory.mktemp("two") / "cluster.toml"
-    conf.write_text(CONF)
-    lbctl("lab", "up", str(conf))
-    try:
-        wait_until("the pair is whole", lambda: observe.is_settled("lb1", "lb2"))
+    with raised(tmp_path_factory.mktemp("two") / "cluster.toml", CONF):
         yield
-    finally:
-        lbctl("lab", "down", str(conf))
-        Path("/run/two-upload").unlink(missing_ok=True)
+    Path("/run/two-upload").unlink(missing_ok=True)
 
 
 def test_packets_leave_by_the_interface_of_their_real() -> None:

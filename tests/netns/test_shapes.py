@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from lb.lab import observe
-from lb.lab.observe import run_in, wait_until
-from tests.netns.cluster import lbctl
+from lb.lab.observe import run_in
+from tests.netns.cluster import lbctl, raised
 
 CONF = """
 [cluster]
@@ -76,15 +76,9 @@ def _all_up() -> bool:
 
 @pytest.fixture(scope="module", autouse=True)
 def _lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    conf = tmp_path_factory.mktemp("shapes") / "cluster.toml"
     virtuals = [VIRTUAL.format(name=n, address=a, port=p, more=more) for n, a, p, more in SHAPES]
-    conf.write_text("".join([CONF, *virtuals]))
-    lbctl("lab", "up", str(conf))
-    try:
-        wait_until("every real is up", _all_up)
+    with raised(tmp_path_factory.mktemp("shapes") / "cluster.toml", "".join([CONF, *virtuals]), _all_up):
         yield
-    finally:
-        lbctl("lab", "down", str(conf))
 
 
 def test_udp_under_sh_sticks_to_one_real() -> None:

@@ -19,7 +19,7 @@ import pytest
 from lb.lab import observe
 from lb.lab.observe import run_in, status, wait_until
 from tests.netns import streaming
-from tests.netns.cluster import lbctl
+from tests.netns.cluster import lbctl, raised
 
 VIRTUAL = "10.12.0.100"
 SEED = 5
@@ -45,13 +45,8 @@ def configuration(reals: tuple[str, ...] = tuple(REALS), scheduler: str = "rr", 
 @pytest.fixture(scope="module")
 def conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("stream") / "cluster.toml"
-    path.write_text(configuration())
-    lbctl("lab", "up", str(path))
-    try:
-        wait_until("every real is up", lambda: set(observe.health("lb1").values()) == {"up"})
+    with raised(path, configuration(), lambda: set(observe.health("lb1").values()) == {"up"}):
         yield path
-    finally:
-        lbctl("lab", "down", str(path))
 
 
 class Changes:

@@ -11,7 +11,7 @@ import pytest
 from lb.lab import observe
 from lb.lab.observe import DOWNLOAD_DIGEST, run_in, spawn_in, status, wait_until
 from lb.lab.webserver import DOWNLOAD_BYTES
-from tests.netns.cluster import active, lbctl, other
+from tests.netns.cluster import active, lbctl, other, raised
 
 VIRTUAL = "10.9.0.100"
 URL = f"http://{VIRTUAL}/"
@@ -71,15 +71,9 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
 
 @pytest.fixture(scope="module", autouse=True)
 def _lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    conf = tmp_path_factory.mktemp("far") / "cluster.toml"
-    conf.write_text(CONF)
-    lbctl("lab", "up", str(conf))
-    try:
-        wait_until("the pair is whole", lambda: observe.is_settled("lb1", "lb2"))
+    with raised(tmp_path_factory.mktemp("far") / "cluster.toml", CONF):
         yield
-    finally:
-        lbctl("lab", "down", str(conf))
-        Path("/run/far-upload").unlink(missing_ok=True)
+    Path("/run/far-upload").unlink(missing_ok=True)
 
 
 def test_every_real_answers_its_clients() -> None:

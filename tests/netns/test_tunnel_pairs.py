@@ -12,7 +12,7 @@ import pytest
 from lb.lab import observe
 from lb.lab.observe import DOWNLOAD_DIGEST, run_in, spawn_in, status, wait_until
 from lb.lab.webserver import DOWNLOAD_BYTES
-from tests.netns.cluster import active, lbctl, other
+from tests.netns.cluster import active, lbctl, other, raised
 
 VIRTUAL, VIRTUAL6 = "10.9.0.100", "2001:db8:9::100"
 URLS = {4: f"http://{VIRTUAL}/", 6: f"http://[{VIRTUAL6}]/"}
@@ -57,15 +57,9 @@ UPLOAD_BYTES = 2_000_000
 
 @pytest.fixture(scope="module", autouse=True)
 def _lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    conf = tmp_path_factory.mktemp("pairs") / "cluster.toml"
-    conf.write_text(CONF)
-    lbctl("lab", "up", str(conf))
-    try:
-        wait_until("the pair is whole", lambda: observe.is_settled("lb1", "lb2"))
+    with raised(tmp_path_factory.mktemp("pairs") / "cluster.toml", CONF):
         yield
-    finally:
-        lbctl("lab", "down", str(conf))
-        Path("/run/pairs-upload").unlink(missing_ok=True)
+    Path("/run/pairs-upload").unlink(missing_ok=True)
 
 
 def connections(node: str) -> set[tuple[str, str, str]]:

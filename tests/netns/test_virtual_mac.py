@@ -11,7 +11,7 @@ import pytest
 from lb.lab import observe
 from lb.lab.observe import Traffic, role, run_in, wait_until
 from lb.netif.place import device_of
-from tests.netns.cluster import lbctl
+from tests.netns.cluster import lbctl, raised
 
 CONF = Path(__file__).parents[2] / "conf" / "mixed.toml"
 VIRTUAL, VIRTUAL6 = "192.168.1.105", "2001:db8:1::105"
@@ -23,15 +23,10 @@ DEVICE = device_of("eth0")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The mixed cluster, whole, with a virtual MAC."""
     directory = tmp_path_factory.mktemp("vmac")
-    path = directory / "mixed.toml"
-    path.write_text(CONF.read_text().replace("[ha]", f'[ha]\nvirtual_mac = "{MAC}"'))
     lbctl("authkeys", str(directory / "authkeys"))
-    try:
-        lbctl("lab", "up", str(path))
-        wait_until("the pair is whole", lambda: observe.is_settled("lb1", "lb2"))
+    text = CONF.read_text().replace("[ha]", f'[ha]\nvirtual_mac = "{MAC}"')
+    with raised(directory / "mixed.toml", text) as path:
         yield path
-    finally:
-        lbctl("lab", "down", str(path))
 
 
 def neighbour(address: str) -> str:
