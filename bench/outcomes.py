@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 YOUNG_S = 2.0
 """A connection that was lost sooner after it was opened is a young one."""
 NEWBORN_S = 0.01
-"""One that was opened so shortly before its director's host was dead that nobody could be told of it in time."""
+"""One that was opened so shortly before its director was out of reach that nobody could be told of it in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,14 @@ class Run:
 
     @property
     def newborn(self) -> int:
-        """Of them, those that only the host knew that lost its power."""
-        return self.kind == "power cut" and sum(-NEWBORN_S <= opened_s <= self.done_s for opened_s in self.young_s)
+        """Of them, those that only the director could know that was out of reach then: dead, or cut off from clients;
+        or, in a partition, cut off from the one that took over until limit_ms."""
+        from_s, to_s = {
+            "power cut": (-NEWBORN_S, self.done_s),
+            "link down": (-NEWBORN_S, self.done_s),
+            "partition": (0.0, self.limit_ms / 1000),
+        }.get(self.kind, (0.0, -1.0))
+        return sum(from_s <= opened_s <= to_s for opened_s in self.young_s)
 
 
 @dataclass(frozen=True, slots=True)
