@@ -228,7 +228,8 @@ class Bench:
 
     def _spawn(self, *words: str) -> subprocess.Popen[str]:
         command = ["ip", "netns", "exec", _lab().topology.client.namespace, sys.executable, *words]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+        environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # else what is longer than a pipe may be cut off
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, env=environment)
 
     def _damaged(self, uploads: Mapping[str, int]) -> int:
         """Of so many no real holds what was sent, once and whole, though it said so."""

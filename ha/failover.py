@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import secrets
 import time
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from ha.links import Callbacks, Links
 from ha.member import Member
 from ha.ports import Ports
 from ha.role import HANDOVER_S, RETRY_S
+from ha.settings import digest, settings
 from ha.share import Share
 from ha.state import (
     SERVING,
@@ -43,7 +43,6 @@ from ha.state import (
     Phase,
     Release,
     Role,
-    Settings,
     Synced,
     Take,
     TakeFailed,
@@ -62,20 +61,11 @@ log = structlog.get_logger(__name__)
 LOOK_S = 1.0
 """Between two looks who has the address."""
 
+LINGER_S = 0.3
+"""How long a director that leaves forwards on after a handover: clients and switches learn the new place meanwhile."""
+
 _GOODBYES = 3
-_GOODBYE_PAUSE_S = 0.005
-
-
-def digest(cluster: Cluster) -> str:
-    """The same on two nodes whose files say the same."""
-    return hashlib.sha256(cluster.model_dump_json(exclude={"path"}).encode()).hexdigest()[:16]
-
-
-def settings(cluster: Cluster, me: str) -> Settings:
-    """The file, as the role machine wants it."""
-    ha = cluster.ha
-    names = tuple(node.name for node in cluster.nodes)
-    return Settings(me, names, ha.keepalive, ha.deadtime, ha.initdead, ha.preferred, ha.auto_failback)
+_PAUSE_S = 0.005
 
 
 class Failover:
@@ -141,20 +131,39 @@ class Failover:
             if self._handover and not self._handover[1].done():
                 self._handover[1].set_result("lbctl is ending")
 
-    async def leave(self) -> bool:
-        """Hand over if a peer is able, say goodbye, release, and end `run`. Was it handed over to a peer?"""
+    async def hand_over(self) -> bool:
+        """What we serve, if a peer is able, and wait until switches and clients have learnt the new place.
+
+        Was it handed over? Whoever forwards no more then should `tell_all` before it leaves.
+        """
         handed = False
-        if self._ports is None or self._ended is None or self._ended.done():
-            return handed
-        if self._handover:
+        if self._runs and self._handover:
             await asyncio.wait([self._handover[1]])
         for group, state in self._member.states.items():
-            if state.phase in SERVING and state.ables:
+            if self._runs and state.phase in SERVING and state.ables:
                 try:
                     await self.standby(group)
                     handed = True
                 except FailoverError as error:
                     log.warning("leaving without a handover", reason=str(error))
+        if handed:
+            await asyncio.sleep(LINGER_S)
+        return handed
+
+    @property
+    def _runs(self) -> bool:
+        return self._ports is not None and self._ended is not None and not self._ended.done()
+
+    async def tell_all(self) -> None:
+        """Return when peers have what they were to be told, or take too long for it."""
+        ends_s = now() + LINGER_S
+        while now() < ends_s and any(link.sync.behind for link in self._links.links.values()):  # noqa: ASYNC110
+            await asyncio.sleep(_PAUSE_S)
+
+    async def leave(self) -> None:
+        """Say goodbye, release, and end `run`."""
+        if not self._runs:
+            return
         for group, state in reversed(list(self._member.states.items())):  # whose first one is left has left altogether
             if state.phase is not Phase.LEFT:
                 self._happen(Leave(), group)
@@ -162,14 +171,13 @@ class Failover:
         for _ in range(_GOODBYES):
             self._member.heartbeats.repeat(now())
             self._pump()
-            await asyncio.sleep(_GOODBYE_PAUSE_S)
+            await asyncio.sleep(_PAUSE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HANDOVER_S):
                 for orders in self._orders.values():
                     await orders.join()
-        if not self._ended.done():
+        if self._ended and not self._ended.done():
             self._ended.set_result(None)
-        return handed
 
     # ------------------------------------------------------------------------------------------------- commands
 
@@ -288,14 +296,14 @@ class Failover:
         counted = self._counters.values
         return HaStatus(
             state.role,
-            _time(self._since[""]),
+            views.time_of(self._since[""]),
             views.peers(self._cluster, state, lives, now_s),
             views.sync(states.values(), sessions, now_s),
             {**counted, **{name: counted[name] + more for name, more in self._links.counted.items()}},
             views.warnings(
                 self._cluster, states, lives, sessions, self._member.heartbeats.config, self._witnesses.silent, now_s
             ),
-            views.roles(self._cluster, states, {group: _time(since) for group, since in self._since.items()}),
+            views.roles(self._cluster, states, {group: views.time_of(since) for group, since in self._since.items()}),
         )
 
     # ----------------------------------------------------------------------------------------------- what happens
@@ -489,7 +497,3 @@ class Failover:
             if not self._orders[group].empty():
                 return
             await asyncio.sleep(RETRY_S)
-
-
-def _time(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, TypedDict
 
 from ha.heartbeat import LinkLife, PeerLife
@@ -14,6 +15,11 @@ from ha.state import ROLES, SERVING, Phase, Role, State
 from ha.sync import Sync
 from ha.ways import ways
 from lb.model import Cluster
+
+
+def time_of(moment: datetime) -> str:
+    """As documents have it: ISO 8601 with milliseconds."""
+    return moment.isoformat(timespec="milliseconds")
 
 
 class LinkStatus(TypedDict):

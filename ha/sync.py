@@ -259,6 +259,11 @@ class Sync:
         """Did the peer say that it has the snapshot, and is none wanted?"""
         return self._stream is Stream.LIVE and self._end_number is not None and self._acked >= self._end_number
 
+    @property
+    def behind(self) -> bool:
+        """Is there what the peer was not told, or does not hold yet?"""
+        return bool(self._queue or self._unacked or self._snapshot)
+
     def lag_s(self, now_s: float) -> float:
         """How far the peer is behind: the age of the oldest that it does not hold, or how late the last was."""
         waiting_s = [since_s for _, since_s in [*list(self._unacked)[:1], *list(self._queue)[:1]]]

@@ -51,8 +51,6 @@ SWEEP_SHARE = 0.04
 """Of one core's time at most: the next sweep waits longer where the table is too large for that."""
 
 REPEATS_INTERVAL_S = 0.1
-HANDOVER_LINGER_S = 0.3
-"""How long a director that handed over goes on forwarding: switches and clients learn the new place meanwhile."""
 
 
 class Director:
@@ -77,6 +75,7 @@ class Director:
         self._programs = Programs(cluster, name, self._on_resource_failed)
         self._watchdog = Watchdog()
         self._orderly = False
+        self._left = False
         self.stopping = asyncio.Event()
 
     # ------------------------------------------------------------------ life
@@ -152,8 +151,14 @@ class Director:
 
     async def stop(self) -> None:
         """Hand over, forward stragglers for a moment, then leave no trace."""
-        if await self.failover.leave():
-            await asyncio.sleep(HANDOVER_LINGER_S)
+        if await self.failover.hand_over():
+            async with self._applying:
+                self._left = True
+                self._data.detach()
+            while self._on_events():
+                pass
+            await self.failover.tell_all()
+        await self.failover.leave()
         await self._programs.idle()
         self._orderly = True
         await self._memory.write()
@@ -233,6 +238,8 @@ class Director:
         standings = self._monitor.weigh(cluster, orders)
         services = plan.desired(cluster, healths, orders, self._ways.hop, standings)
         async with self._applying:
+            if self._left:
+                return
             await self._data.apply(services)
         self._monitor.applied(cluster, standings)
 

@@ -254,6 +254,10 @@ class DataPath:
         pins.write_document(self._directory, document)
         pins.remove_others(self._directory)
 
+    def detach(self) -> None:
+        """Forward nothing any more; what there was to know can be read until `close`."""
+        self._attachments.close(detach=True)
+
     def close(self, detach: bool) -> None:
         """Let go. detach: take program, connections and counters out of the kernel; else they work on and wait."""
         self._attachments.close(detach)

@@ -162,6 +162,46 @@ def test_who_wakes_and_was_replaced_tells_what_it_opened_and_nothing_else(tmp_pa
             process.wait()
 
 
+LATE_CALLER = """
+import pathlib, socket, sys, time
+def ask(s):
+    s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    return s.recv(4096)
+print("waiting", flush=True)
+opened = []
+while True:
+    try:
+        s = socket.create_connection((sys.argv[2], 80), timeout=0.3)
+        opened.append((s, ask(s)))
+    except OSError:
+        break
+    time.sleep(0.01)
+print(len(opened), flush=True)
+while not pathlib.Path(sys.argv[1], "again").exists():
+    time.sleep(0.01)
+for s, answer in opened:
+    s.settimeout(10)
+print(sum(ask(s).split(b"\\r\\n\\r\\n")[1] == answer.split(b"\\r\\n\\r\\n")[1] for s, answer in opened), flush=True)
+"""
+
+
+def test_what_late_clients_open_at_a_director_that_leaves_lives_on(tmp_path: Path) -> None:
+    """This one does not hear of the handover at all: it sends to lb1 as long as that forwards anything."""
+    run_in("client", "ip", "neigh", "replace", VIRTUAL, "lladdr", mac_of("lb1"), "dev", "eth0", "nud", "permanent")
+    caller = spawn_in("client", sys.executable, "-c", LATE_CALLER, str(tmp_path), VIRTUAL)
+    try:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "waiting\n"
+        lbctl("down", "--node", "lb1")
+        opened = int(caller.stdout.readline())
+        run_in("client", "ip", "neigh", "del", VIRTUAL, "dev", "eth0")
+        (tmp_path / "again").touch()
+        assert int(caller.stdout.readline()) == opened > 0
+    finally:
+        caller.kill()
+        caller.wait()
+
+
 def mac_of(node: str) -> str:
     """Of its interface."""
     return run_in(node, "ip", "-br", "link", "show", "dev", "eth0").split()[2]

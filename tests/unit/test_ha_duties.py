@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import uvloop
+
 from ha.duties import Duties
 from ha.state import Phase, State
+from tests.unit.ha_pair import both, until
 from tests.unit.test_ha_role import SETTINGS
 from tests.unit.test_ha_sync import exchange, in_sync, some_rows
 
@@ -55,3 +58,22 @@ def test_a_handover_in_order_leaves_no_debt() -> None:
     assert duties.follow(a_state(Phase.STANDBY))
     assert not duties.owes_more
     assert not duties.leads("b", a_state(Phase.STANDBY))
+
+
+def test_who_leaves_hands_over_first_and_tells_all() -> None:
+    async def scenario() -> None:
+        async with both() as (_, one, two):
+            assert await one.failover.hand_over()
+            one.failover.push(some_rows(3))  # of what clients sent meanwhile
+            await one.failover.tell_all()
+            assert len(two.hooks.rows) == 3
+            await one.failover.leave()
+            await one.task
+            assert (two.role, two.hooks.holds, one.hooks.holds) == ("active", True, False)
+            await until(lambda: two.failover.status().peers[0]["state"] == "left")
+            assert not await two.failover.hand_over(), "nobody is left to hand over to"
+            await two.failover.leave()
+            await two.task
+            assert not two.hooks.holds
+
+    uvloop.run(scenario())

@@ -158,20 +158,6 @@ def test_standby_is_refused_with_nobody_there() -> None:
     uvloop.run(scenario())
 
 
-def test_leaving_hands_over_first(run: Callable[[Any], None]) -> None:
-    async def scenario() -> None:
-        async with both() as (_, one, two):
-            assert await one.failover.leave()
-            await one.task
-            assert (two.role, two.hooks.holds, one.hooks.holds) == ("active", True, False)
-            await until(lambda: two.failover.status().peers[0]["state"] == "left")
-            assert not await two.failover.leave(), "nobody is left to hand over to"
-            await two.task
-            assert not two.hooks.holds
-
-    run(scenario())
-
-
 def test_a_process_that_ends_without_a_word_is_missed_at_once(run: Callable[[Any], None]) -> None:
     async def scenario() -> None:
         async with both(deadtime=30.0, initdead=60.0) as (pair, one, two):  # silence cannot be what is noticed

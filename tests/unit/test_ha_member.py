@@ -278,7 +278,7 @@ def test_the_active_announces_when_a_peer_returns() -> None:
     world = settled(clients=2)
     world.do("cut off", "b")
     world.run(8.0)
-    assert {client.at for client in world.segment.clients} == {"b"}
+    assert "b" in {client.at for client in world.segment.clients}
     world.do("power cut", "b")
     world.do("heal", "b")
     world.run(3.0)
