@@ -11,7 +11,6 @@ from tests.packet.world import (
     OUR_MAC,
     VIRTUAL,
     World,
-    dropped,
     gated,
     mac_of,
     passed,
@@ -106,10 +105,11 @@ def test_after_a_while_the_kernel_resets_again(world: World) -> None:
         assert world.send(tcp("A")) == passed(tcp("A"))
 
 
-def test_nobody_is_asked_without_a_lease(world: World) -> None:
+def test_who_has_lost_the_lease_asks_too(world: World) -> None:
+    """A rival's announcement has ended it, or the role has gone back: the other one may know all the better."""
     referring(world).data.renew_lease(0)
-    with world.counting(drop_no_lease=1):
-        assert world.send(tcp("A")) == dropped(tcp("A"))
+    with world.counting(referred=1):
+        assert world.send(tcp("A")) == gated(tcp("A"), RIVAL_MAC)
 
 
 def test_a_predecessor_forwards_what_it_knows_without_a_lease(world: World) -> None:
