@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lb import abi
-from lb.connections import Rows
 from lb.tcp import TIMEOUTS_S
 from tests.packet import world as packets
 from tests.packet.test_exchange import row
-from tests.packet.world import NODE, World, add_interface, on_cpu, real
+from tests.packet.world import NODE, World, add_interface, ageless, on_cpu, real
 
 Pair = tuple[World, World]
 Step = tuple[Any, ...]
@@ -75,11 +74,6 @@ def carry_out(world: World, step: Step) -> Any:
             return world.data.sweep()
 
 
-def told(rows: Rows) -> list[Any]:
-    """Rows without their ages, which two worlds may see on two sides of a tick."""
-    return [fields[:-1] for fields in rows.tolist()]
-
-
 def totals(world: World) -> dict[str, int]:
     """All that is counted."""
     return world.data.counters() | {str(key): sum(found) for key, found in world.data.totals().items()}
@@ -95,7 +89,7 @@ def test_with_and_without(pair: Pair, steps: list[Step]) -> None:
         quick, plain = (carry_out(world, step) for world in pair)
         assert quick == plain, step
     quick_rows, plain_rows = (np.sort(world.rows()) for world in pair)
-    assert told(quick_rows) == told(plain_rows)
+    assert ageless(quick_rows) == ageless(plain_rows)
     assert np.abs(quick_rows["idle_s"].astype(int) - plain_rows["idle_s"]).max(initial=0) <= 3
     assert totals(pair[0]) == totals(pair[1])
-    assert told(pair[0].events()) == told(pair[1].events())
+    assert ageless(pair[0].events()) == ageless(pair[1].events())

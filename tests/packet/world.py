@@ -339,6 +339,11 @@ class World:
         pins.remove_node(self.node)
 
 
+def ageless(rows: Rows) -> list[Any]:
+    """Without their ages: a tick may have passed since."""
+    return [fields[:-1] for fields in rows.tolist()]
+
+
 def only_family(families: tuple[Rows, ...]) -> Rows:
     """The rows, if they are all of one family."""
     rows, *others = [rows for rows in families if len(rows)] or [empty()]
