@@ -6,8 +6,9 @@
 The lab of conf/cluster.toml, with everything at once that a director has to do: health checks (as many a second as
 1,000 reals with one each), new connections at a rate, all of which go to the standby, and one process a CPU that does
 nothing but compute. Heartbeats are taken off the standby's and the active's cable with the kernel's time. Late is what
-the distance between two of one sender is above keepalive. Exit status 1: a role moved, or the 99.9th percentile of
-the active's lateness is above a quarter of keepalive.
+the distance between two of one sender is above keepalive. The floor is a process with a real-time priority that does
+nothing but wake every keepalive: so late is this machine itself. Exit status 1: a role moved, or the 99.9th percentile
+of the active's lateness is above a quarter of keepalive.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from typing import Any, Final
 import numpy as np
 
 from bench.failover import CONF
+from bench.testrun import undisturbed
 from lb import config
 from lb.cli.output import err, print_table
 from lb.errors import LabError
@@ -122,9 +124,27 @@ def tap(interface: str, seconds: float) -> None:
     print(json.dumps(seen))
 
 
+def floor(keepalive_s: float, seconds: float) -> None:
+    """When a timer with a real-time priority fired, in ns, as JSON."""
+    seen, ends_s = [], time.monotonic() + seconds
+    with undisturbed():
+        due_s = time.monotonic() + keepalive_s
+        while due_s < ends_s:
+            time.sleep(max(due_s - time.monotonic(), 0.0))
+            seen.append(time.monotonic_ns())
+            due_s = seen[-1] / 1e9 + keepalive_s
+    print(json.dumps(seen))
+
+
 def lateness_ms(times_ns: list[int], keepalive_s: float) -> Any:
     """How much longer than keepalive each took to come."""
     return np.maximum(np.diff(np.sort(np.array(times_ns))) / 1e6 - keepalive_s * 1000, 0.0)
+
+
+def percentiles(late_ms: Any) -> dict[str, float]:
+    """Of so many heartbeats."""
+    parts = {f"p{part:g}_ms": round(float(np.percentile(late_ms, part)), 2) for part in (50, 99, 99.9, 100)}
+    return {"heartbeats": len(late_ms) + 1, **parts}
 
 
 @contextlib.contextmanager
@@ -154,15 +174,17 @@ def measure(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
     virtual = str(cluster.virtuals[0].address)
     with burning(given.burners):
         processes = [_in(switch, "tap", node, seconds) for node in nodes]
+        processes.append(_in(switch, "floor", str(cluster.ha.keepalive), seconds))
         flooding = _in("lbctl-client", "flood", "eth0", virtual, str(given.rate), seconds)
         try:
-            taps = [json.loads(process.communicate()[0]) for process in processes]
+            *taps, timer = [json.loads(process.communicate()[0]) for process in processes]
             opened = int(flooding.communicate()[0])
         finally:
             for process in (*processes, flooding):
                 process.kill()
         after = {node: observe.status(node) for node in nodes}
     found: dict[str, Any] = {"opened": opened, "seconds": given.seconds, "nodes": []}
+    found["floor"] = percentiles(lateness_ms(timer, cluster.ha.keepalive))
     for node, seen in zip(nodes, taps, strict=True):
         late = lateness_ms(seen[str(cluster.node(node).address)], cluster.ha.keepalive)
         found["nodes"].append(
@@ -170,8 +192,7 @@ def measure(cluster: Cluster, given: argparse.Namespace) -> dict[str, Any]:
                 "node": node,
                 "role": before[node]["role"],
                 "moved": before[node]["since"] != after[node]["since"],
-                "heartbeats": len(late) + 1,
-                **{f"p{part:g}_ms": round(float(np.percentile(late, part)), 2) for part in (50, 99, 99.9, 100)},
+                **percentiles(late),
                 "stalls": after[node]["heartbeat"]["stalls"] - before[node]["heartbeat"]["stalls"],
                 "lag_ms": after[node]["sync"]["lag_ms"],
                 "overflows": after[node]["heartbeat"]["sync_overflow"],
@@ -196,7 +217,8 @@ def run(given: argparse.Namespace) -> int:
     title = (
         f"lateness of heartbeats: {given.seconds:g} s, {found['opened']} connections, {given.burners} busy processes"
     )
-    print_table(columns, [tuple(node[column] for column in columns) for node in found["nodes"]], title)
+    rows = [*found["nodes"], {"node": "floor", **found["floor"]}]
+    print_table(columns, [tuple(row.get(column, "") for column in columns) for row in rows], title)
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(found, indent=1))
@@ -211,10 +233,12 @@ def run(given: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    """Entry point; `tap` and `flood` are this program's own parts in the lab."""
+    """Entry point; `tap`, `floor` and `flood` are this program's own parts in the lab."""
     match sys.argv[1:]:
         case ["tap", interface, seconds]:
             return tap(interface, float(seconds))
+        case ["floor", keepalive_s, seconds]:
+            return floor(float(keepalive_s), float(seconds))
         case ["flood", interface, virtual, rate, seconds]:
             return flood(interface, virtual, int(rate), float(seconds))
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
