@@ -7,7 +7,7 @@ when we serve and tell everything anyway.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ha.heartbeat import PeerLife
 from ha.state import SERVING, Phase, Role, State
@@ -65,3 +65,11 @@ class Duties:
     def leads(self, name: str, state: State) -> bool:
         """Is this peer to be told everything?"""
         return state.phase in SERVING or name in self._owing
+
+
+def told_by_peer(groups: Iterable[str], led: frozenset[str]) -> frozenset[str]:
+    """Of which of all groups a peer tells us everything, while we tell it everything of some.
+
+    Of the others; or, if there are none, it may have as much to tell as we: one of us has just begun, or yields.
+    """
+    return frozenset(groups) - led or frozenset(groups)

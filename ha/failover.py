@@ -20,7 +20,7 @@ from ha import status as views
 from ha.channel import Channel
 from ha.counters import Counters
 from ha.deputy import now
-from ha.duties import Duties
+from ha.duties import Duties, told_by_peer
 from ha.hooks import Hooks, Shared, Table
 from ha.link import Link
 from ha.links import Callbacks, Links
@@ -428,7 +428,7 @@ class Failover:
 
         def rows(ours: bool) -> tuple[Rows, ...]:
             led = self._led.get(name, frozenset())
-            return self._share.within(self._table.snapshot(), led if ours else frozenset(self._duties) - led)
+            return self._share.within(self._table.snapshot(), led if ours else told_by_peer(self._duties, led))
 
         link = Link(channel, rows, self._install, now, self._on_sync, self._shared.ordered)
         self._tell_shared(link)

@@ -7,7 +7,7 @@ Who leads no more sends what still happens, but never its whole table: that woul
 
     begin N           forget that you were in sync: a snapshot comes
     digest N SUMS     compare your table's sums with these (`ha.digest`), and say which buckets you want; only to who
-                      said in its greeting that it understands this
+                      said in its greeting that it understands this, and not of a table without rows
     want BITS         these, and nothing else of the snapshot
     rows N COLUMNS    connections as of now (a row replaces what is known of that connection)
     rows6 N COLUMNS   the same of IPv6; only to who said in its greeting that it understands them
@@ -184,7 +184,7 @@ class Sync:
             self._stream = Stream.LIVE
             self._snapshot = deque(rows for rows in families if len(rows) and rows.dtype in self._kinds)
             self._controls.append("begin")
-            self._sums = sums if self._digests and sums else None
+            self._sums = sums if self._digests and sums and self._snapshot else None
 
     def goodbye(self) -> list[bytes]:
         """The last messages of a session that is closed in order."""

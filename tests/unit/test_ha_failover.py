@@ -90,6 +90,23 @@ def test_lost_events_are_made_good_by_a_snapshot() -> None:
     uvloop.run(scenario())
 
 
+def test_who_kept_its_table_is_told_and_tells_what_differs() -> None:
+    """Both processes have just begun, and owe each other whatever the ones before them may not have told."""
+    rows = some_rows(20_000)
+
+    async def scenario() -> None:
+        async with a_pair() as pair:
+            one, two = pair.start("lb1", rows[1:]), pair.start("lb2", rows[:-1])
+            await until(lambda: (one.role, two.role) == ("active", "standby"))
+            await until(lambda: all(each.failover.status().sync["state"] == "in-sync" for each in (one, two)))
+            await until(lambda: one.failover.status().peers[0]["able"])
+            for each, missing in ((one, rows[0]), (two, rows[-1])):
+                assert missing in each.hooks.rows
+                assert len(each.hooks.rows) < 50
+
+    uvloop.run(scenario())
+
+
 def test_a_table_that_cannot_take_rows_is_not_in_sync() -> None:
     async def scenario() -> None:
         async with both() as (_, one, two):

@@ -373,6 +373,16 @@ def test_nothing_is_sent_to_who_has_everything_and_everything_to_who_has_nothing
     assert (compared(Peer("digest"), Peer(), ours, some_rows(0)) == ours).all()
 
 
+def test_who_has_nothing_asks_nobody_to_compare() -> None:
+    active, standby = Peer("digest"), Peer()
+    active.sync.lead()
+    assert active.sync.snapshot_due(0.0)
+    active.sync.snapshot([some_rows(0)], digest.sums([]))
+    exchange(active, standby)
+    assert not standby.sync.sums_asked
+    assert standby.sync.complete
+
+
 def test_increments_go_behind_what_is_compared() -> None:
     active, standby = Peer("digest"), Peer()
     ours, late = some_rows(100), some_rows(3, 3)

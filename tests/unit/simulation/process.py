@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ha.authkeys import AuthKeys
 from ha.counters import Counters
-from ha.duties import Duties
+from ha.duties import Duties, told_by_peer
 from ha.heartbeat import Spare
 from ha.member import Member
 from ha.role import IllegalTransition, Refused
@@ -363,7 +363,7 @@ class Process:
     def rows(self, peer: str, ours: bool) -> tuple[Rows, ...]:
         """As in `Failover._link`: what this peer is told by us, or is to tell us."""
         led = self._led.get(peer, frozenset())
-        wanted = led if ours else frozenset(self.groups) - led
+        wanted = led if ours else told_by_peer(self.groups, led)
         return self._share.within(self.machine.kernel.snapshot(self.world.now_s), wanted)
 
     def install(self, rows: Rows) -> None:
