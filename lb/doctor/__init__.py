@@ -33,6 +33,7 @@ DIRECTOR: tuple[tuple[str, Callable[[Site], Iterator[Verdict]]], ...] = (
     ("address", director.look_at_address),
     ("mtu", director.look_at_mtu),
     ("driver", director.look_at_driver),
+    ("queue limits", director.look_at_queue_limits),
     ("vlan tags", director.look_at_tags),
     ("segment", director.look_at_segment),
     ("routes", director.look_at_routes),

@@ -12,6 +12,9 @@ from lb.doctor.verdict import Verdict, fail, ok, warn
 BOND_MODES = ("round-robin", "active-backup", "xor", "802.3ad")
 """Those in which bonding takes a program (bond_xdp_check), as /proc/net/bonding names them."""
 
+LIMITS_IGNORED = (6, 0)
+"""Since this Linux generic mode asks the card alone whether it can send, not the byte queue limits."""
+
 _VLAN = "802.1Q VLAN Support"
 _BOND = "bonding"
 _BOND_SYMBOL = re.compile(r" bond_xdp(\s|$)", re.MULTILINE)
@@ -62,6 +65,22 @@ def judge_device(found: Device, cpus: int, attach: str) -> Verdict:
     if attach == "native":
         return fail(seen, f'write attach = "auto" in [cluster], or: {mend}')
     return warn(seen, f"{mend}, if you need the speed")
+
+
+def judge_queue_limits(found: Device, attach: str, release: str) -> Verdict:
+    """Does a card without XDP send whatever the program sends? release: as `uname -r`; attach: what is configured.
+
+    In generic mode nobody queues behind the program. Until Linux 6.0 what byte queue limits hold back was dropped there
+    (generic_xdp_tx in net/core/dev.c), some packets of sixteen that came at once on an e1000.
+    """
+    version = re.match(r"(\d+)\.(\d+)", release)
+    heeded = version is not None and (int(version[1]), int(version[2])) < LIMITS_IGNORED
+    if not heeded or found.below or (found.driver in NATIVE and attach != "generic"):
+        return ok(f"nothing waits for them on {found.name}")
+    return warn(
+        f"Linux {release} drops what they hold back of a burst, in generic mode",
+        f"echo 1000000 | tee /sys/class/net/{found.name}/queues/tx-*/byte_queue_limits/limit_min, on each boot",
+    )
 
 
 def _lacking(found: Device) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import resource
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from lb import bpf, plan, rundir
 from lb.addresses import Address, Interface, Network, by_family
 from lb.datapath.attach import NATIVE_MTU
-from lb.doctor.devices import device, judge_device
+from lb.doctor.devices import device, judge_device, judge_queue_limits
 from lb.doctor.drivers import SEVERAL_BUFFERS, driver_of, takes_tags_off, vlans_on
 from lb.doctor.listeners import listens
 from lb.doctor.verdict import Verdict, fail, ok, warn
@@ -110,6 +111,12 @@ def look_at_driver(site: Site) -> Iterator[Verdict]:
     """Will the driver run the program itself?"""
     for name in site.interfaces:
         yield judge_device(device(name), os.cpu_count() or 1, site.cluster.cluster.attach)
+
+
+def look_at_queue_limits(site: Site) -> Iterator[Verdict]:
+    """Do byte queue limits cost packets?"""
+    for name in site.interfaces:
+        yield judge_queue_limits(device(name), site.cluster.cluster.attach, platform.release())
 
 
 def look_at_tags(site: Site) -> Iterator[Verdict]:

@@ -14,7 +14,7 @@ from lb import config, realserver
 from lb.cli.doctor import doctor
 from lb.datapath.attach import NATIVE_MTU
 from lb.doctor import DIRECTOR, MACHINE, REAL, devices, director, drivers, machine, real
-from lb.doctor.devices import Device, judge_device
+from lb.doctor.devices import Device, judge_device, judge_queue_limits
 from lb.doctor.director import Site
 from lb.doctor.drivers import driver_of
 from lb.doctor.listeners import listens, parse
@@ -197,6 +197,21 @@ class TestDirector:
     )
     def test_driver(self, device: Device, attach: str, level: str, seen: str) -> None:
         check(judge_device(device, 4, attach), level, seen)
+
+    @pytest.mark.parametrize(
+        ("device", "attach", "release", "level"),
+        [
+            (Device("eth0", "e1000"), "auto", "5.10.0-32-amd64", "warn"),
+            (Device("eth0", "e1000"), "auto", "6.1.0-56-amd64", "ok"),
+            (Device("eth0", "virtio_net"), "auto", "5.10.0-32-amd64", "ok"),
+            (Device("eth0", "virtio_net"), "generic", "5.15.0", "warn"),
+            (Device("eth0.5", "802.1Q VLAN Support", below=(Device("eth0", "e1000"),)), "auto", "5.10.0", "ok"),
+        ],
+    )
+    def test_queue_limits(self, device: Device, attach: str, release: str, level: str) -> None:
+        verdict = judge_queue_limits(device, attach, release)
+        check(verdict, level, "")
+        assert ("/sys/class/net/eth0/queues/" in verdict.mend) == (level == "warn")
 
     def test_a_device_of_this_machine(self) -> None:
         assert devices.device("lo") == Device("lo", "")
