@@ -30,6 +30,9 @@ class Embryos:
 
     def __init__(self, opened: Map) -> None:
         self._entries = opened.mapped()["ways"].reshape(-1)
+        words = self._entries.view(np.uint64).reshape(-1, abi.EMBRYO_WAYS, self._entries.itemsize // 8)
+        self._marks = words[:, :, self._entries.dtype.fields["check"][1] // 8]
+        """Check and gone as one word, by set."""
 
     def batches(self) -> Iterator[Batch]:
         """All that are there."""
@@ -44,13 +47,22 @@ class Embryos:
     def find(self, keys: Array, seed: tuple[int, ...]) -> tuple[Array, Batch]:
         """Which of these keys have one, and theirs, in that order. seed: `lb.abi.embryo_seed`, that of the program."""
         sets = set_of(keys, seed, (len(self._entries) // abi.EMBRYO_WAYS).bit_length() - 1)
+        which = self._are_taken(sets)
+        keys, sets = keys[which], sets[which]
         places = sets[:, None] * abi.EMBRYO_WAYS + np.arange(abi.EMBRYO_WAYS)
         entries = self._entries[places]
         there = (entries["key"] == keys[:, None]) & (entries["check"] != entries["gone"])
         there &= checks_of(entries.reshape(-1)).reshape(there.shape) == entries["check"]
-        which, ways = there.any(axis=1), there.argmax(axis=1)
-        at = np.flatnonzero(which), ways[which]
+        found, ways = there.any(axis=1), there.argmax(axis=1)
+        which[which] = found
+        at = np.flatnonzero(found), ways[found]
         return which, Batch(places[at], entries[at])
+
+    def _are_taken(self, sets: Array) -> Array:
+        """Which of these sets have any entry, be it of one piece or not. Few do where few connections are half-open."""
+        marks = self._marks[sets]
+        taken: Array = ((marks >> np.uint64(32)) != (marks & np.uint64(0xFFFF_FFFF))).any(axis=1)
+        return taken
 
     def let_go(self, batch: Batch, which: Array) -> None:
         """These of a batch are not there any more. Who came into their place meanwhile stays."""
