@@ -63,8 +63,8 @@ PORTS: Final = 50_000
 BURST_S: Final = 0.002
 LOOK_S: Final = 0.0002
 MOST: Final = 8_192
-"""Connections of one burst. A run of the program begins and ends with a grace period of the kernel's, some 12 ms each on
-an idle machine (bpf_prog_change_xdp): at 100,000 a second there are 2,500 in each."""
+"""Connections of one burst. A run of the program begins and ends with a grace period of the kernel's, some 12 ms on an
+idle machine (bpf_prog_change_xdp): at 100,000 a second there are 2,500 in each."""
 SYN, ACK = 2, 16
 HA_PORT: Final = 694
 WHOLE_S: Final = 60.0
