@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 
 import uvloop
 
+from lb.lab.webserver import DOWNLOAD_BYTES
+
 RATE = 1 << 20
 """Bytes a second of each transfer, unless another is asked for."""
 BUFFER = 64 << 10
@@ -71,7 +73,7 @@ class Clients:
 
     def __init__(self, address: str, seconds: float, transfers: int, interval_s: float, rate: int = RATE) -> None:
         self._address, self._seconds, self._interval_s, self._rate = address, seconds, interval_s, rate
-        self._content = content(int(rate * seconds))
+        self._content = content(min(int(rate * seconds), DOWNLOAD_BYTES))
         self._transfers = transfers
         self._pace_s = max(PACE_S, 2 * transfers / STEPS)
         self._buffer = min(max(LEAST_BUFFER, rate), BUFFER)

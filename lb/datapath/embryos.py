@@ -30,9 +30,9 @@ class Embryos:
 
     def __init__(self, opened: Map) -> None:
         self._entries = opened.mapped()["ways"].reshape(-1)
-        words = self._entries.view(np.uint64).reshape(-1, abi.EMBRYO_WAYS, self._entries.itemsize // 8)
-        self._marks = words[:, :, self._entries.dtype.fields["check"][1] // 8]
-        """Check and gone as one word, by set."""
+        words: Array = self._entries.view(np.uint64).reshape(-1, abi.EMBRYO_WAYS, self._entries.itemsize // 8)
+        self._marks = words[:, :, self._entries.dtype["key"].itemsize // 8 + 1]
+        """Check and gone as one word, by set and way."""
 
     def batches(self) -> Iterator[Batch]:
         """All that are there."""
