@@ -97,12 +97,9 @@ def test_who_kept_its_table_is_told_and_tells_what_differs() -> None:
     async def scenario() -> None:
         async with a_pair() as pair:
             one, two = pair.start("lb1", rows[1:]), pair.start("lb2", rows[:-1])
-            await until(lambda: (one.role, two.role) == ("active", "standby"))
-            await until(lambda: all(each.failover.status().sync["state"] == "in-sync" for each in (one, two)))
+            await until(lambda: rows[0] in one.hooks.rows and rows[-1] in two.hooks.rows)
             await until(lambda: one.failover.status().peers[0]["able"])
-            for each, missing in ((one, rows[0]), (two, rows[-1])):
-                assert missing in each.hooks.rows
-                assert len(each.hooks.rows) < 50
+            assert max(len(one.hooks.rows), len(two.hooks.rows)) < 50
 
     uvloop.run(scenario())
 
