@@ -38,6 +38,7 @@ from ha.state import (
     Event,
     Finished,
     GiveUp,
+    Hush,
     Impaired,
     Leave,
     Phase,
@@ -266,10 +267,6 @@ class Failover:
             link.sync.resync(now())
             link.wake()
 
-    def _retell(self) -> None:
-        for link in self._links.links.values():
-            link.sync.retell(now())
-
     def reconfigure(self, cluster: Cluster, keys: Keys | None = None) -> None:
         """Timings, peers, ping nodes and keys change live, the groups do not.
 
@@ -386,7 +383,8 @@ class Failover:
                 self._since[group] = datetime.now(UTC)
                 self._hooks.now(group, duties.role)
                 if duties.owes_more:
-                    self._retell()
+                    for link in self._links.links.values():
+                        link.sync.retell(now())
         while found := self._member.next_action():
             self._act(*found)
         if datagrams := self._member.datagrams_to_send(now()):
@@ -400,8 +398,7 @@ class Failover:
         self._lead()
         if self._timer:
             self._timer.cancel()
-        delay_s = max(self._member.timer() - now(), 0.0)
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+        self._timer = asyncio.get_running_loop().call_later(max(self._member.timer() - now(), 0.0), self._on_timer)
 
     def _follow_peers(self) -> None:
         """Sessions follow the heartbeats."""
@@ -452,6 +449,8 @@ class Failover:
                     self._hooks.announce(group)
                 except Exception:
                     log.exception("the address could not be announced again")
+            case Hush():
+                self._hooks.hush(group)
             case Finished(error=error):
                 if error:
                     log.warning("handover failed", reason=error)

@@ -24,6 +24,9 @@ class Hooks(Protocol):
     def announce(self, group: str) -> None:
         """Say again where they are."""
 
+    def hush(self, group: str) -> None:
+        """Leave out what is still to come of saying so."""
+
     def now(self, group: str, role: Role) -> None:
         """Our role has changed."""
 

@@ -41,6 +41,7 @@ from ha.state import (
     Finished,
     GiveUp,
     Heard,
+    Hush,
     Impaired,
     Leave,
     Lost,
@@ -322,7 +323,13 @@ def _announce(state: State, event: Event, now_s: float) -> tuple[State, Action |
 
 def _defer(state: State, event: Event, now_s: float) -> tuple[State, Action | None]:  # noqa: ARG001
     """say nothing of the address for now"""
-    return replace(state, rivals=state.others), None
+    return replace(state, rivals=state.others), Hush()
+
+
+def _defer_if_silent(state: State, event: Event, now_s: float) -> tuple[State, Action | None]:
+    """if a peer fell silent, say nothing of the address for now: it may have taken over"""
+    assert isinstance(event, Lost)
+    return _defer(state, event, now_s) if event.cause == "silent" else (state, None)
 
 
 def _claim(state: State, event: Event, now_s: float) -> tuple[State, Action | None]:
@@ -421,6 +428,7 @@ TABLE: Final = (
     Row(ACTIVE, FACTS, _cut_off, HANDING, (_choose_heir,)),
     Row(ACTIVE, FACTS, _asked, HANDING, (_choose_heir, _resign)),
     Row(ACTIVE, FACTS, _outweighed, HANDING, (_choose_heir,)),
+    Row(ACTIVE, (Lost,), _always, ACTIVE, (_defer_if_silent,)),
     Row(ACTIVE, (GiveUp,), _has_able, HANDING, (_choose_heir, _resign)),
     Row(ACTIVE, (Leave,), _always, LEFT, (_release,)),
     #

@@ -373,10 +373,15 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class Hush:
+    """Leave out what is still to come of an announcement."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """A handover, in whichever direction, came to an end; error: why it failed, empty if it did not."""
 
     error: str = ""
 
 
-Action = Take | Release | Announce | Finished
+Action = Take | Release | Announce | Hush | Finished

@@ -84,6 +84,7 @@ class Announcer:
         self._mac = mac
         self.vlans: tuple[int, ...] = ()
         self._rounds: list[asyncio.TimerHandle] = []
+        self._repetition: asyncio.TimerHandle | None = None
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
             self._socket.bind((interface, 0))  # protocol 0: this socket receives nothing
@@ -104,13 +105,20 @@ class Announcer:
             for at_s in ANNOUNCE_AT_S[1:]
         ]
         if self._repeat_s is not None:
-            self._rounds.append(loop.call_at(now_s + ANNOUNCE_AT_S[-1] + self._repeat_s, self.announce, addresses))
+            self._repetition = loop.call_at(now_s + ANNOUNCE_AT_S[-1] + self._repeat_s, self.announce, addresses)
 
-    def cancel(self) -> None:
-        """Say nothing any more: the address has gone to somebody else."""
+    def hush(self) -> None:
+        """Leave out the rounds that are still to come; who repeats itself goes on with that."""
         for pending in self._rounds:
             pending.cancel()
         self._rounds = []
+
+    def cancel(self) -> None:
+        """Say nothing any more: the address has gone to somebody else."""
+        self.hush()
+        if self._repetition:
+            self._repetition.cancel()
+            self._repetition = None
 
     def close(self) -> None:
         """Cancel, and let go of the interface."""

@@ -108,6 +108,10 @@ class Ownership:
         self._refer(group)
         self._announcer.announce(self._addresses)
 
+    def hush(self, group: str) -> None:  # noqa: ARG002
+        """As of `Hooks`; of what is ours all is announced at once, and so left out at once."""
+        self._announcer.hush()
+
     def now(self, group: str, role: Role) -> None:
         """Our role has changed. Programs follow that of the addresses without a preferred node of their own."""
         if not group:

@@ -83,7 +83,7 @@ def test_who_slept_does_not_go_on_announcing(segment: tuple[str, str], monkeypat
         async def main() -> None:
             announcer = Announcer("eth0", MAC)
             announcer.announce([VIP])
-            time.sleep(0.02 + takeover.TOO_LATE_S)  # noqa: ASYNC251
+            time.sleep(0.03 + takeover.TOO_LATE_S)  # noqa: ASYNC251
             await asyncio.sleep(0)
             assert len(frames(heard)) == 2
             arrived = 0
@@ -130,6 +130,29 @@ def tagged_frames(heard: socket.socket) -> list[tuple[int, bytes]]:
         tci = struct.unpack_from("=IIIHHHH", auxiliary)[5]  # struct tpacket_auxdata, linux/if_packet.h
         if frame[28:32] == VIP.packed:
             found.append((tci, frame))
+
+
+def test_who_is_hushed_leaves_out_rounds_and_repeats_itself_all_the_same(
+    segment: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeover, "ANNOUNCE_AT_S", (0.0, 0.02))
+    here, there = segment
+
+    with listener(there) as heard:
+
+        async def main() -> None:
+            hushed = Announcer("eth0", MAC, repeat_s=0.3)
+            begun_s = asyncio.get_running_loop().time()
+            hushed.announce([VIP])
+            hushed.hush()
+            arrived = frames(heard)
+            while len(arrived) < 4:
+                arrived += frames(heard)
+                await asyncio.sleep(0.005)
+            assert asyncio.get_running_loop().time() > begun_s + 0.3, "the second round was left out"
+            hushed.close()
+
+        run_in(here, main)
 
 
 def test_after_cancel_there_is_silence(segment: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,10 @@ class Recorder:
         """As of `Hooks`."""
         self._note(f"announce {group}".strip())
 
+    def hush(self, group: str) -> None:
+        """As of `Hooks`."""
+        self._note(f"hush {group}".strip())
+
     def now(self, group: str, role: str) -> None:
         """As of `Hooks`."""
         self.roles.append(f"{group} {role}".strip())

@@ -11,13 +11,16 @@ import pytest
 from ha.role import HANDOVER_S, TABLE, IllegalTransition, Refused, markdown, step
 from ha.state import (
     FACTS,
+    Action,
     Announce,
     Ask,
+    Cause,
     Contested,
     Event,
     Finished,
     GiveUp,
     Heard,
+    Hush,
     Impaired,
     Leave,
     Lost,
@@ -223,13 +226,24 @@ def test_who_wakes_and_was_replaced_says_nothing_of_the_address() -> None:
     replaced = Report(Phase.ACTIVE, claimed_ns=9, replaced_ns=3)
     state, _ = step(a_state(Phase.ACTIVE), Stalled(0.8), NOW_S)
     state, actions = step(state, Heard("b", replaced, hears_me=False), NOW_S)
-    assert (state.phase, actions) == (Phase.ACTIVE, ())
+    assert (state.phase, actions) == (Phase.ACTIVE, (Hush(),))
     again, actions = step(replace(state, unheard=True), Tick(), NOW_S + 0.01)
     assert (again.phase, actions) == (Phase.ACTIVE, ())
     gone, actions = step(state, Lost("b", "silent"), NOW_S + 0.1)
     assert (gone.phase, actions) == (Phase.ACTIVE, (Announce(),)), "it has announced the address meanwhile"
     state, actions = step(state, Heard("b", replaced), NOW_S + 0.1)
     assert (state.phase, actions) == (Phase.INIT, (Release(),))
+
+
+@pytest.mark.parametrize(("cause", "actions"), [("silent", (Hush(),)), ("crashed", ()), ("left", ())])
+def test_nothing_more_is_said_of_the_address_when_a_peer_falls_silent(
+    cause: Cause, actions: tuple[Action, ...]
+) -> None:
+    """It may have taken over behind a cut cable: whoever repeated itself would draw its clients away from it."""
+    state, found = step(a_state(Phase.ACTIVE), Lost("b", cause), NOW_S)
+    assert (state.phase, found) == (Phase.ACTIVE, actions)
+    _, found = step(state, Heard("b", Report(Phase.INIT)), NOW_S + 1)
+    assert found == (Announce(),)
 
 
 def test_a_stall_renews_the_claim() -> None:

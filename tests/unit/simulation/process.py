@@ -21,6 +21,7 @@ from ha.state import (
     Event,
     Finished,
     GiveUp,
+    Hush,
     Impaired,
     Leave,
     Phase,
@@ -214,6 +215,8 @@ class Process:
                 self._carry_out(group)
             case Announce():
                 self.announce(group)
+            case Hush():
+                self._rounds += 1
             case Finished(error=error):
                 self.finished.append(error)
                 if self.stopping and self._phase(group) is not Phase.LEFT:
