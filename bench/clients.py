@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
@@ -52,7 +53,7 @@ class Result:
 
     lost: (downloads or uploads, when it was opened, when it came on for the last time). stalls: (when, milliseconds)
     for which a download stood still. opened_s: when connections were opened one by one; unopened: how many were not.
-    lost_s: (when it was opened, when it was used in vain), of those.
+    lost_s: (when it was opened, when it was reset or used in vain), of those.
     """
 
     uploads: dict[str, int] = field(default_factory=dict)
@@ -201,12 +202,14 @@ class Clients:
         used_s = loop.time()
         try:
             first = await self._page(reader, writer)
-            await asyncio.sleep(HOLD_S)
+            await _idle(reader)
             used_s = loop.time()
             if await self._page(reader, writer) != first:
                 raise ValueError("another server answered")
-        except (OSError, EOFError, ValueError, TimeoutError):
+        except TimeoutError:
             self._result.lost_s.append((now_s, used_s))
+        except (OSError, EOFError, ValueError):
+            self._result.lost_s.append((now_s, loop.time()))
         finally:
             writer.close()
 
@@ -218,6 +221,14 @@ class Clients:
         async with asyncio.timeout(PATIENCE_S):
             await reader.readuntil(b"\r\n\r\n")
             return await reader.readline()
+
+
+async def _idle(reader: asyncio.StreamReader) -> None:
+    """For HOLD_S. Raises as soon as the other end says anything: all that it can say then is that it is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HOLD_S):
+            await reader.readexactly(1)
+            raise ValueError("more than was asked for")
 
 
 def main() -> None:
