@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
 import platform
@@ -44,6 +45,10 @@ _MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _PROG_LOAD, _OBJ_PIN, _OBJ_GET = 0, 1, 2
 _TEST_RUN, _INFO, _LOOKUP_BATCH, _UPDATE_BATCH, _DELETE_BATCH = 10, 15, 24, 26, 27
 _LINK_CREATE, _LINK_UPDATE, _LINK_DETACH = 28, 29, 34
 
+_NOEXIST = 1
+_FEW = 128
+"""Entries that are looked at and written before the next ones are: a third of a millisecond."""
+
 _NR_BPF = {"x86_64": 321, "aarch64": 280}
 _ATTR_BYTES = 128
 _ENOTSUPP = 524
@@ -73,6 +78,10 @@ def _address(array: Array) -> int:
 def possible_cpus() -> int:
     """How many values a per-CPU map has for each key; the same as long as the kernel runs."""
     return _last_cpu("possible") + 1
+
+
+def _few(count: int) -> Iterator[slice]:
+    return (slice(start, start + _FEW) for start in range(0, count, _FEW))
 
 
 def _last_cpu(kind: str) -> int:
@@ -260,19 +269,54 @@ class Map:
             for key, value in zip(keys.reshape(-1, 1), values.reshape(len(keys), 1, -1), strict=True):
                 call(_UPDATE, struct.pack("<IxxxxQQQ", self.fd, _address(key), _address(value), 0))
 
+    def insert(self, keys: Array, values: Array) -> Array:
+        """Write the values of keys that are not there, one system call each. Returns which were not."""
+        keys, values = np.ascontiguousarray(keys, self.key), np.ascontiguousarray(values, self.value)
+        return self._each(_UPDATE, keys, values, errno.EEXIST, _NOEXIST)
+
+    def replace(self, keys: Array, values: Array, before: Array) -> Array:
+        """Write the values of keys that still have those of before. Returns which had.
+
+        Of _FEW at a time: what a packet writes between that look and the writing is lost.
+        """
+        same = np.zeros(len(keys), np.bool_)
+        for few in _few(len(keys)):
+            same[few] = self._still(keys[few], before[few])
+            self.update(keys[few][same[few]], values[few][same[few]])
+        return same
+
+    def remove(self, keys: Array, before: Array) -> Array:
+        """Delete the keys that still have the values of before. Returns which had. Of _FEW at a time, as `replace`."""
+        same = np.zeros(len(keys), np.bool_)
+        for few in _few(len(keys)):
+            same[few] = self._still(keys[few], before[few])
+            self.delete(keys[few][same[few]])
+        return same
+
+    def _still(self, keys: Array, before: Array) -> Array:
+        values, found = self.lookup_each(keys)
+        same: Array = found & (values == before)
+        return same
+
     def lookup_each(self, keys: Array) -> tuple[Array, Array]:
         """The values of many keys, and which of them were found; one system call each, no object each."""
         keys, values = np.ascontiguousarray(keys, self.key), self.empty(len(keys))
-        found = np.zeros(len(keys), np.bool_)
+        return values, self._each(_LOOKUP, keys, values, errno.ENOENT)
+
+    def _each(self, command: int, keys: Array, values: Array, otherwise: int, flags: int = 0) -> Array:
+        """Of contiguous arrays. Returns for which it was done: not if it failed with this error. Raises OSError."""
+        done = np.zeros(len(keys), np.bool_)
         attr = ctypes.create_string_buffer(_ATTR_BYTES)
         number, syscall = _NR_BPF[platform.machine()], _libc.syscall
         key, value = _address(keys), _address(values)
         for position in range(len(keys)):
-            struct.pack_into("<IxxxxQQQ", attr, 0, self.fd, key, value, 0)
-            found[position] = syscall(number, _LOOKUP, attr, _ATTR_BYTES) == 0
+            struct.pack_into("<IxxxxQQQ", attr, 0, self.fd, key, value, flags)
+            done[position] = syscall(number, command, attr, _ATTR_BYTES) == 0
+            if not done[position] and ctypes.get_errno() != otherwise:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             key += keys.itemsize
             value += values.strides[0]
-        return values, found
+        return done
 
     def delete(self, keys: Array) -> None:
         """Delete entries; those that are gone already are no error."""

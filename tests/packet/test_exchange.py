@@ -9,7 +9,9 @@ import pytest
 
 from lb import abi
 from lb.addresses import Address
+from lb.bpf import Map
 from lb.connections import CONNECTION, Ours, Rows
+from lb.datapath.embryos import Embryos
 from lb.datapath.view import View
 from lb.service import LOCAL, Service
 from lb.tcp import REUSABLE, State
@@ -23,6 +25,7 @@ from tests.packet.world import (
     gated,
     local,
     mac_of,
+    meanwhile,
     passed,
     real,
     tcp,
@@ -290,6 +293,41 @@ def test_news_of_a_half_open_connection_end_it(world: World) -> None:
     assert world.send(tcp("A")) == gated(tcp("A"), mac_of(2))
     held = [destination for service in world.data.held() for destination in service.destinations]
     assert {one.address: one.active for one in held if one.active or one.inactive} == {real(2).address: 1}
+
+
+BEFORE = row(to=real(2).address, state=State.FIN_WAIT)
+"""Of the connection that had these ports before, as a peer tells it."""
+
+
+def test_a_connection_that_becomes_whole_while_rows_are_looked_at_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the table, where it is not yet, and that at half-open ones, where it is no more."""
+    world.apply_reals(real(1))
+    assert world.send(tcp("S")) == gated(tcp("S"), mac_of(1))
+    meanwhile(monkeypatch, Embryos, "find", lambda: world.send(tcp("A")))
+    assert world.data.install(BEFORE, Ours.AS_LATE) == (0, 0)
+    assert world.send(tcp("A")) == gated(tcp("A"), mac_of(1))
+    assert world.rows()["real"].tolist() == [int(real(1).address)]
+
+
+@pytest.mark.parametrize(("ours", "step"), [(Ours.AS_LATE, "insert"), (Ours.LATER, "update")])
+def test_a_connection_that_opens_before_rows_are_written_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch, ours: Ours, step: str
+) -> None:
+    world.apply_reals(real(1))
+    meanwhile(monkeypatch, Map, step, lambda: world.send(tcp("S")))
+    assert world.data.install(np.concatenate([BEFORE, row(port=7)]), ours) == (1, 0)
+    assert world.send(tcp("A")) == gated(tcp("A"), mac_of(1))
+    assert sorted(world.rows()["client_port"].tolist()) == [7, 1000]
+
+
+def test_what_a_packet_changes_before_rows_are_written_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.apply_reals(real(1))
+    world.data.install(row(to=real(2).address, state=State.FIN_WAIT, idle_s=9))
+    meanwhile(monkeypatch, Map, "replace", lambda: world.send(tcp("S")), lambda: world.send(tcp("A")))
+    assert world.data.install(BEFORE, Ours.AS_LATE) == (0, 0)
+    assert world.send(tcp("A")) == gated(tcp("A"), mac_of(1))
 
 
 def test_a_finished_connection_is_news_of_the_same_real(world: World) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from lb import abi
+from lb.bpf import Map
 from lb.datapath.lasting import Sweep
+from lb.service import Service
 from lb.tcp import ACTIVE, TIMEOUTS_S, State
-from tests.packet.world import World, real, tcp, udp
+from tests.packet.world import TCP_KEY, World, meanwhile, real, tcp, udp
 
 
 @pytest.mark.parametrize("state", [s for s in State if State.NONE < s < State.UDP], ids=lambda state: state.name)
@@ -35,6 +37,19 @@ def test_only_what_ran_out_goes(world: World) -> None:
     ((key, _),) = world.entries()
     assert int(key["client_port"]) == 2
     assert world.data.sweep() == Sweep(live=1, expired=0, released=0)
+
+
+def test_who_begins_anew_while_the_sweeper_looks_stays(own: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    own.apply(Service(TCP_KEY, "lc", (real(1), real(2))))
+    for flags in ("S", "A"):
+        own.send(tcp(flags))
+    own.age(abi.ticks(TIMEOUTS_S[State.ESTABLISHED]) + 1)
+    meanwhile(monkeypatch, Map, "remove", lambda: own.send(tcp("S")), lambda: own.send(tcp("A")))
+    assert own.data.sweep() == Sweep(live=1, expired=0, released=0)
+    assert len(own.entries()) == 1
+    assert sum(held.active for held in own.data.held()[0].destinations) == 1
+    assert own.data.sweep() == Sweep(live=1, expired=0, released=0)
+    assert own.maps["loads"].mapped()["active"].sum() + own.maps["loads"].mapped()["active_fix"].sum() == 1
 
 
 def used(world: World) -> int:

@@ -10,12 +10,13 @@ import contextlib
 import ctypes
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import numpy as np
+import pytest
 from pyroute2 import IPRoute
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -354,3 +355,16 @@ def only_family(families: tuple[Rows, ...]) -> Rows:
 def local() -> Destination:
     """This director itself."""
     return Destination(LOCAL, 1)
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, of: type, step: str, *happens: Callable[[], object]) -> None:
+    """The next time that this method is called, these come first."""
+    method = getattr(of, step)
+
+    def late(*given: object) -> object:
+        monkeypatch.setattr(of, step, method)
+        for each in happens:
+            each()
+        return method(*given)
+
+    monkeypatch.setattr(of, step, late)
