@@ -184,7 +184,7 @@ class Lasting(View):
                 taken[new] = table.insert(keys[new], values[new])
                 taken[news] = table.replace(keys[news], values[news], here[news])
             embryos.let_go(batch, taken[young])
-            begun, _ = embryos.find(keys[taken], self._embryo_seed)
+            begun, _ = embryos.find(keys[taken], self._embryo_seed)  # meanwhile, and so they are younger
             late = np.flatnonzero(taken)[begun]
             taken[late] = ~table.remove(keys[late], values[late])
             other = np.logical_or.reduce([values[name] != here[name] for name in ("real", "state", "last_seen_t")])
