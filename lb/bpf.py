@@ -14,7 +14,7 @@ import os
 import platform
 import resource
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -78,10 +78,6 @@ def _address(array: Array) -> int:
 def possible_cpus() -> int:
     """How many values a per-CPU map has for each key; the same as long as the kernel runs."""
     return _last_cpu("possible") + 1
-
-
-def _few(count: int) -> Iterator[slice]:
-    return (slice(start, start + _FEW) for start in range(0, count, _FEW))
 
 
 def _last_cpu(kind: str) -> int:
@@ -279,23 +275,19 @@ class Map:
 
         Of _FEW at a time: what a packet writes between that look and the writing is lost.
         """
-        same = np.zeros(len(keys), np.bool_)
-        for few in _few(len(keys)):
-            same[few] = self._still(keys[few], before[few])
-            self.update(keys[few][same[few]], values[few][same[few]])
-        return same
+        return self._if_still(keys, before, lambda those: self.update(keys[those], values[those]))
 
     def remove(self, keys: Array, before: Array) -> Array:
         """Delete the keys that still have the values of before. Returns which had. Of _FEW at a time, as `replace`."""
-        same = np.zeros(len(keys), np.bool_)
-        for few in _few(len(keys)):
-            same[few] = self._still(keys[few], before[few])
-            self.delete(keys[few][same[few]])
-        return same
+        return self._if_still(keys, before, lambda those: self.delete(keys[those]))
 
-    def _still(self, keys: Array, before: Array) -> Array:
-        values, found = self.lookup_each(keys)
-        same: Array = found & (values == before)
+    def _if_still(self, keys: Array, before: Array, write: Callable[[Array], None]) -> Array:
+        same = np.zeros(len(keys), np.bool_)
+        for start in range(0, len(keys), _FEW):
+            few = slice(start, start + _FEW)
+            values, found = self.lookup_each(keys[few])
+            same[few] = found & (values == before[few])
+            write(start + np.flatnonzero(same[few]))
         return same
 
     def lookup_each(self, keys: Array) -> tuple[Array, Array]:

@@ -145,7 +145,8 @@ class Lasting(View):
         """Put in connections that another director knows. Returns how many were, and how many have a real unknown here.
 
         Neither counts rows that ran out, that make no sense, that others of the same connection follow, or whose
-        entries here stay: ours says which, and packets that come meanwhile say the rest. 2.2 s for a million.
+        entries here stay: ours says which, and packets that come meanwhile say the rest. 3 s for a million,
+        4.4 where ours is not LATER.
         """
         if rows.dtype != CONNECTION6:
             return self._install(TABLES[0], rows, ours)
@@ -231,7 +232,7 @@ class Lasting(View):
 
     def sweep(self) -> Sweep:
         """Delete what ran out, put the counts right that schedulers go by, and free the rows of retired reals without
-        connections. 0.3 to 0.6 s a million.
+        connections. 0.3 s a million, and 2 us for each that ran out.
 
         Who opens anew after being read as run out stays, unless that is within the moment of `Map.remove`.
         A row is freed when it was retired and without connections in two sweeps, so that no packet is on its way there.
