@@ -5,7 +5,7 @@ other programs on a busy machine. So whenever the loop sends a heartbeat it leav
 Those that it makes later take their place; one whose time comes without that is sent from here, over the same sockets.
 
 What a heartbeat attests is still that the control plane lives: nobody here can make one. There are only as many as
-fit into the stall that counts for nothing anyway, or into a tenth of a second (`ha.heartbeat.Heartbeats.spares`), each
+come due in the stall that counts for nothing anyway, or in a tenth of a second (`ha.heartbeat.Heartbeats.spares`), each
 is worthless a keepalive after its time, and when the director's process ends, so does this one. A director that hangs
 falls silent that much later, and its lease (bpf/lease.h), which only its loop renews, runs out as ever.
 

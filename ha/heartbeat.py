@@ -19,6 +19,7 @@ machine).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -195,13 +196,13 @@ class Heartbeats:
     def spares(self) -> list[Spare]:
         """Heartbeats for the next turns, in case we are late for them; to be taken after each that was sent.
 
-        They say what is true now, with sequences that nothing else will have. As many as fit into a stall of ours that
-        counts for nothing, or into SPARE_S, and one at least; none once we have left.
+        They say what is true now, with sequences that nothing else will have. As many as come due in a stall of ours
+        that counts for nothing, or in SPARE_S; none once we have left.
         """
         if self._words[""][0].phase is Phase.LEFT:
             return []
         keepalive_s = self.timing.keepalive_s
-        turns = max(1, round(max(self.timing.tolerance_s, SPARE_S) / keepalive_s))
+        turns = math.ceil(max(self.timing.tolerance_s, SPARE_S) / keepalive_s)
         due_s = [self._beat_s + turn * keepalive_s + keepalive_s * GRACE for turn in range(turns)]
         return [Spare(at_s, at_s + keepalive_s, self._next(at_s)) for at_s in due_s]
 
