@@ -28,10 +28,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
+from ha import conditions
 from ha.state import (
     FACTS,
+    HANDOVER_S,
     SERVING,
     Action,
     Announce,
@@ -57,9 +59,6 @@ from ha.state import (
     Witnessed,
 )  # fmt: skip
 from lb.errors import FailoverError
-
-HANDOVER_S: Final = 5.0
-"""How long a handover may take before it has failed, and so may adding the address."""
 
 RETRY_S: Final = 1.0
 """How long a node that could not add the address leaves it to others."""
@@ -99,11 +98,14 @@ def _absorb(state: State, event: Event, now_s: float) -> State:
         case Heard(report=report):
             before = state.peers.get(event.peer)
             returned = state.phase in SERVING and not (before and before.alive)
-            state = replace(state, peers={**state.peers, event.peer: _heard(state, event, now_s)})
-            state = replace(state, unheard=state.unheard or returned)
-            if report.phase in SERVING:
-                state = replace(state, heard_claim_ns=report.claimed_ns, contested="")
-            return state
+            serves = report.phase in SERVING
+            return replace(
+                state,
+                peers={**state.peers, event.peer: _heard(state, event, now_s)},
+                unheard=state.unheard or returned,
+                heard_claim_ns=report.claimed_ns if serves else state.heard_claim_ns,
+                contested="" if serves else state.contested,
+            )
         case Lost(peer=name) if name in state.peers:
             was_serving = name in state.serving
             gone = replace(state.peers[name], alive=False, voids_me=False, void=False, deaf_since_s=None)
@@ -169,14 +171,15 @@ def _watch(state: State, now_s: float) -> State:
     open_s = since(state.open_s, not state.serving)
     if state.open_s is None and open_s is not None:
         open_s += 2 * s.keepalive_s
-    return replace(
-        state,
-        settled_s=since(state.settled_s, settled or all(name in state.peers for name in s.peers)),
-        open_s=open_s,
-        outweighed_s=since(state.outweighed_s, outweighed),
-        ready_s=since(state.ready_s, _ready(state)),
-        unfit_s=None if state.unfit_s is None or now_s >= state.unfit_s else state.unfit_s,
-    )
+    seen: dict[str, Any] = {
+        "settled_s": since(state.settled_s, settled or all(name in state.peers for name in s.peers)),
+        "open_s": open_s,
+        "outweighed_s": since(state.outweighed_s, outweighed),
+        "ready_s": since(state.ready_s, _ready(state)),
+        "unfit_s": None if state.unfit_s is None or now_s >= state.unfit_s else state.unfit_s,
+    }
+    changed = {name: value for name, value in seen.items() if value != getattr(state, name)}
+    return replace(state, **changed) if changed else state
 
 
 def _ready(state: State) -> bool:
@@ -184,121 +187,6 @@ def _ready(state: State) -> bool:
         return False
     served = [peer for name, peer in state.serving.items() if name in state.synced_with and peer.hears_me]
     return any(peer.report.witnesses <= state.witnesses for peer in served)
-
-
-# --------------------------------------------------------------------------------------------------- conditions
-
-
-def _joined(state: State, now_s: float) -> bool:  # noqa: ARG001
-    """an active peer is heard, and we hold its connections"""
-    return state.synced
-
-
-def _dangling(state: State, now_s: float) -> bool:  # noqa: ARG001
-    """an active peer is heard while the address may still be here"""
-    return state.holding and bool(state.serving)
-
-
-def _my_turn(state: State, now_s: float) -> bool:
-    """nobody serves or answers for the address, and it is our turn"""
-    if state.open_s is None or state.unfit_s is not None or state.contested:
-        return False
-    if state.phase is Phase.INIT and state.settled_s is None:
-        return False
-    begins_s = max(state.open_s, state.settled_s or 0.0) if state.phase is Phase.INIT else state.open_s
-    return now_s >= begins_s + state.rank * state.settings.deadtime_s
-
-
-def _is_heir(state: State, now_s: float) -> bool:  # noqa: ARG001
-    """an active peer is handing over to us"""
-    reports = [peer.report for peer in state.serving.values()]
-    return state.fit and any(report.phase is Phase.HANDING and report.heir == state.settings.me for report in reports)
-
-
-def _can_ask(state: State, now_s: float) -> bool:  # noqa: ARG001
-    """an active peer hears us, and we are in sync with it"""
-    return state.fit and any(name in state.synced_with and peer.hears_me for name, peer in state.serving.items())
-
-
-def _failback_due(state: State, now_s: float) -> bool:
-    """auto_failback is on, we are preferred, did not resign by hand, and nothing spoke against it for initdead"""
-    s = state.settings
-    wanted = s.auto_failback and s.preferred == s.me and not state.resigned
-    free = state.asked_s is None and now_s >= state.rest_s
-    return wanted and free and state.ready_s is not None and now_s >= state.ready_s + s.initdead_s
-
-
-def _ask_expired(state: State, now_s: float) -> bool:
-    """we asked, and nobody handed over in time"""
-    return state.asked_s is not None and now_s >= state.asked_s + HANDOVER_S
-
-
-def _yields(state: State, now_s: float) -> bool:
-    """another active has the better claim, or has been deaf to us for deadtime and sees no fewer witnesses"""
-    if any(state.outclaims(name) for name in state.mutual):
-        return True
-    return any(
-        peer.deaf_since_s is not None
-        and now_s >= peer.deaf_since_s + state.settings.deadtime_s
-        and peer.report.witnesses >= state.witnesses
-        for peer in state.serving.values()
-    )
-
-
-def _deferring(state: State, now_s: float) -> bool:  # noqa: ARG001
-    """another active was heard, with the better claim, which does not hear us yet"""
-    new = state.others - state.rivals
-    return bool(new) and state.rivals <= state.others and all(state.outclaims(name) for name in new)
-
-
-def _rivals_changed(state: State, now_s: float) -> bool:  # noqa: ARG001
-    """another active with a weaker claim was heard, or is active no more"""
-    return state.others != state.rivals
-
-
-def _unheard(state: State, now_s: float) -> bool:  # noqa: ARG001
-    """the carrier is back, or a peer has returned, and nobody heard has the better claim"""
-    return state.unheard and state.fit and not any(state.outclaims(name) for name in state.others)
-
-
-def _asked(state: State, now_s: float) -> bool:
-    """an able standby asks for it"""
-    return now_s >= state.rest_s and any(state.peers[name].report.wants for name in state.ables)
-
-
-def _outweighed(state: State, now_s: float) -> bool:
-    """an able standby has seen more witnesses for max(2 keepalives, deadtime)"""
-    s = state.settings
-    patience_s = max(2 * s.keepalive_s, s.deadtime_s)
-    return state.outweighed_s is not None and now_s >= max(state.outweighed_s + patience_s, state.rest_s)
-
-
-def _cut_off(state: State, now_s: float) -> bool:
-    """the service interface has no carrier, and a peer is able"""
-    return state.impaired_s is not None and bool(state.ables) and now_s >= state.rest_s
-
-
-def _has_able(state: State, now_s: float) -> bool:  # noqa: ARG001
-    """a peer is able: heard, hearing us, standby, in sync and fit"""
-    return bool(state.ables)
-
-
-def _heir_serves(state: State, now_s: float) -> bool:  # noqa: ARG001
-    """the heir says that it is active"""
-    return state.heir in state.serving
-
-
-def _heir_failed(state: State, now_s: float) -> bool:
-    """the heir is gone or could not add the address, or five seconds are over"""
-    heir = state.peers.get(state.heir)
-    lives = heir is not None and heir.alive and heir.report.fit
-    willing = heir is not None and heir.report.phase in (Phase.STANDBY, Phase.TAKING)
-    return not (lives and willing) or now_s >= state.entered_s + HANDOVER_S
-
-
-def _always(state: State, now_s: float) -> bool:  # noqa: ARG001
-    """always"""
-    return True
 
 
 # ------------------------------------------------------------------------------------------------------ effects
@@ -405,39 +293,39 @@ class Row:
 INIT, STANDBY, TAKING, ACTIVE, HANDING, LEFT = Phase
 
 TABLE: Final = (
-    Row(INIT, FACTS, _dangling, INIT, (_release,)),
-    Row(INIT, FACTS, _joined, STANDBY),
-    Row(INIT, FACTS, _my_turn, TAKING, (_take,)),
-    Row(INIT, (Leave,), _always, LEFT, (_release,)),
+    Row(INIT, FACTS, conditions.dangling, INIT, (_release,)),
+    Row(INIT, FACTS, conditions.joined, STANDBY),
+    Row(INIT, FACTS, conditions.my_turn, TAKING, (_take,)),
+    Row(INIT, (Leave,), conditions.always, LEFT, (_release,)),
     #
-    Row(STANDBY, FACTS, _is_heir, TAKING, (_take,)),
-    Row(STANDBY, FACTS, _my_turn, TAKING, (_take,)),
-    Row(STANDBY, FACTS, _ask_expired, STANDBY, (_give_up_asking,)),
-    Row(STANDBY, FACTS, _failback_due, STANDBY, (_ask,)),
-    Row(STANDBY, (Ask,), _can_ask, STANDBY, (_ask,)),
-    Row(STANDBY, (Leave,), _always, LEFT, (_release,)),
+    Row(STANDBY, FACTS, conditions.is_heir, TAKING, (_take,)),
+    Row(STANDBY, FACTS, conditions.my_turn, TAKING, (_take,)),
+    Row(STANDBY, FACTS, conditions.ask_expired, STANDBY, (_give_up_asking,)),
+    Row(STANDBY, FACTS, conditions.failback_due, STANDBY, (_ask,)),
+    Row(STANDBY, (Ask,), conditions.can_ask, STANDBY, (_ask,)),
+    Row(STANDBY, (Leave,), conditions.always, LEFT, (_release,)),
     #
-    Row(TAKING, (Taken,), _always, ACTIVE, (_claim,)),
-    Row(TAKING, (TakeFailed,), _always, INIT, (_unfit,)),
-    Row(TAKING, (Leave,), _always, LEFT, (_release,)),
+    Row(TAKING, (Taken,), conditions.always, ACTIVE, (_claim,)),
+    Row(TAKING, (TakeFailed,), conditions.always, INIT, (_unfit,)),
+    Row(TAKING, (Leave,), conditions.always, LEFT, (_release,)),
     #
-    Row(ACTIVE, FACTS, _yields, INIT, (_release,)),
-    Row(ACTIVE, FACTS, _deferring, ACTIVE, (_defer,)),
-    Row(ACTIVE, FACTS, _rivals_changed, ACTIVE, (_announce,)),
-    Row(ACTIVE, FACTS, _unheard, ACTIVE, (_announce,)),
-    Row(ACTIVE, FACTS, _cut_off, HANDING, (_choose_heir,)),
-    Row(ACTIVE, FACTS, _asked, HANDING, (_choose_heir, _resign)),
-    Row(ACTIVE, FACTS, _outweighed, HANDING, (_choose_heir,)),
-    Row(ACTIVE, (Lost,), _always, ACTIVE, (_defer_if_silent,)),
-    Row(ACTIVE, (GiveUp,), _has_able, HANDING, (_choose_heir, _resign)),
-    Row(ACTIVE, (Leave,), _always, LEFT, (_release,)),
+    Row(ACTIVE, FACTS, conditions.yields, INIT, (_release,)),
+    Row(ACTIVE, FACTS, conditions.deferring, ACTIVE, (_defer,)),
+    Row(ACTIVE, FACTS, conditions.rivals_changed, ACTIVE, (_announce,)),
+    Row(ACTIVE, FACTS, conditions.unheard, ACTIVE, (_announce,)),
+    Row(ACTIVE, FACTS, conditions.cut_off, HANDING, (_choose_heir,)),
+    Row(ACTIVE, FACTS, conditions.asked, HANDING, (_choose_heir, _resign)),
+    Row(ACTIVE, FACTS, conditions.outweighed, HANDING, (_choose_heir,)),
+    Row(ACTIVE, (Lost,), conditions.always, ACTIVE, (_defer_if_silent,)),
+    Row(ACTIVE, (GiveUp,), conditions.has_able, HANDING, (_choose_heir, _resign)),
+    Row(ACTIVE, (Leave,), conditions.always, LEFT, (_release,)),
     #
-    Row(HANDING, FACTS, _heir_serves, STANDBY, (_release, _finish)),
-    Row(HANDING, FACTS, _yields, INIT, (_fail, _release)),
-    Row(HANDING, FACTS, _heir_failed, ACTIVE, (_fail, _announce)),
-    Row(HANDING, (Leave,), _always, LEFT, (_fail, _release)),
+    Row(HANDING, FACTS, conditions.heir_serves, STANDBY, (_release, _finish)),
+    Row(HANDING, FACTS, conditions.yields, INIT, (_fail, _release)),
+    Row(HANDING, FACTS, conditions.heir_failed, ACTIVE, (_fail, _announce)),
+    Row(HANDING, (Leave,), conditions.always, LEFT, (_fail, _release)),
     #
-    Row(LEFT, (Taken, TakeFailed), _always, LEFT),
+    Row(LEFT, (Taken, TakeFailed), conditions.always, LEFT),
 )
 
 

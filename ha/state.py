@@ -42,6 +42,9 @@ ROLES: Final[Mapping[Phase, Role]] = {
 
 SERVING: Final = (Phase.ACTIVE, Phase.HANDING)
 
+HANDOVER_S: Final = 5.0
+"""How long a handover may take before it has failed, and so may adding the address."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ha.role import HANDOVER_S, TABLE, IllegalTransition, Refused, markdown, step
+from ha.role import TABLE, IllegalTransition, Refused, markdown, step
 from ha.state import (
     FACTS,
+    HANDOVER_S,
     Action,
     Announce,
     Ask,
