@@ -22,6 +22,9 @@ _PAYLOAD: Final = b"lbctl witness"
 _ICMP6_FILTER: Final = 1
 _PACKETS_A_TURN: Final = 256
 
+PATIENCE_S: Final = 0.5
+"""So long at least a ping node is thought to be there after an answer."""
+
 
 class _Family(NamedTuple):
     """How a family is pinged. request, reply: types of messages (RFC 792, RFC 4443)."""
@@ -89,7 +92,8 @@ def _open(version: int, source: Address) -> socket.socket:
 
 
 class Witnesses:
-    """Pings each address three times a deadtime; one that answered within deadtime counts.
+    """Pings each address three times a deadtime; one that answered within deadtime counts. PATIENCE_S at least stands
+    for deadtime: routers answer pings when they have nothing else to do.
 
     changed: called with the number of those that count, whenever it changes. clock: monotonic seconds.
     """
@@ -99,7 +103,7 @@ class Witnesses:
         self._clock = clock
         self._changed = changed
         self._addresses: tuple[Address, ...] = ()
-        self._deadtime_s = 1.0
+        self._patience_s = PATIENCE_S
         self._answered_s: dict[Address, float] = {}
         self._identifier = int.from_bytes(os.urandom(2))
         self._sequence = 0
@@ -110,7 +114,7 @@ class Witnesses:
     def configure(self, addresses: tuple[Address, ...], deadtime_s: float) -> None:
         """Whom to ask, from now on."""
         self._addresses = addresses
-        self._deadtime_s = deadtime_s
+        self._patience_s = max(deadtime_s, PATIENCE_S)
         self._answered_s = {a: s for a, s in self._answered_s.items() if a in addresses}
         self._wake.set()
 
@@ -122,7 +126,7 @@ class Witnesses:
 
     def _answers(self, address: Address, now_s: float) -> bool:
         answered_s = self._answered_s.get(address)
-        return answered_s is not None and now_s < answered_s + self._deadtime_s
+        return answered_s is not None and now_s < answered_s + self._patience_s
 
     async def run(self) -> None:
         """Ask for ever. Raises NetworkError where raw sockets are not allowed."""
@@ -132,7 +136,7 @@ class Witnesses:
         try:
             while True:
                 self._ask()
-                await asyncio.sleep(self._deadtime_s / 3)
+                await asyncio.sleep(self._patience_s / 3)
                 self._tell()
         finally:
             for sock in self._sockets.values():
