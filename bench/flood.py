@@ -33,6 +33,7 @@ import numpy as np
 
 from ha import wire
 from ha.authkeys import AuthKeys
+from ha.passes import Passes
 from ha.state import Phase, Report
 from lb import bpf, config
 from lb.cli.output import err, print_table
@@ -177,7 +178,8 @@ def frames(kind: str, macs: bytes, source: str, target: str, true: bytes) -> lis
     """What is sent. source: a peer's address; true: a heartbeat of its."""
     chance = random.Random(kind)
     report = Report(Phase.ACTIVE, 1, 0, "", True, True, True, 9)
-    other = wire.encode(wire.Heartbeat("demo", "lb1", 5, 2**40, 5, "", report), AuthKeys(1, {1: b"another"}))
+    heartbeat = wire.Heartbeat("demo", "lb1", 5, 2**40, 5, "", report)
+    [other] = wire.encode(heartbeat, Passes("demo", "lb1", 5), AuthKeys(1, {1: b"another"}))
     if kind == "strangers":
         noise = (chance.randbytes(chance.randrange(1, 700)) for _ in range(FRAMES))
         return [datagram(macs, STRANGER, target, data) for data in noise]

@@ -59,11 +59,14 @@ class Deputy:
                 self._control.close()
                 raise
         self._control.setblocking(False)
+        self._handed: list[socket.socket] = []
 
     def entrust(self, spares: list[Spare], sockets: list[socket.socket]) -> int:
         """These and no others from now on. Returns how many were sent meanwhile. Raises OSError if nobody is there."""
+        fresh = [] if sockets == self._handed else sockets
         with contextlib.suppress(BlockingIOError):  # it does not come to read: what it has runs out
-            socket.send_fds(self._control, [marshal.dumps(spares)], [sock.fileno() for sock in sockets])
+            socket.send_fds(self._control, [marshal.dumps(spares)], [sock.fileno() for sock in fresh])
+            self._handed = list(sockets)
         count = 0
         with contextlib.suppress(BlockingIOError):
             while self._control.recv(1):
@@ -82,13 +85,15 @@ class _Spares:
 
     def __init__(self) -> None:
         self._spares: list[Spare] = []
-        self._fds: list[int] = []
+        self._sockets: list[socket.socket] = []
 
     def replace(self, data: bytes, fds: list[int]) -> None:
-        """Those and no others from now on."""
-        for fd in self._fds:
-            os.close(fd)
-        self._spares, self._fds = marshal.loads(data), fds
+        """Those and no others from now on; over the same sockets if there are none with them."""
+        self._spares = marshal.loads(data)
+        if fds:
+            for sock in self._sockets:
+                sock.close()
+            self._sockets = [socket.socket(fileno=fd) for fd in fds]
 
     def wait_s(self) -> float | None:
         """How long until one is due; None: there is none."""
@@ -101,9 +106,7 @@ class _Spares:
             return False
         for at, address, data in datagrams:
             with contextlib.suppress(OSError):
-                sock = socket.socket(fileno=os.dup(self._fds[at]))
-                with sock:
-                    sock.sendto(data, socket.MSG_DONTWAIT, address)
+                self._sockets[at].sendto(data, socket.MSG_DONTWAIT, address)
         return True
 
 

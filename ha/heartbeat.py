@@ -21,11 +21,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from ha import wire
 from ha.counters import Counters
+from ha.passes import Passes
 from ha.state import ABSENT, Cause, Heard, Lost, Phase, Report, Stalled
 
 AHEAD: Final = 128
@@ -33,9 +35,6 @@ AHEAD: Final = 128
 
 MAX_CANDIDATES: Final = 4
 """Lives of one peer that are echoed while none of them is proven."""
-
-GRACE: Final = 1 / 20
-"""How late we may be, in keepalives, before a spare heartbeat goes out instead."""
 
 SPARE_S: Final = 0.1
 """For so long at least a deputy has spares, however short deadtime is: what a busy machine may hold a loop up for. A
@@ -60,6 +59,11 @@ class Timing:
     def tolerance_s(self) -> float:
         """Lateness above this is a stall of our own."""
         return self.deadtime_s / 4
+
+    @property
+    def grace_s(self) -> float:
+        """How late we may be before a spare heartbeat goes out instead; a loop counts time in milliseconds."""
+        return self.keepalive_s / 20 + 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class LinkLife:
 @dataclass(slots=True)
 class PeerLife:
     """What was heard of one peer; life 0: nothing yet. began_s: when its life was proven. links: by name.
-    key_id: of the key with which it signed last.
+    key_id: of the key with which it signed last. passes: of this life.
 
     cause: why it is not alive any more.
 
@@ -126,6 +130,7 @@ class PeerLife:
     began_s: float = 0.0
     cause: Cause | None = None
     links: dict[str, LinkLife] = field(default_factory=dict)
+    passes: Passes | None = None
 
     @property
     def left(self) -> bool:
@@ -160,6 +165,7 @@ class Heartbeats:
         self._cluster = cluster
         self._me = me
         self._life = life
+        self._passes = Passes(cluster, me, life)
         self._counters = counters
         self._words = {group: (Report(Phase.INIT), frozenset[str]()) for group in ("", *groups)}
         self._sequence = 0
@@ -191,7 +197,8 @@ class Heartbeats:
         self._beat_s = (now_s if late else self._beat_s) + self.timing.keepalive_s
         self._last_beat_s = now_s
         self._counters.add("heartbeat_sent", len(self.peers))
-        return self._next(now_s)
+        [datagrams] = self._next([now_s])
+        return datagrams
 
     def spares(self) -> list[Spare]:
         """Heartbeats for the next turns, in case we are late for them; to be taken after each that was sent.
@@ -203,15 +210,21 @@ class Heartbeats:
             return []
         keepalive_s = self.timing.keepalive_s
         turns = math.ceil(max(self.timing.tolerance_s, SPARE_S) / keepalive_s)
-        due_s = [self._beat_s + turn * keepalive_s + keepalive_s * GRACE for turn in range(turns)]
-        return [Spare(at_s, at_s + keepalive_s, self._next(at_s)) for at_s in due_s]
+        due_s = [self._beat_s + turn * keepalive_s + self.timing.grace_s for turn in range(turns)]
+        said = zip(due_s, self._next(due_s), strict=True)
+        return [Spare(at_s, at_s + keepalive_s, datagrams) for at_s, datagrams in said]
 
-    def _next(self, at_s: float) -> list[tuple[str, bytes]]:
-        self._sequence += 1
-        data = wire.encode(self._heartbeat(at_s), self.keys)
-        return [(name, data) for name in self.peers]
+    def _next(self, at_s: Sequence[float]) -> list[list[tuple[str, bytes]]]:
+        """Heartbeats for these moments, which say what is true now."""
+        turn, *later = (
+            wire.Turn(self._sequence + number, int(self._awake_s(moment_s) * 1000))
+            for number, moment_s in enumerate(at_s, start=1)
+        )
+        self._sequence += len(at_s)
+        datagrams = wire.encode(self._heartbeat(turn), self._passes, self.keys, later)
+        return [[(name, data) for name in self.peers] for data in datagrams]
 
-    def _heartbeat(self, now_s: float) -> wire.Heartbeat:
+    def _heartbeat(self, turn: wire.Turn) -> wire.Heartbeat:
         seen = {}
         for name, peer in self.peers.items():
             proven = [(peer.life, peer.sequence)] if peer.life else []
@@ -219,9 +232,8 @@ class Heartbeats:
             voids, *others = (name in voided for _, voided in self._words.values())
             voids_in = tuple(group for group, voids_it in zip(self._groups, others, strict=True) if voids_it)
             seen[name] = wire.Seen((*proven, *candidates), peer.alive, voids, voids_in)
-        awake_ms = int(self._awake_s(now_s) * 1000)
         return wire.Heartbeat(
-            self._cluster, self._me, self._life, self._sequence, awake_ms, self.config, self._words[""][0], seen,
+            self._cluster, self._me, self._life, *turn, self.config, self._words[""][0], seen,
             {group: self._words[group][0] for group in self._groups},
         )  # fmt: skip
 
@@ -251,10 +263,10 @@ class Heartbeats:
     def passes(self, name: str, link: str) -> list[int]:
         """Those of what this peer sends next, as far as it has not come over this link; none: nothing has yet."""
         peer = self.peers[name]
-        if link not in peer.links:
+        if peer.passes is None or link not in peer.links:
             return []
         first = peer.links[link].sequence + 1
-        return wire.passes(self._cluster, name, peer.life, range(first, first + AHEAD), peer.key_id, self.keys)
+        return peer.passes.of(range(first, first + AHEAD), peer.key_id, self.keys)
 
     def _addressed(self, heartbeat: wire.Heartbeat) -> tuple[PeerLife, wire.Seen]:
         if heartbeat.cluster != self._cluster:
@@ -299,6 +311,7 @@ class Heartbeats:
             self._lose(heartbeat.node, "restarted")
         peer.candidates.pop(heartbeat.life, None)
         peer.life, peer.over = heartbeat.life, None
+        peer.passes = Passes(self._cluster, heartbeat.node, heartbeat.life)
         peer.began_s, peer.links = now_s, {}
         peer.awake_s, peer.our_awake_s = heartbeat.awake_ms / 1000, self._awake_s(now_s)
         self._beat_s = now_s  # let it know at once that it is heard

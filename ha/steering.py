@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Final
 
+import numpy as np
+
 from ha.wire import PASS_AT
 
 _SO_ATTACH_REUSEPORT_CBPF: Final = 51
@@ -25,6 +27,9 @@ _NETWORK: Final = 0xFFF0_0000
 _SOURCE: Final = {4: 12, 6: 8}
 _LOAD, _JUMP, _IS_EQUAL, _RETURN = 0x20, 0x05, 0x15, 0x06
 _INSTRUCTION: Final = struct.Struct("=HBBI")
+_LAID_OUT: Final = np.dtype([("code", "u2"), ("if_true", "u1"), ("if_false", "u1"), ("operand", "u4")])
+"""The same, for many at once."""
+
 _PROGRAM: Final = struct.Struct("@HP")
 MOST: Final = 200
 """Passes of one host: a conditional jump goes over 255 instructions at most."""
@@ -49,12 +54,15 @@ def program(hosts: Mapping[str, list[int]]) -> bytes:
 
 def _passing(passes: list[int], right: int, wrong: int) -> bytes:
     """Past its end a datagram has no pass: the filter ends with 0 there by itself."""
-    code = [_INSTRUCTION.pack(_LOAD, 0, 0, PASS_AT)] if passes else []
-    code += [_INSTRUCTION.pack(_IS_EQUAL, len(passes) - at, 0, word) for at, word in enumerate(passes)]
-    code.append(_INSTRUCTION.pack(_RETURN, 0, 0, wrong))
-    if passes:
-        code.append(_INSTRUCTION.pack(_RETURN, 0, 0, right))
-    return b"".join(code)
+    if not passes:
+        return _INSTRUCTION.pack(_RETURN, 0, 0, wrong)
+    code = np.zeros(len(passes) + 3, _LAID_OUT)
+    code[0] = _LOAD, 0, 0, PASS_AT
+    comparing = code[1:-2]
+    comparing["code"], comparing["operand"] = _IS_EQUAL, passes
+    comparing["if_true"] = np.arange(len(passes), 0, -1)
+    code[-2], code[-1] = (_RETURN, 0, 0, wrong), (_RETURN, 0, 0, right)
+    return code.tobytes()
 
 
 def steer(first: socket.socket, hosts: Mapping[str, list[int]]) -> None:

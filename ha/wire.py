@@ -15,12 +15,14 @@ a new version. A version is spoken by nobody but its own kind: it changes when a
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final, NamedTuple, Protocol
 
 import msgpack
 from pydantic import Field, TypeAdapter, ValidationError
 
+from ha.passes import Passes
 from ha.state import Report
 
 VERSION: Final = 2
@@ -35,18 +37,18 @@ PASS_AT: Final = 6
 _CONTEXT: Final = b"lbctl heartbeat"
 """Signed along, so that a signature is good for nothing but a heartbeat."""
 
-_PASS_CONTEXT: Final = b"lbctl pass"
-_PASSES: Final = struct.Struct("!8I")
-"""So many passes one HMAC gives."""
-
 _Unsigned = Annotated[int, Field(ge=0, lt=2**64)]
 
 
 class Keys(Protocol):
     """What is needed of `ha.authkeys.AuthKeys`."""
 
+    @property
+    def sender(self) -> int:
+        """The id of the key that signs, 0 to 255."""
+
     def sign(self, data: bytes) -> tuple[int, bytes]:
-        """The id of the sending key, 0 to 255, and a tag of 32 bytes."""
+        """That id and a tag of 32 bytes."""
 
     def tag(self, key_id: int, data: bytes) -> bytes:
         """What that key would sign `data` with; empty: there is no such key."""
@@ -88,6 +90,13 @@ class Heartbeat:
     others: dict[str, Report] = field(default_factory=dict)
 
 
+class Turn(NamedTuple):
+    """What is another one in each heartbeat, whatever it says."""
+
+    sequence: int
+    awake_ms: int
+
+
 class Rejected(Exception):  # noqa: N818
     """A datagram that changes nothing. kind: the part of a counter's name after "heartbeat_"."""
 
@@ -99,27 +108,29 @@ class Rejected(Exception):  # noqa: N818
 _HEARTBEAT: Final = TypeAdapter(Heartbeat)
 
 
-def encode(heartbeat: Heartbeat, keys: Keys) -> bytes:
-    """The datagram; the same for every reader."""
-    body = msgpack.packb(heartbeat, default=_fields)
-    block, place = divmod(heartbeat.sequence, 8)
-    _, passes = keys.sign(_pass_words(heartbeat.cluster, heartbeat.node, heartbeat.life, block))
-    word = _PASSES.unpack(passes)[place]
-    key_id, tag = keys.sign(_signed(VERSION, word, body))
-    return bytes(_HEADER.pack(_MAGIC, VERSION, key_id, word, tag) + body)
+def encode(heartbeat: Heartbeat, passes: Passes, keys: Keys, later: Sequence[Turn] = ()) -> list[bytes]:
+    """Its datagram, the same for every reader, and those that say the same in later turns; each has the next sequence.
+
+    passes: the sender's own.
+    """
+    turns = [Turn(heartbeat.sequence, heartbeat.awake_ms), *later]
+    said = {name: value for name, value in _fields(heartbeat).items() if name not in Turn._fields}
+    packer = msgpack.Packer(default=_fields)
+    head = packer.pack_map_header(len(said) + len(Turn._fields))
+    same = b"".join(packer.pack(word) for item in said.items() for word in item)
+    words = passes.of(range(turns[0].sequence, turns[-1].sequence + 1), keys.sender, keys)
+    datagrams = []
+    for turn, word in zip(turns, words, strict=True):
+        items = zip(Turn._fields, turn, strict=True)
+        body = head + b"".join(packer.pack(part) for item in items for part in item) + same
+        tag = keys.tag(keys.sender, _signed(VERSION, word, body))
+        datagrams.append(_HEADER.pack(_MAGIC, VERSION, keys.sender, word, tag) + body)
+    return datagrams
 
 
 def key_id_of(data: bytes) -> int:
     """With which key a datagram that can be decoded was signed."""
     return data[5]
-
-
-def passes(cluster: str, node: str, life: int, sequences: range, key_id: int, keys: Keys) -> list[int]:
-    """Those of these sequences of a sender, rounded up to whole blocks; none if there is no such key."""
-    blocks = range(sequences.start // 8, -(-sequences.stop // 8))
-    tags = (keys.tag(key_id, _pass_words(cluster, node, life, block)) for block in blocks)
-    words = [word for tag in tags if tag for word in _PASSES.unpack(tag)]
-    return words[sequences.start % 8 :]
 
 
 def decode(data: bytes, keys: Keys) -> Heartbeat:
@@ -144,7 +155,3 @@ def _fields(value: Any) -> dict[str, object]:
 
 def _signed(version: int, word: int, body: bytes) -> bytes:
     return _CONTEXT + bytes([version]) + word.to_bytes(4) + body
-
-
-def _pass_words(cluster: str, node: str, life: int, block: int) -> bytes:
-    return bytes(msgpack.packb((_PASS_CONTEXT, cluster, node, life, block)))

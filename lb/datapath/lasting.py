@@ -34,6 +34,8 @@ and a state change must not be lost to that."""
 _FINISHED = np.isin(np.arange(256), [*REUSABLE])
 """By the number of a state, or what should be one: does it await another connection with the same ports?"""
 
+_THE_LEASE = np.zeros(1, np.uint32)
+
 _UDP = PROTOCOL_NUMBERS["udp"]
 
 
@@ -54,6 +56,7 @@ class Lasting(View):
         self._embryo_seed = embryo_seed
         self._reals = maps["reals"].read()
         self._ways = maps["ways"].read()
+        self._lease = maps["lease"].read()
         self._idle = np.zeros(len(self._reals), np.bool_)
         self._loads = Loads(maps["loads"])
         self._epochs = maps["epochs"].mapped()
@@ -124,9 +127,8 @@ class Lasting(View):
 
     def renew_lease(self, seconds: float) -> None:
         """Let the kernel answer for the virtual addresses so long from now on; 0 ends it at once."""
-        lease = self.maps["lease"].read()
-        lease["until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
-        self.maps["lease"].update(np.zeros(1), lease)
+        self._lease["until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
+        self.maps["lease"].update(_THE_LEASE, self._lease)
 
     def refer_to(self, directors: Sequence[bytes], seconds: float) -> None:
         """For so long ask the first of these MACs about unknown and finished connections; 0 ends it at once.
@@ -138,7 +140,8 @@ class Lasting(View):
         macs = b"".join(directors)
         lease["directors"] = np.frombuffer(macs.ljust(lease["directors"].nbytes, b"\0"), np.uint8)
         lease["refer_until_ns"] = time.monotonic_ns() + int(seconds * 1e9) if seconds > 0 else 0
-        self.maps["lease"].update(np.zeros(1), lease)
+        self.maps["lease"].update(_THE_LEASE, lease)
+        self._lease = lease
         self.raise_epochs()
 
     def install(self, rows: Rows, ours: Ours = Ours.LATER) -> tuple[int, int]:

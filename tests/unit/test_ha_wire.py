@@ -9,13 +9,22 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ha import wire
 from ha.authkeys import AuthKeys
+from ha.passes import Passes
 from ha.state import Phase, Report
-from ha.wire import MAX_BYTES, VERSION, Heartbeat, Rejected, Seen, decode, encode, key_id_of, passes
+from ha.wire import MAX_BYTES, VERSION, Heartbeat, Rejected, Seen, Turn, decode, key_id_of
 
 KEYS = AuthKeys(2, {1: b"old", 2: b"new"})
 REPORT = Report(Phase.HANDING, 1, 2, "b", True, True, False, 3)
 HEARTBEAT = Heartbeat("demo", "a", 2**63, 7, 1234, "c0ffee", REPORT, {"b": Seen(((5, 6), (7, 8)), True, False)})
+PASSES = Passes("demo", "a", HEARTBEAT.life)
+
+
+def encode(heartbeat: Heartbeat, keys: AuthKeys) -> bytes:
+    """Its datagram."""
+    [data] = wire.encode(heartbeat, Passes(heartbeat.cluster, heartbeat.node, heartbeat.life), keys)
+    return data
 
 
 def test_comes_back_as_it_was() -> None:
@@ -59,21 +68,46 @@ def test_random_bytes(data: bytes) -> None:
         decode(data, KEYS)
 
 
+def test_in_later_turns_the_same_is_said() -> None:
+    """Byte for byte what would be made then, passes and signatures too."""
+    turns = [Turn(8, 1334), Turn(9, 2**63)]
+    expected = [replace(HEARTBEAT, sequence=sequence, awake_ms=awake_ms) for sequence, awake_ms in turns]
+    made = wire.encode(HEARTBEAT, PASSES, KEYS, turns)
+    assert [decode(data, KEYS) for data in made] == [HEARTBEAT, *expected]
+    assert made == [encode(heartbeat, KEYS) for heartbeat in (HEARTBEAT, *expected)]
+
+
 @pytest.mark.parametrize("sequence", [1, 7, 8, 9, 2**63])
 @pytest.mark.parametrize("count", [1, 8, 30])
 def test_the_passes_of_what_comes_next_are_known_beforehand(sequence: int, count: int) -> None:
     sent = [encode(replace(HEARTBEAT, sequence=sequence + n), KEYS) for n in range(count)]
-    key_id = key_id_of(sent[0])
-    known = passes("demo", "a", HEARTBEAT.life, range(sequence, sequence + count), key_id, KEYS)
-    assert [int.from_bytes(data[6:10]) for data in sent] == known[:count]
-    assert count <= len(known) < count + 8
+    key_id, next_ones = key_id_of(sent[0]), range(sequence, sequence + count)
+    known = PASSES.of(next_ones, key_id, KEYS)
+    assert [int.from_bytes(data[6:10]) for data in sent] == known
     for others in (
-        passes("demo", "b", HEARTBEAT.life, range(sequence, sequence + count), key_id, KEYS),
-        passes("demo", "a", 5, range(sequence, sequence + count), key_id, KEYS),
-        passes("demo", "a", HEARTBEAT.life, range(sequence, sequence + count), 1, KEYS),
-        passes("demo", "a", HEARTBEAT.life, range(sequence, sequence + count), 9, KEYS),
+        Passes("demo", "b", HEARTBEAT.life).of(next_ones, key_id, KEYS),
+        Passes("demo", "a", 5).of(next_ones, key_id, KEYS),
+        PASSES.of(next_ones, 1, KEYS),
+        PASSES.of(next_ones, key_id, AuthKeys(2, {2: b"other"})),
     ):
+        assert len(others) == count
         assert not set(others) & set(known)
+    assert PASSES.of(next_ones, 9, KEYS) == []
+
+
+def test_passes_that_are_asked_for_again_are_not_made_again() -> None:
+    class Counted(AuthKeys):
+        def tag(self, key_id: int, data: bytes) -> bytes:
+            made.append(data)
+            return super().tag(key_id, data)
+
+    made: list[bytes] = []
+    keys = Counted(2, KEYS.keys)
+    passes = Passes("demo", "a", 1)
+    assert passes.of(range(1, 129), 2, keys)[3:] == passes.of(range(4, 129), 2, keys)
+    assert len(made) == 17
+    passes.of(range(5, 137), 2, keys)
+    assert len(made) == 18
 
 
 def sealed(body: bytes, version: int = VERSION) -> bytes:
