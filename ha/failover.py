@@ -1,8 +1,6 @@
 """Failover on real sockets and clocks: `ha.member` decides, `ha.links` syncs, the hooks act. Edge.
 
-Orders of effects: heartbeats say active only after `take` has returned; `take` and `release` never overlap and run in
-the order in which they were decided. A hook that raises is logged and leads to the safe side: an address that could not
-be taken is released and not claimed; one that could not be released is tried again until that works or it is ours anew.
+Heartbeats say active only after `take` has returned (`ha.holding`).
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -21,15 +18,16 @@ from ha.channel import Channel
 from ha.counters import Counters
 from ha.deputy import now
 from ha.duties import Duties, told_by_peer
+from ha.holding import Holding
 from ha.hooks import Hooks, Shared, Table
 from ha.link import Link
 from ha.links import Callbacks, Links
 from ha.member import Member
 from ha.ports import Ports
-from ha.role import HANDOVER_S, RETRY_S
 from ha.settings import digest, settings
 from ha.share import Share
 from ha.state import (
+    HANDOVER_S,
     SERVING,
     Action,
     Announce,
@@ -46,8 +44,6 @@ from ha.state import (
     Role,
     Synced,
     Take,
-    TakeFailed,
-    Taken,
     Witnessed,
 )
 from ha.status import HaStatus
@@ -90,7 +86,7 @@ class Failover:
         self._links = Links(cluster, me, keys, life, self._counters, callbacks)
         self._witnesses = Witnesses(self._me.address, now, self._on_witnesses)
         self._witnesses.configure(cluster.ha.ping, cluster.ha.deadtime)
-        self._orders: dict[str, asyncio.Queue[Take | Release]] = {group: asyncio.Queue() for group in groups}
+        self._holdings = {group: Holding(group, hooks, self._silent_predecessor, self._happen) for group in groups}
         self._since = dict.fromkeys(groups, datetime.now(UTC))
         self._duties = {group: Duties(mine.peers) for group in groups}
         self._share = Share(cluster.groups)
@@ -114,8 +110,8 @@ class Failover:
         try:
             await self._links.start()
             async with asyncio.TaskGroup() as tasks:
-                carriers = (self._carry_out(group) for group in self.groups)
-                works = (*carriers, self._ask_witnesses(), self._look_around())
+                holdings = (holding.carry_out() for holding in self._holdings.values())
+                works = (*holdings, self._ask_witnesses(), self._look_around())
                 working = [tasks.create_task(work) for work in works]
                 self._member.heartbeats.repeat(now())
                 self._pump()
@@ -175,8 +171,8 @@ class Failover:
             await asyncio.sleep(_PAUSE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HANDOVER_S):
-                for orders in self._orders.values():
-                    await orders.join()
+                for holding in self._holdings.values():
+                    await holding.settled()
         if self._ended and not self._ended.done():
             self._ended.set_result(None)
 
@@ -235,7 +231,7 @@ class Failover:
             raise FailoverError(f"{otherwise}: {error}")
         try:
             async with asyncio.timeout(HANDOVER_S):
-                await self._orders[group].join()
+                await self._holdings[group].settled()
         except TimeoutError:
             raise FailoverError("the role has moved, but the address could not be removed here; see the log") from None
 
@@ -385,6 +381,7 @@ class Failover:
                 if duties.owes_more:
                     for link in self._links.links.values():
                         link.sync.retell(now())
+                        link.wake()
         while found := self._member.next_action():
             self._act(*found)
         if datagrams := self._member.datagrams_to_send(now()):
@@ -412,6 +409,8 @@ class Failover:
     def _lead(self) -> None:
         for name, link in self._links.links.items():
             led = frozenset(g for g, duties in self._duties.items() if duties.leads(name, self._member.states[g]))
+            if led == self._led.get(name):
+                continue
             more = led - self._led.get(name, frozenset())
             self._led[name] = led
             link.sync.lead(bool(led))
@@ -443,7 +442,7 @@ class Failover:
     def _act(self, group: str, action: Action) -> None:
         match action:
             case Take() | Release():
-                self._orders[group].put_nowait(action)
+                self._holdings[group].order(action)
             case Announce():
                 try:
                     self._hooks.announce(group)
@@ -457,42 +456,8 @@ class Failover:
                 if self._handover and self._handover[0] == group and not self._handover[1].done():
                     self._handover[1].set_result(error)
 
-    async def _carry_out(self, group: str) -> None:
-        while True:
-            order = await self._orders[group].get()
-            try:
-                if isinstance(order, Take):
-                    self._happen(await self._take(group), group)
-                else:
-                    await self._release(group)
-            finally:
-                self._orders[group].task_done()
-
-    async def _take(self, group: str) -> Event:
-        try:
-            async with asyncio.timeout(HANDOVER_S):
-                await self._hooks.take(group, self._silent_predecessor(group))
-        except Exception:
-            log.exception("the address could not be taken", next_try_s=RETRY_S)
-            with contextlib.suppress(Exception):
-                await self._hooks.release(group)
-            return TakeFailed()
-        return Taken(time.time_ns())
-
     def _silent_predecessor(self, group: str) -> str:
         """Who was active, and may still be for all we know."""
         before = self._duties[group].predecessor
         life = self._member.heartbeats.peers.get(before)
         return before if life and not life.alive and life.cause == "silent" else ""
-
-    async def _release(self, group: str) -> None:
-        while True:
-            try:
-                await self._hooks.release(group)
-            except Exception:
-                log.exception("the address could not be released", next_try_s=RETRY_S)
-            else:
-                return
-            if not self._orders[group].empty():
-                return
-            await asyncio.sleep(RETRY_S)

@@ -33,9 +33,9 @@ LAYERS = (
         *("lb.health", "lb.weights", "lb.plan", "lb.byhand", "lb.history", "lb.alerts.digest"),
         *("lb.schedule", "lb.abi", "lb.options", "lb.limits", "lb.reference"),
         *("lb.lab.topology", "lb.lab.addressing", "lb.lab.pages", "lb.lab.design", "lb.migrate"),
-        *("ha.state", "ha.role", "ha.wire", "ha.heartbeat", "ha.counters", "ha.member", "ha.duties", "ha.ways"),
-        *("ha.digest", "ha.share", "ha.hooks", "ha.rows", "ha.session", "ha.sync", "ha.status", "ha.ndisc"),
-        "ha.settings",
+        *("ha.state", "ha.conditions", "ha.role", "ha.passes", "ha.wire", "ha.heartbeat", "ha.counters", "ha.member"),
+        *("ha.duties", "ha.ways", "ha.digest", "ha.share", "ha.hooks", "ha.rows", "ha.session", "ha.sync"),
+        *("ha.status", "ha.ndisc", "ha.settings"),
     ),
     # Edges: each talks to one part of the outside world. What has no row here is an edge.
     ("lb", "ha", "bpf"),
