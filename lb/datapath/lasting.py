@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from lb.connections import CONNECTION6, Ours, Rows
 from lb.datapath import rows as real_rows
 from lb.datapath import templates
 from lb.datapath.compiler import EMBRYOS, TABLES
-from lb.datapath.embryos import as_connections
+from lb.datapath.embryos import Batch, as_connections
 from lb.datapath.loads import Loads
 from lb.datapath.rows import Finder, Placement
 from lb.datapath.templates import are_templates
@@ -46,6 +47,17 @@ class Sweep:
     live: int
     expired: int
     released: int
+
+
+class _Here(NamedTuple):
+    """What is known here of some connections. entries: as in their table, where found; whole: which are there; young:
+    the places of those that are half-open; batch: these, in that order."""
+
+    entries: Array
+    whole: Array
+    found: Array
+    young: Array
+    batch: Batch
 
 
 class Lasting(View):
@@ -175,28 +187,42 @@ class Lasting(View):
             keys, values = _entries_of(table, rows[known], reals[known], now_t - idle_t[known], now_t)
             last = _last_of_each(keys)
             keys, values = keys[last], values[last]
-            here, whole = table.lookup_each(keys)
-            embryos, missing = self.table_of_embryos(EMBRYOS[TABLES.index(name)]), np.flatnonzero(~whole)
-            half_open, batch = embryos.find(keys[missing], self._embryo_seed)
-            young, found = missing[half_open], whole.copy()
-            here[young], found[young] = as_connections(batch.entries, table.value, time.monotonic_ns())[1], True
-            taken = ~found | _are_news(values, here, ours)
-            new, news = np.flatnonzero(taken & ~whole), np.flatnonzero(taken & whole)
-            if ours is Ours.LATER:
-                table.update(keys[taken], values[taken])
-            else:  # packets come here, and write there
-                taken[new] = table.insert(keys[new], values[new])
-                taken[news] = table.replace(keys[news], values[news], here[news])
-            embryos.let_go(batch, taken[young])
-            begun, _ = embryos.find(keys[taken], self._embryo_seed)  # meanwhile, and so they are younger
-            late = np.flatnonzero(taken)[begun]
-            taken[late] = ~table.remove(keys[late], values[late])
-            other = np.logical_or.reduce([values[name] != here[name] for name in ("real", "state", "last_seen_t")])
-            if (taken & found & other).any():
+            here = self._look_up(name, keys)
+            taken = ~here.found | _are_news(values, here.entries, ours)
+            taken = self._write(name, keys, values, here, taken, ours)
+            before = here.entries
+            other = np.logical_or.reduce([values[name] != before[name] for name in ("real", "state", "last_seen_t")])
+            if (taken & here.found & other).any():
                 self.raise_epochs()
             size = len(self._reals)
-            self._loads.add((self._by_real(values[taken], size) - self._by_real(here[found & taken], size))[:2])
+            self._loads.add((self._by_real(values[taken], size) - self._by_real(before[here.found & taken], size))[:2])
         return int(taken.sum()), int(len(known) - known.sum())
+
+    def _look_up(self, name: str, keys: Array) -> _Here:
+        """In the table of that name, and among half-open connections."""
+        table, embryos = self.maps[name], self.table_of_embryos(EMBRYOS[TABLES.index(name)])
+        entries, whole = table.lookup_each(keys)
+        missing = np.flatnonzero(~whole)
+        half_open, batch = embryos.find(keys[missing], self._embryo_seed)
+        young, found = missing[half_open], whole.copy()
+        entries[young], found[young] = as_connections(batch.entries, table.value, time.monotonic_ns())[1], True
+        return _Here(entries, whole, found, young, batch)
+
+    def _write(self, name: str, keys: Array, values: Array, here: _Here, wanted: Array, ours: Ours) -> Array:
+        """Those wanted, unless packets were faster where these come. Returns which were written."""
+        table, embryos = self.maps[name], self.table_of_embryos(EMBRYOS[TABLES.index(name)])
+        new, news = np.flatnonzero(wanted & ~here.whole), np.flatnonzero(wanted & here.whole)
+        taken = wanted.copy()
+        if ours is Ours.LATER:
+            table.update(keys[wanted], values[wanted])
+        else:
+            taken[new] = table.insert(keys[new], values[new])
+            taken[news] = table.replace(keys[news], values[news], here.entries[news])
+        embryos.let_go(here.batch, taken[here.young])
+        begun, _ = embryos.find(keys[taken], self._embryo_seed)  # meanwhile, and so they are younger
+        late = np.flatnonzero(taken)[begun]
+        taken[late] = ~table.remove(keys[late], values[late])
+        return taken
 
     def _find(self, rows: Rows) -> Array:
         is_ipv6 = rows.dtype == CONNECTION6
