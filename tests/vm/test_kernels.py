@@ -19,6 +19,10 @@ PACKETS = ("tests/packet/test_foreign.py", "tests/packet/test_connections.py", "
 
 CLUSTER = ("tests/netns/test_cluster.py::test_round_robin_splits_in_half",)
 
+TUNNELS = ("tests/netns/test_realserver.py", "tests/netns/test_tunnel_pairs.py")
+"""Whose ends a module of each kind makes, where the kernel has them."""
+TUNNEL_MODULES = ("ipip", "sit", "ip6_tunnel")
+
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(LIMIT_S + 300)]
 every_kernel = pytest.mark.parametrize("version", kernels.SUITES)
 
@@ -53,3 +57,9 @@ def test_the_packet_path(version: str) -> None:
 def test_a_whole_cluster(version: str) -> None:
     """In the lab, on that kernel."""
     succeeds(version, *PYTEST, *CLUSTER)
+
+
+def test_the_kernels_own_tunnel_ends() -> None:
+    """`realserver up` with every module that it can need, and what it is there for: reals in tunnels of each pair."""
+    load = f'modprobe -a {" ".join(TUNNEL_MODULES)} && exec "$@"'
+    succeeds("6.1", "sh", "-c", load, "sh", *PYTEST, *TUNNELS)
