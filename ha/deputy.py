@@ -29,8 +29,8 @@ from typing import Any
 Datagram = tuple[int, Any, bytes]
 """Which of the sockets given along, an address of its family, what to send."""
 
-Spare = tuple[float, float, list[Datagram]]
-"""When it is due and when it is worthless, seconds of `now`; what is sent then."""
+Spare = tuple[float, float, bool, list[Datagram]]
+"""When it is due and when it is worthless, seconds of `now`; is the loop late then? what is sent."""
 
 _MAX_BYTES = 1 << 18
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
@@ -62,7 +62,8 @@ class Deputy:
         self._handed: list[socket.socket] = []
 
     def entrust(self, spares: list[Spare], sockets: list[socket.socket]) -> int:
-        """These and no others from now on. Returns how many were sent meanwhile. Raises OSError if nobody is there."""
+        """These and no others from now on. Returns how many were sent meanwhile because the loop was late. Raises OSError
+        if nobody is there."""
         fresh = [] if sockets == self._handed else sockets
         with contextlib.suppress(BlockingIOError):  # it does not come to read: what it has runs out
             socket.send_fds(self._control, [marshal.dumps(spares)], [sock.fileno() for sock in fresh])
@@ -100,14 +101,14 @@ class _Spares:
         return max(self._spares[0][0] - now(), 0.0) if self._spares else None
 
     def send(self) -> bool:
-        """The one that is due, unless we are late ourselves. Was it sent?"""
-        _, worthless_s, datagrams = self._spares.pop(0)
+        """The one that is due, unless we are late ourselves. Was one sent for which the loop is late?"""
+        _, worthless_s, late, datagrams = self._spares.pop(0)
         if now() >= worthless_s:
             return False
         for at, address, data in datagrams:
             with contextlib.suppress(OSError):
                 self._sockets[at].sendto(data, socket.MSG_DONTWAIT, address)
-        return True
+        return late
 
 
 def _serve(control: socket.socket) -> None:

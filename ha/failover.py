@@ -385,10 +385,11 @@ class Failover:
         while found := self._member.next_action():
             self._act(*found)
         if datagrams := self._member.datagrams_to_send(now()):
-            self._ports.entrust(self._member.spares())  # first: an earlier spare must not come behind these
+            if not self._ports.entrust(self._member.spares()):  # first: an earlier one must not come behind these
+                self._member.heartbeats.unaided()
             self._ports.send(datagrams)
-        while heard := self._member.heartbeats.next_heard():
-            self._ports.expect(*heard, self._member.heartbeats.passes)
+        while outdated := self._member.heartbeats.next_outdated():
+            self._ports.expect(*outdated, self._member.heartbeats.passes)
         while note := self._member.next_note():
             (log.warning if note.warning else log.info)(note.text, **note.fields)
         self._follow_peers()

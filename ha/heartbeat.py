@@ -33,12 +33,18 @@ from ha.state import ABSENT, Cause, Heard, Lost, Phase, Report, Stalled
 AHEAD: Final = 128
 """Sequences of a peer whose passes (`ha.wire`) are told beforehand: those of a dozen turns with all their spares."""
 
+USED: Final = 32
+"""So many of them are gone before others are told, as long as nothing comes but heartbeats."""
+
 MAX_CANDIDATES: Final = 4
 """Lives of one peer that are echoed while none of them is proven."""
 
 SPARE_S: Final = 0.1
 """For so long at least a deputy has spares, however short deadtime is: what a busy machine may hold a loop up for. A
 director that hangs is replaced that much later, one whose process or host is dead is not."""
+
+ROUND_S: Final = 0.03
+"""So often a loop makes heartbeats at most, however short keepalive is: several at once then."""
 
 _DRIFT: Final = 1e-3
 """Two clocks may differ by so much per second; far above what oscillators do."""
@@ -65,15 +71,21 @@ class Timing:
         """How late we may be before a spare heartbeat goes out instead; a loop counts time in milliseconds."""
         return self.keepalive_s / 20 + 0.001
 
+    @property
+    def turns(self) -> int:
+        """Every so-manieth heartbeat is sent by ourselves; those between are left to the deputy beforehand."""
+        return max(int(min(ROUND_S, self.deadtime_s / 2) / self.keepalive_s + 1e-6), 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Spare:
     """A heartbeat made before its time. due_s: when to send it, unless another one was made meanwhile; worthless_s:
-    from when on not any more. datagrams: (peer, datagram)."""
+    from when on not any more. datagrams: (peer, datagram). late: it goes out only if we are late."""
 
     due_s: float
     worthless_s: float
     datagrams: list[tuple[str, bytes]]
+    late: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +109,13 @@ class _Candidate:
 
 @dataclass(slots=True)
 class LinkLife:
-    """What came of one peer's life over one link. up: the last came within deadtime."""
+    """What came of one peer's life over one link. up: the last came within deadtime. told: from which sequence on
+    passes were asked for last; those below are good for nothing."""
 
     sequence: int = 0
     heard_s: float = 0.0
     up: bool = False
+    told: int = 0
 
 
 @dataclass(slots=True)
@@ -173,9 +187,10 @@ class Heartbeats:
         self._slept_s = 0.0
         self._beat_s = now_s
         self._last_beat_s = now_s
+        self._turns = 1
         self._events: deque[Heard | Lost | Stalled] = deque()
         self._notes: deque[Note] = deque()
-        self._heard: dict[tuple[str, str], None] = {}
+        self._outdated: dict[tuple[str, str], None] = {}
 
     # ------------------------------------------------------------------------------------------------- outward
 
@@ -193,26 +208,35 @@ class Heartbeats:
         """(peer, datagram), when it is time."""
         if now_s < self._beat_s:
             return []
-        late = now_s - self._beat_s >= self.timing.keepalive_s
-        self._beat_s = (now_s if late else self._beat_s) + self.timing.keepalive_s
+        keepalive_s = self.timing.keepalive_s
+        between = min(int((now_s - self._last_beat_s) / keepalive_s), self._turns - 1)
+        self._turns = self.timing.turns
+        begins_s = now_s if now_s - self._beat_s >= keepalive_s else self._beat_s
+        self._beat_s = begins_s + self._turns * keepalive_s
         self._last_beat_s = now_s
-        self._counters.add("heartbeat_sent", len(self.peers))
+        self._counters.add("heartbeat_sent", len(self.peers) * (1 + between))
         [datagrams] = self._next([now_s])
         return datagrams
 
-    def spares(self) -> list[Spare]:
-        """Heartbeats for the next turns, in case we are late for them; to be taken after each that was sent.
+    def unaided(self) -> None:
+        """There is nobody to leave heartbeats to: we send each of them."""
+        self._beat_s -= (self._turns - 1) * self.timing.keepalive_s
+        self._turns = 1
 
-        They say what is true now, with sequences that nothing else will have. As many as come due in a stall of ours
-        that counts for nothing, or in SPARE_S; none once we have left.
+    def spares(self) -> list[Spare]:
+        """Heartbeats for the next turns; to be taken after each that was sent.
+
+        They say what is true now, with sequences that nothing else will have. First those that come due before we
+        send again; then, in case we are late for that, as many as come due in a stall of ours that counts for nothing,
+        or in SPARE_S. None once we have left.
         """
         if self._words[""][0].phase is Phase.LEFT:
             return []
-        keepalive_s = self.timing.keepalive_s
-        turns = math.ceil(max(self.timing.tolerance_s, SPARE_S) / keepalive_s)
-        due_s = [self._beat_s + turn * keepalive_s + self.timing.grace_s for turn in range(turns)]
-        said = zip(due_s, self._next(due_s), strict=True)
-        return [Spare(at_s, at_s + keepalive_s, datagrams) for at_s, datagrams in said]
+        keepalive_s, grace_s = self.timing.keepalive_s, self.timing.grace_s
+        turns = range(1 - self._turns, math.ceil(max(self.timing.tolerance_s, SPARE_S) / keepalive_s))
+        due_s = [self._beat_s + turn * keepalive_s + (grace_s if turn >= 0 else 0.0) for turn in turns]
+        said = zip(turns, due_s, self._next(due_s), strict=True)
+        return [Spare(at_s, at_s + keepalive_s, datagrams, turn >= 0) for turn, at_s, datagrams in said]
 
     def _next(self, at_s: Sequence[float]) -> list[list[tuple[str, bytes]]]:
         """Heartbeats for these moments, which say what is true now."""
@@ -243,30 +267,45 @@ class Heartbeats:
 
     # -------------------------------------------------------------------------------------------------- inward
 
-    def receive_datagram(self, data: bytes, now_s: float, link: str = "") -> bool:
-        """Something arrived over a link. False: it was rejected, and at most there is something to log."""
+    def receive_datagram(self, data: bytes, now_s: float, link: str = "") -> None:
+        """Something arrived over a link."""
         self.notice_lateness(now_s)
         try:
             heartbeat = wire.decode(data, self.keys)
             peer, seen = self._addressed(heartbeat)
             self._place(heartbeat, peer, seen, now_s, link)
-            peer.key_id = wire.key_id_of(data)
+            self._signed_with(wire.key_id_of(data), heartbeat.node)
         except wire.Rejected as rejected:
             self._reject(rejected.kind, now_s)
-            return False
-        return True
 
-    def next_heard(self) -> tuple[str, str] | None:
-        """(peer, link) of which a heartbeat came since this was asked: others come next. None: nothing more."""
-        return self._heard.popitem()[0] if self._heard else None
+    def _signed_with(self, key_id: int, name: str) -> None:
+        if key_id != self.peers[name].key_id:
+            self.peers[name].key_id = key_id
+            self._outdate()
+
+    def _outdate(self) -> None:
+        """All passes that were seen on the way."""
+        for name, peer in self.peers.items():
+            for link, heard in peer.links.items():
+                if heard.sequence >= heard.told:
+                    self._outdated[name, link] = None
+
+    def next_outdated(self) -> tuple[str, str] | None:
+        """(peer, link) of which other `passes` are worth knowing than those that were asked for; None: nothing more.
+
+        So it is when some of these are used up, and at once when anything comes that is no heartbeat of a peer: then
+        no pass that was seen on the way is good for more of it.
+        """
+        return self._outdated.popitem()[0] if self._outdated else None
 
     def passes(self, name: str, link: str) -> list[int]:
         """Those of what this peer sends next, as far as it has not come over this link; none: nothing has yet."""
         peer = self.peers[name]
         if peer.passes is None or link not in peer.links:
             return []
-        first = peer.links[link].sequence + 1
-        return peer.passes.of(range(first, first + AHEAD), peer.key_id, self.keys)
+        heard = peer.links[link]
+        heard.told = heard.sequence + 1
+        return peer.passes.of(range(heard.told, heard.told + AHEAD), peer.key_id, self.keys)
 
     def _addressed(self, heartbeat: wire.Heartbeat) -> tuple[PeerLife, wire.Seen]:
         if heartbeat.cluster != self._cluster:
@@ -304,7 +343,8 @@ class Heartbeats:
         if not heard.up and heard.sequence:
             self._notes.append(Note("heartbeats come again", {"peer": heartbeat.node, "link": link}, warning=False))
         heard.sequence, heard.heard_s, heard.up = heartbeat.sequence, now_s, True
-        self._heard[heartbeat.node, link] = None
+        if not heard.told or heard.sequence - heard.told >= USED:
+            self._outdated[heartbeat.node, link] = None
 
     def _begin_life(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float) -> None:
         if peer.alive:
@@ -366,8 +406,14 @@ class Heartbeats:
         self._counters.add(name)
         if kind not in ("posthumous", "own") and self._counters.worth_logging(name, now_s):
             self._note("heartbeat ignored", kind=kind, count=self._counters.values[name])
+        if kind != "own":
+            self._outdate()
 
     # ---------------------------------------------------------------------------------------------------- time
+
+    def presses(self, now_s: float) -> bool:
+        """Is there anything to send or to tell beforehand?"""
+        return now_s >= self._beat_s or bool(self._outdated)
 
     def timer(self) -> float:
         """When `handle_timer` or `datagrams_to_send` is next due."""
@@ -448,3 +494,5 @@ class Heartbeats:
         """New timings, keys and peers from here on; what is known of peers that stay is kept."""
         self.timing, self.keys, self.config = timing, keys, config
         self.peers = {name: self.peers.get(name, PeerLife()) for name in peers}
+        self._outdated = {}
+        self._outdate()

@@ -18,7 +18,7 @@ from ha import wire
 from ha.counters import Counters
 from ha.heartbeat import Heartbeats, Note, Spare, Timing
 from ha.role import step
-from ha.state import Action, Cause, Event, Heard, Lost, Phase, Settings, State, Tick
+from ha.state import Action, Cause, Event, Heard, Lost, Phase, Settings, Stalled, State, Tick
 
 
 class Member:
@@ -43,6 +43,7 @@ class Member:
         self.heartbeats = Heartbeats(cluster, settings.me, settings.peers, timing, keys, life, counters, now_s, groups)
         self._actions: deque[tuple[str, Action]] = deque()
         self._notes: deque[Note] = deque()
+        self._said: dict[tuple[str, str], Heard] = {}
 
     @property
     def state(self) -> State:
@@ -50,10 +51,9 @@ class Member:
         return self.states[""]
 
     def receive_datagram(self, data: bytes, now_s: float, link: str = "") -> bool:
-        """Something arrived over a link. Did it mean anything?"""
-        meant = self.heartbeats.receive_datagram(data, now_s, link)
-        self._follow(now_s)
-        return meant
+        """Something arrived over a link. Is there anything to do for it, but to be called at `timer()`?"""
+        self.heartbeats.receive_datagram(data, now_s, link)
+        return self._follow(now_s) or self.heartbeats.presses(now_s)
 
     def handle_timer(self, now_s: float) -> None:
         """Time has passed."""
@@ -71,7 +71,7 @@ class Member:
         return self.heartbeats.datagrams_to_send(now_s)
 
     def spares(self) -> list[Spare]:
-        """To be taken after each `datagrams_to_send` that was not empty, and sent if we are late for the next ones."""
+        """To be taken after each `datagrams_to_send` that was not empty, and sent when they are due."""
         return self.heartbeats.spares()
 
     def declare(self, peer: str, cause: Cause, now_s: float) -> None:
@@ -111,14 +111,30 @@ class Member:
         """New timings, keys and peers from here on. settings.me stays who it is, and the groups which they are."""
         timing = Timing(settings.keepalive_s, warntime_s, settings.deadtime_s)
         self.heartbeats.reconfigure(settings.peers, timing, keys, config)
+        self._said = {}
         for group, state in self.states.items():
             peers = {name: peer for name, peer in state.peers.items() if name in settings.peers}
             self.states[group] = replace(state, settings=_of(group, settings), peers=peers)
 
-    def _follow(self, now_s: float) -> None:
+    def _follow(self, now_s: float) -> bool:
+        """Take what heartbeats have told. Was any of it new?"""
+        new = False
         while event := self.heartbeats.next_event():
-            for group in (event.group,) if isinstance(event, Heard) else self.states:
-                self._step(event, now_s, group)
+            if self._is_new(event):
+                new = True
+                for group in (event.group,) if isinstance(event, Heard) else self.states:
+                    self._step(event, now_s, group)
+        return new
+
+    def _is_new(self, event: Heard | Lost | Stalled) -> bool:
+        """Whoever says the same again has changed nothing."""
+        if isinstance(event, Lost):
+            self._said = {said: before for said, before in self._said.items() if said[0] != event.peer}
+        if not isinstance(event, Heard):
+            return True
+        before = self._said.get((event.peer, event.group))
+        self._said[event.peer, event.group] = event
+        return event != before or event.slept_s > 0
 
     def _tell(self, before: State, event: Event, now_s: float, group: str) -> None:
         """Log what a reader of the log needs to understand a change of roles."""

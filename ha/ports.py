@@ -82,20 +82,22 @@ class Ports:
             port.read()
 
     def expect(self, peer: str, link: str, passes: Callable[[str, str], list[int]]) -> None:
-        """A heartbeat of this peer has come over that link. passes: of (peer, link), those of the next ones."""
+        """Over that link heartbeats of this peer come. passes: of (peer, link), those of the next ones."""
+        words = passes(peer, link)
         port = self._open.get(link)
         if port and port.steers:
-            port.expect(peer, passes(peer, link))
+            port.expect(peer, words)
 
-    def entrust(self, spares: list[Spare]) -> None:
-        """What to send over every link in time if we are late; instead of what was entrusted before."""
+    def entrust(self, spares: list[Spare]) -> bool:
+        """What to send over every link in time, instead of what was entrusted before. Is anybody there to do it?"""
         if self._deputy is None:
-            return
+            return False
         open_ways = [(way, self._open[way.name]) for way in self._ways if way.name in self._open]
         handed = [
             (
                 spare.due_s,
                 spare.worthless_s,
+                spare.late,
                 [
                     (at, port.at(address), data)
                     for at, (way, port) in enumerate(open_ways)
@@ -110,8 +112,9 @@ class Ports:
             log.warning("late heartbeats have no deputy; another one is started", reason=str(error))
             self._deputy.close()
             self._deputy = None
-        else:
-            self._counters.add("heartbeat_deputised", sent)
+            return False
+        self._counters.add("heartbeat_deputised", sent)
+        return True
 
     def _appoint(self) -> None:
         if self._deputy is None:

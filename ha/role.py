@@ -26,6 +26,7 @@ Source: SEED_TABLES 3.4, 3.5, 3.8 and 3.9 describe what heartbeat and ipfail did
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -78,7 +79,7 @@ def step(state: State, event: Event, now_s: float) -> tuple[State, tuple[Action,
     now_s: monotonic seconds. Returns the new state and the actions to carry out, in order. Raises IllegalTransition
     or, for a command, Refused; `state` is a value and stays as it was.
     """
-    legal = [row for row in TABLE if row.phase is state.phase and isinstance(event, row.on)]
+    legal = _rows(state.phase, type(event))
     if not legal and not isinstance(event, FACTS):
         raise IllegalTransition(f"{type(event).__name__} is not possible while {state.phase}")
     state = _watch(_absorb(state, event, now_s), now_s)
@@ -88,6 +89,11 @@ def step(state: State, event: Event, now_s: float) -> tuple[State, tuple[Action,
     if isinstance(event, GiveUp | Ask):
         raise Refused(_why_not(state))
     return state, ()
+
+
+@functools.cache
+def _rows(phase: Phase, kind: type[Event]) -> list[Row]:
+    return [row for row in TABLE if row.phase is phase and issubclass(kind, row.on)]
 
 
 # ------------------------------------------------------------------------------------------- taking facts down

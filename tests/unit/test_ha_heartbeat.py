@@ -248,7 +248,7 @@ def test_spares_are_heartbeats_like_any_other_and_none_comes_twice() -> None:
 
 @pytest.mark.parametrize(
     ("keepalive_s", "deadtime_s", "count"),
-    [(0.01, 0.04, 10), (0.05, 0.2, 2), (0.1, 0.5, 2), (0.1, 2.0, 5), (1.0, 3.0, 1)],
+    [(0.01, 0.04, 11), (0.05, 0.2, 2), (0.1, 0.5, 2), (0.1, 2.0, 5), (1.0, 3.0, 1)],
 )
 def test_spares_are_for_a_stall_that_counts_for_nothing_or_a_tenth_of_a_second(
     keepalive_s: float, deadtime_s: float, count: int

@@ -85,7 +85,7 @@ def test_freeze_and_thaw() -> None:
     world.do("freeze", "a")
     world.run(0.4)
     assert world.phases()["b"] == "standby"
-    world.run(0.3)
+    world.run(0.4)
     assert world.phases()["b"] == "active"
     world.run(20.0)
     world.do("thaw", "a")
