@@ -343,7 +343,7 @@ class Heartbeats:
         if not heard.up and heard.sequence:
             self._notes.append(Note("heartbeats come again", {"peer": heartbeat.node, "link": link}, warning=False))
         heard.sequence, heard.heard_s, heard.up = heartbeat.sequence, now_s, True
-        if not heard.told or heard.sequence - heard.told >= USED:
+        if not heard.told or heard.sequence >= heard.told + USED - 1:
             self._outdated[heartbeat.node, link] = None
 
     def _begin_life(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float) -> None:

@@ -36,9 +36,9 @@ def deputy() -> Iterator[Deputy]:
     made.close()
 
 
-def spare(to: socket.socket, data: bytes, after_s: float, for_s: float = FAR_S) -> Spare:
+def spare(to: socket.socket, data: bytes, after_s: float, for_s: float = FAR_S, *, late: bool = True) -> Spare:
     """One datagram."""
-    return now() + after_s, now() + after_s + for_s, [(0, to.getsockname(), data)]
+    return now() + after_s, now() + after_s + for_s, late, [(0, to.getsockname(), data)]
 
 
 def test_each_at_its_time_over_the_directors_own_socket(
@@ -47,13 +47,24 @@ def test_each_at_its_time_over_the_directors_own_socket(
     to, by = ends
     due = [spare(to, b"one", AHEAD_S), spare(to, b"two", 2 * AHEAD_S)]
     deputy.entrust(due, [by])
-    for (due_s, _, _), data in zip(due, (b"one", b"two"), strict=True):
+    for (due_s, *_), data in zip(due, (b"one", b"two"), strict=True):
         assert to.recvfrom(100) == (data, by.getsockname())
         assert now() >= due_s
     deadline_s = time.monotonic() + PATIENCE_S
     while not (sent := deputy.entrust([], [])):
         assert time.monotonic() < deadline_s
     assert 1 <= sent <= 2
+
+
+def test_those_that_are_always_left_to_it_are_not_counted(
+    deputy: Deputy, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    to, by = ends
+    deputy.entrust([spare(to, b"one", 0.0, late=False), spare(to, b"two", 0.0), spare(to, b"three", 0.0)], [by])
+    assert [to.recv(100) for _ in range(3)] == [b"one", b"two", b"three"]
+    deputy._control.shutdown(socket.SHUT_WR)
+    deputy._process.wait(PATIENCE_S)
+    assert [deputy._control.recv(1) for _ in range(3)] == [b"\1", b"\1", b""]
 
 
 def test_what_was_entrusted_before_is_void(deputy: Deputy, ends: tuple[socket.socket, socket.socket]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from ha.authkeys import AuthKeys
 from ha.counters import Counters
-from ha.heartbeat import MAX_CANDIDATES, Heartbeats, Timing
+from ha.heartbeat import MAX_CANDIDATES, USED, Heartbeats, Timing
 from ha.state import Heard, Lost, Phase, Report, Stalled
 
 KEYS = AuthKeys(1, {1: b"shared"})
@@ -258,6 +258,90 @@ def test_spares_are_for_a_stall_that_counts_for_nothing_or_a_tenth_of_a_second(
     spares = core.spares()
     assert len(spares) == count
     assert len({data for spare in spares for _, data in spare.datagrams}) == count
+
+
+def test_at_a_fast_keepalive_several_are_made_at_once() -> None:
+    """Those between our own turns leave at their time, those after the next one only if we are late for it."""
+    a, b = acquainted()
+    a.core.timing = b.core.timing = Timing(keepalive_s=0.01, warntime_s=0.03, deadtime_s=0.08)
+    b.hear(a.beat(0.1), 0.1)
+    assert a.core.timing.turns == 3
+    assert a.core.timer() == pytest.approx(0.13)
+    spares = a.core.spares()
+    assert [spare.late for spare in spares] == [False, False, *[True] * 10]
+    grace_s = 0.01 / 20 + 0.001
+    assert [spare.due_s for spare in spares[:3]] == pytest.approx([0.11, 0.12, 0.13 + grace_s])
+    for spare in spares[:2]:
+        b.hear(spare.datagrams[0][1], spare.due_s)
+    sent = a.counters.values["heartbeat_sent"]
+    assert b.hear(a.core.datagrams_to_send(0.131)[0][1], 0.131)
+    assert a.counters.values["heartbeat_sent"] == sent + 3
+    assert a.core.timer() == pytest.approx(0.16), "lateness does not add up"
+    assert b.rejected() == {}
+
+
+@pytest.mark.parametrize(
+    ("keepalive_s", "deadtime_s", "turns"), [(0.01, 0.04, 2), (0.01, 0.1, 3), (0.02, 0.1, 1), (0.005, 0.06, 6), (1, 3, 1)]
+)
+def test_what_is_made_at_once_is_never_half_of_deadtime(keepalive_s: float, deadtime_s: float, turns: int) -> None:
+    assert Timing(keepalive_s, deadtime_s, deadtime_s).turns == turns
+
+
+def test_who_has_nobody_to_leave_heartbeats_to_sends_each_itself() -> None:
+    a, _ = acquainted()
+    a.core.timing = Timing(keepalive_s=0.01, warntime_s=0.03, deadtime_s=0.08)
+    for hundredths in range(1000, 1005):
+        now_s = hundredths / 100 + 0.0001 * (hundredths - 1000)
+        before = a.counters.values["heartbeat_sent"]
+        assert a.core.datagrams_to_send(now_s)
+        assert a.counters.values["heartbeat_sent"] == before + 1
+        a.core.spares()
+        a.core.unaided()
+
+
+def outdated(node: Node) -> list[tuple[str, str]]:
+    """Whose other passes it wants to be told, and tell it."""
+    found = list(iter(node.core.next_outdated, None))
+    for name, link in found:
+        assert node.core.passes(name, link)
+    return found
+
+
+def test_passes_are_told_when_some_are_used_up() -> None:
+    a, b = acquainted()
+    assert outdated(a) == [("b", "")]
+    heard = [a.hear(b.beat(0.02), 0.02) and outdated(a) for _ in range(2 * USED)]
+    assert heard.count([("b", "")]) == 2
+    assert heard[USED - 1] == [("b", "")]
+
+
+def test_passes_that_were_seen_are_void_as_soon_as_anything_else_comes() -> None:
+    a, b = acquainted()
+    outdated(a)
+    said = b.beat(0.02)
+    a.hear(said, 0.02)
+    assert outdated(a) == []
+    a.hear(said, 0.021)
+    assert a.rejected() == {"replayed": 1}
+    assert outdated(a) == [("b", "")]
+    a.hear(said, 0.022)
+    assert outdated(a) == [], "it has no pass any more"
+    a.hear(b.beat(0.03), 0.03)
+    a.hear(b"noise", 0.031)
+    assert outdated(a) == [("b", "")]
+
+
+def test_passes_of_another_key_are_told_at_once() -> None:
+    a, b = acquainted()
+    outdated(a)
+    both = {1: b"shared", 2: b"new"}
+    a.core.reconfigure(("b",), TIMING, AuthKeys(1, both), "")
+    a.hear(b.beat(0.02), 0.02)
+    outdated(a)
+    b.core.reconfigure(("a",), TIMING, AuthKeys(2, both), "")
+    a.hear(b.beat(0.03), 0.03)
+    assert outdated(a) == [("b", "")]
+    assert a.rejected() == {}
 
 
 def test_who_has_left_has_no_spares() -> None:
