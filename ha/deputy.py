@@ -62,8 +62,10 @@ class Deputy:
         self._handed: list[socket.socket] = []
 
     def entrust(self, spares: list[Spare], sockets: list[socket.socket]) -> int:
-        """These and no others from now on. Returns how many were sent meanwhile because the loop was late. Raises OSError
-        if nobody is there."""
+        """These and no others from now on. Returns how many were sent meanwhile for which the loop was late.
+
+        Raises OSError if nobody is there.
+        """
         fresh = [] if sockets == self._handed else sockets
         with contextlib.suppress(BlockingIOError):  # it does not come to read: what it has runs out
             socket.send_fds(self._control, [marshal.dumps(spares)], [sock.fileno() for sock in fresh])

@@ -281,9 +281,12 @@ def test_at_a_fast_keepalive_several_are_made_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keepalive_s", "deadtime_s", "turns"), [(0.01, 0.04, 2), (0.01, 0.1, 3), (0.02, 0.1, 1), (0.005, 0.06, 6), (1, 3, 1)]
+    ("keepalive_s", "deadtime_s", "turns"),
+    [(0.01, 0.04, 2), (0.01, 0.1, 3), (0.02, 0.1, 1), (0.005, 0.06, 6), (1, 3, 1)],
 )
-def test_what_is_made_at_once_is_never_half_of_deadtime(keepalive_s: float, deadtime_s: float, turns: int) -> None:
+def test_what_is_made_at_once_is_for_half_of_deadtime_at_most(
+    keepalive_s: float, deadtime_s: float, turns: int
+) -> None:
     assert Timing(keepalive_s, deadtime_s, deadtime_s).turns == turns
 
 
