@@ -26,10 +26,9 @@ Source: SEED_TABLES 3.4, 3.5, 3.8 and 3.9 describe what heartbeat and ipfail did
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from ha import conditions
 from ha.state import (
@@ -79,7 +78,7 @@ def step(state: State, event: Event, now_s: float) -> tuple[State, tuple[Action,
     now_s: monotonic seconds. Returns the new state and the actions to carry out, in order. Raises IllegalTransition
     or, for a command, Refused; `state` is a value and stays as it was.
     """
-    legal = _rows(state.phase, type(event))
+    legal = _LEGAL[state.phase, type(event)]
     if not legal and not isinstance(event, FACTS):
         raise IllegalTransition(f"{type(event).__name__} is not possible while {state.phase}")
     state = _watch(_absorb(state, event, now_s), now_s)
@@ -89,11 +88,6 @@ def step(state: State, event: Event, now_s: float) -> tuple[State, tuple[Action,
     if isinstance(event, GiveUp | Ask):
         raise Refused(_why_not(state))
     return state, ()
-
-
-@functools.cache
-def _rows(phase: Phase, kind: type[Event]) -> list[Row]:
-    return [row for row in TABLE if row.phase is phase and issubclass(kind, row.on)]
 
 
 # ------------------------------------------------------------------------------------------- taking facts down
@@ -333,6 +327,12 @@ TABLE: Final = (
     #
     Row(LEFT, (Taken, TakeFailed), conditions.always, LEFT),
 )
+
+_LEGAL: Final = {
+    (phase, kind): [row for row in TABLE if row.phase is phase and kind in row.on]
+    for phase in Phase
+    for kind in get_args(Event)
+}
 
 
 def _follow(row: Row, state: State, event: Event, now_s: float) -> tuple[State, tuple[Action, ...]]:
