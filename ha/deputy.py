@@ -3,6 +3,7 @@
 A loop may be held up by anything: a system call in which the kernel does the network's work, a long step of Python,
 other programs on a busy machine. So whenever the loop sends a heartbeat it leaves the next ones here, signed and ready.
 Those that it makes later take their place; one whose time comes without that is sent from here, over the same sockets.
+At a fast keepalive the loop sends only some of them, and those between are always sent from here.
 
 What a heartbeat attests is still that the control plane lives: nobody here can make one. There are only as many as
 come due in the stall that counts for nothing anyway, or in a tenth of a second (`ha.heartbeat.Heartbeats.spares`), each

@@ -97,6 +97,9 @@ class Turn(NamedTuple):
     awake_ms: int
 
 
+_SEQUENCE, _AWAKE_MS = (bytes(msgpack.packb(name)) for name in Turn._fields)
+
+
 class Rejected(Exception):  # noqa: N818
     """A datagram that changes nothing. kind: the part of a counter's name after "heartbeat_"."""
 
@@ -120,9 +123,8 @@ def encode(heartbeat: Heartbeat, passes: Passes, keys: Keys, later: Sequence[Tur
     same = b"".join(packer.pack(word) for item in said.items() for word in item)
     words = passes.of(range(turns[0].sequence, turns[-1].sequence + 1), keys.sender, keys)
     datagrams = []
-    for turn, word in zip(turns, words, strict=True):
-        items = zip(Turn._fields, turn, strict=True)
-        body = head + b"".join(packer.pack(part) for item in items for part in item) + same
+    for (sequence, awake_ms), word in zip(turns, words, strict=True):
+        body = b"".join((head, _SEQUENCE, packer.pack(sequence), _AWAKE_MS, packer.pack(awake_ms), same))
         tag = keys.tag(keys.sender, _signed(VERSION, word, body))
         datagrams.append(_HEADER.pack(_MAGIC, VERSION, keys.sender, word, tag) + body)
     return datagrams

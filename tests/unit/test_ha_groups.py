@@ -70,6 +70,33 @@ def test_each_is_active_for_what_prefers_it() -> None:
     assert cluster.roles() == SPLIT
 
 
+def test_what_a_peer_says_again_needs_nothing_done_unless_it_was_lost() -> None:
+    cluster = Cluster("b")
+    cluster.run(3.0)
+    a, b = cluster.members.values()
+
+    def beat(after_s: float) -> bool:
+        """Both send, and a hears b."""
+        cluster.now_s += after_s
+        for member in (a, b):
+            member.heartbeats.repeat(cluster.now_s)
+            (_, data), *_ = member.datagrams_to_send(cluster.now_s)
+        while outdated := a.heartbeats.next_outdated():
+            a.heartbeats.passes(*outdated)
+        return a.receive_datagram(data, cluster.now_s)
+
+    beat(KEEPALIVE_S)
+    assert not beat(KEEPALIVE_S)
+    b.happened(GiveUp(), cluster.now_s, "b")
+    assert beat(KEEPALIVE_S)
+    assert a.states["b"].peers["b"].report.phase is Phase.HANDING
+    cluster.members = {"a": a}
+    cluster.run(2 * DEADTIME_S)
+    assert not a.states[""].peers["b"].alive
+    assert beat(KEEPALIVE_S)
+    assert a.states[""].peers["b"].alive
+
+
 def test_alone_it_is_active_for_all_and_gives_back() -> None:
     cluster = Cluster("b")
     cluster.run(3.0)
