@@ -37,13 +37,11 @@ from lb.lab.webserver import DOWNLOAD_BYTES
 
 ADVERTS_S = (1.0, 0.1, 0.01)
 STEADY_S = 5.0
-"""Before the fault: who takes over now does so for nothing."""
+"""Before the fault, unless it is said otherwise: who takes over now does so for nothing."""
 AFTER_S = 6.0
 SETTLED_S = 300.0
 CURL_S = 60.0
 """What is left of the download comes at once."""
-RATE = int(DOWNLOAD_BYTES / 2 / (STEADY_S + AFTER_S))
-"""Bytes a second: half of it while things happen."""
 
 CLUSTER = config.load(CONF)
 VIRTUAL = CLUSTER.virtuals[0]
@@ -255,6 +253,7 @@ WAYS: dict[str, Callable[[], Pair]] = {
     **{f"keepalived {advert_s:g} s": partial(Keepalived, advert_s) for advert_s in ADVERTS_S},
     "lbctl": Lbctl,
     "lbctl 50/200 ms": partial(Lbctl, "50ms", "200ms"),
+    "lbctl 10/40 ms": partial(Lbctl, "10ms", "40ms"),
 }
 FAULTS: dict[str, Callable[[Pair, str], object]] = {
     "link down": lambda _, node: ip(f"lbctl-{node}", "link", "set", INTERFACE, "down"),
@@ -269,15 +268,15 @@ def ip(namespace: str, *words: str) -> str:
     return subprocess.run(["ip", "-n", namespace, *words], capture_output=True, text=True, check=True).stdout
 
 
-def measure(way: str, fault: str) -> Found:
-    """A pair of that kind, and then that."""
+def measure(way: str, fault: str, steady_s: float) -> Found:
+    """A pair of that kind, for so long nothing, and then that."""
     pair = WAYS[way]()
     with pair.up():
         [active] = pair.active()
         [standby] = (node for node in NODES if node != active)
         before = pair.takeovers(standby)
-        with Download() as download, Prober(CLIENT, str(VIRTUAL.address), VIRTUAL.port) as prober:
-            time.sleep(STEADY_S)
+        with Download(steady_s + AFTER_S) as download, Prober(CLIENT, str(VIRTUAL.address), VIRTUAL.port) as prober:
+            time.sleep(steady_s)
             false_takeovers = pair.takeovers(standby) - before
             FAULTS[fault](pair, active)
             time.sleep(AFTER_S)
@@ -288,15 +287,21 @@ def measure(way: str, fault: str) -> Found:
 
 
 class Download:
-    """One that is under way meanwhile, and then goes on to its end. whole: has all of it come, byte for byte?"""
+    """One that is under way for so many seconds, half of it, and then goes on to its end.
+
+    whole: has all of it come, byte for byte?
+    """
 
     whole = False
+
+    def __init__(self, for_s: float) -> None:
+        self._bytes_a_second = int(DOWNLOAD_BYTES / 2 / for_s)
 
     def __enter__(self) -> Download:
         self._folder = tempfile.TemporaryDirectory()
         self._file = Path(self._folder.name) / "download"
         url = f"http://{VIRTUAL.address}/download"
-        command = ("curl", "-s", "--limit-rate", str(RATE), "-o", str(self._file), url)
+        command = ("curl", "-s", "--limit-rate", str(self._bytes_a_second), "-o", str(self._file), url)
         self._curl = subprocess.Popen(["ip", "netns", "exec", CLIENT, *command])
         observe.wait_until("the download is under way", self._has_begun, SETTLED_S)
         return self
@@ -320,12 +325,13 @@ def main() -> None:
     parser.add_argument("--way", action="append", choices=WAYS)
     parser.add_argument("--fault", action="append", choices=FAULTS)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--steady", type=float, default=STEADY_S, metavar="SECONDS", help="before each fault")
     given = parser.parse_args()
     found = []
     for _ in range(given.runs):
         for way in given.way or WAYS:
             for fault in given.fault or FAULTS:
-                found.append(measure(way, fault))
+                found.append(measure(way, fault, given.steady))
                 print(found[-1], file=sys.stderr, flush=True)
     print(json.dumps([asdict(one) for one in found]))
 
