@@ -358,7 +358,7 @@ def test_an_interrupted_up_takes_down_what_it_raised(nothing: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stderr
-        for _ in range(4):
+        for _ in range(2):
             process.stderr.readline()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

@@ -6,16 +6,15 @@ import subprocess
 import sys
 
 SCRIPT = """
-import os, subprocess, sys, threading
-{drop}
+import os, subprocess, threading
 from lb.priority import raise_thread
+{drop}
 nice = lambda: os.getpriority(os.PRIO_PROCESS, 0)
 found = [nice(), raise_thread(), nice()]
 thread = threading.Thread(target=lambda: found.append(nice()))
 thread.start()
 thread.join()
-child = [sys.executable, "-c", "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"]
-found.append(int(subprocess.run(child, capture_output=True).stdout))
+found.append(int(subprocess.run("nice", capture_output=True).stdout))
 print(*found)
 """
 
