@@ -253,7 +253,6 @@ WAYS: dict[str, Callable[[], Pair]] = {
     **{f"keepalived {advert_s:g} s": partial(Keepalived, advert_s) for advert_s in ADVERTS_S},
     "lbctl": Lbctl,
     "lbctl 50/200 ms": partial(Lbctl, "50ms", "200ms"),
-    "lbctl 10/40 ms": partial(Lbctl, "10ms", "40ms"),
 }
 FAULTS: dict[str, Callable[[Pair, str], object]] = {
     "link down": lambda _, node: ip(f"lbctl-{node}", "link", "set", INTERFACE, "down"),
