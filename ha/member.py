@@ -51,9 +51,10 @@ class Member:
         return self.states[""]
 
     def receive_datagram(self, data: bytes, now_s: float, link: str = "") -> bool:
-        """Something arrived over a link. Is there anything to do for it, but to be called at `timer()`?"""
+        """Something arrived over a link. Is there anything to do for it, but to be called when `timer()` was due?"""
+        due_s = self.timer()
         self.heartbeats.receive_datagram(data, now_s, link)
-        return self._follow(now_s) or self.heartbeats.presses(now_s)
+        return self._follow(now_s) or self.heartbeats.presses(now_s) or self.timer() < due_s
 
     def handle_timer(self, now_s: float) -> None:
         """Time has passed."""

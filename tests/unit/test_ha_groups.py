@@ -70,6 +70,16 @@ def test_each_is_active_for_what_prefers_it() -> None:
     assert cluster.roles() == SPLIT
 
 
+def test_who_is_heard_for_the_first_time_is_answered_before_the_next_turn() -> None:
+    cluster = Cluster()
+    a, b = cluster.members.values()
+    a.datagrams_to_send(cluster.now_s)
+    ((_, data),) = b.datagrams_to_send(cluster.now_s)
+    due_s = a.timer()
+    assert a.receive_datagram(data, cluster.now_s + 0.001)
+    assert a.timer() < due_s
+
+
 def test_what_a_peer_says_again_needs_nothing_done_unless_it_was_lost() -> None:
     cluster = Cluster("b")
     cluster.run(3.0)
