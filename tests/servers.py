@@ -188,10 +188,17 @@ def _let_uvloop_open_what_it_keeps() -> None:
     uvloop.run(asyncio.sleep(0))
 
 
-def open_files() -> int:
-    """How many descriptors this process holds. Outside of a loop."""
+def open_files() -> set[tuple[str, str]]:
+    """The descriptors of this process, each with what it is. Outside of a loop.
+
+    To compare, not to count: the garbage collector may close meanwhile what an earlier test left to it.
+    """
     _let_uvloop_open_what_it_keeps()
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            found.add((descriptor.name, str(descriptor.readlink())))
+    return found
 
 
 async def until(condition: Callable[[], bool], within_s: float = READY_WITHIN_S) -> None:

@@ -16,6 +16,7 @@ import pytest
 from lb import bpf, namespaces, rundir
 from lb.doctor import DIRECTOR, MACHINE, REAL, examine_machine
 from lb.netif import names
+from tests.servers import open_files
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf" / "cluster.toml"
@@ -85,14 +86,14 @@ def seen(found: dict[str, list[tuple[str, str]]], look: str, level: str) -> Sequ
 def test_this_machine_can_run_a_director() -> None:
     """The kernel takes all that is tried, and nothing of it stays."""
     interfaces = Path("/proc/self/net/dev").read_text().count(":")
-    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_files()
     findings = list(examine_machine())
     assert {finding.look for finding in findings} == {name for name, _ in MACHINE}
     assert [finding for finding in findings if finding.level == "fail"] == []
     assert [finding.seen for finding in findings if finding.look == "bpf"] == [
         "XDP program, LRU hash, per-CPU array, mapped array, ring buffer, XDP link"
     ]
-    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert not open_files() - before
     assert Path("/proc/self/net/dev").read_text().count(":") == interfaces
 
 

@@ -42,7 +42,7 @@ def judge(asked: Target) -> tuple[bool, str]:
     """One verdict; no descriptor may stay open."""
     before = open_files()
     outcome = uvloop.run(ask_once(asked))
-    assert open_files() == before
+    assert not open_files() - before
     return outcome.ok, outcome.reason
 
 
