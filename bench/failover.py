@@ -36,7 +36,7 @@ from rich.progress import Progress
 from bench import clients
 from bench.outcomes import YOUNG_S, Fault, Noticed, Run, document, earlier, line, report
 from ha import authkeys
-from lb import api, config
+from lb import client, config
 from lb.cli.output import err
 from lb.errors import LabError, LbctlError
 from lb.lab import control, observe
@@ -131,9 +131,9 @@ KINDS = {
     ),
     "kill -9": Kind(_send(signal.SIGKILL)),
     "SIGTERM": Kind(_send(signal.SIGTERM)),
-    "down": Kind(lambda active, _: api.call(active, "POST", "/down")),
-    "standby": Kind(lambda active, _: api.call(active, "POST", "/standby", ROLE_S)),
-    "takeover": Kind(lambda _, standby: api.call(standby, "POST", "/takeover", ROLE_S)),
+    "down": Kind(lambda active, _: client.call(active, "POST", "/down")),
+    "standby": Kind(lambda active, _: client.call(active, "POST", "/standby", ROLE_S)),
+    "takeover": Kind(lambda _, standby: client.call(standby, "POST", "/takeover", ROLE_S)),
 }
 
 ENDING = ("SIGTERM", "down")
@@ -271,7 +271,7 @@ class Bench:
     def _status(node: str) -> dict[str, Any]:
         """Straight from the director; empty while none runs."""
         try:
-            document: dict[str, Any] = api.call(node, "GET", "/status", timeout_s=2.0)
+            document: dict[str, Any] = client.call(node, "GET", "/status", timeout_s=2.0)
         except LbctlError:
             return {}
         return document

@@ -1,6 +1,6 @@
 """Where a running director leaves its traces: `/run/lbctl/NODE.sock` and its neighbours; and how a command finds it.
 
-NODE.sock        control socket, mode 0600 (lb.api)
+NODE.sock        control socket, mode 0600 (lb.api, lb.client)
 NODE.lock        held while a director of that name runs
 NODE.state.json  what outlives a restart: operator's overrides, last known health (lb.state)
 """
@@ -14,9 +14,12 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lb.errors import LbctlError, NotRunningError, UsageError
-from lb.model import Cluster
+
+if TYPE_CHECKING:
+    from lb.model import Cluster
 
 RUN_DIR = Path("/run/lbctl")
 

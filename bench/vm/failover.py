@@ -30,7 +30,7 @@ from typing import Any, Protocol
 
 from bench.failover import CONF, timed
 from bench.vm.prober import Prober
-from lb import api, config
+from lb import client, config
 from lb.errors import LbctlError
 from lb.lab import observe
 from lb.lab.webserver import DOWNLOAD_BYTES
@@ -232,7 +232,7 @@ class Lbctl:
 
     def stop(self, node: str) -> None:
         """It hands over first."""
-        api.call(node, "POST", "/down")
+        client.call(node, "POST", "/down")
 
     def kill(self, node: str) -> None:
         """Whatever of it there is."""
@@ -243,7 +243,7 @@ class Lbctl:
 def _status(node: str) -> dict[str, Any]:
     """What a director says of itself; nothing while it does not answer."""
     try:
-        found: dict[str, Any] = api.call(node, "GET", "/status")
+        found: dict[str, Any] = client.call(node, "GET", "/status")
     except LbctlError:
         return {}
     return found

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from lb import config, rundir
-from lb.api import call
+from lb import rundir
 from lb.cli.options import node_option
 from lb.cli.output import json_option, out, print_json
+from lb.client import call
 
 ROLE_TIMEOUT_S = 30.0
 
@@ -37,6 +37,8 @@ def reload(conf: Path | None, node: str | None, as_json: bool) -> None:
     """
     name = rundir.find_director(node)
     if conf:
+        from lb import config
+
         config.load(conf)
     _order(name, "/reload", as_json, path=str(conf.resolve()) if conf else None)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from lb import config, rundir
-from lb.api import call
 from lb.cli.options import conf_argument, node_option
 from lb.cli.output import out
+from lb.client import call
 from lb.errors import LbctlError, NotRunningError
 from lb.model import Cluster, Node
 from lb.obstacles import obstacles

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lb import config, rundir
+from lb import client, config, rundir
 from lb.errors import LabError, LbctlError, NotRunningError
 from lb.lab import design, machines, services, state, webserver
 from lb.lab.examples import example
@@ -150,10 +150,8 @@ def _unready(lab: Lab, directors: Iterable[Host]) -> str | None:
 
 
 def _status(node: str) -> dict[str, Any]:
-    from lb import api
-
     try:
-        document: dict[str, Any] = api.call(node, "GET", "/status", timeout_s=2.0)
+        document: dict[str, Any] = client.call(node, "GET", "/status", timeout_s=2.0)
     except LbctlError:
         return {}
     return document

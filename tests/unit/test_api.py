@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from lb import rundir
-from lb.api import RefusedError, Server, call
+from lb.api import Server
+from lb.client import RefusedError, call
 from lb.errors import LbctlError, NotRunningError, UsageError
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import lb.cli.doctor
 import lb.cli.run
 import lb.daemon  # noqa: F401 (before the fork, so that no child has to)
-from lb import api, namespaces, rundir
+from lb import client, namespaces, rundir
 from lb.cli import main
 from lb.datapath.view import View
 from lb.errors import LbctlError
@@ -313,7 +313,7 @@ real = [{reals}]
             self._pid = 0
             raise AssertionError(f"lbctl up ended:\n{self.log.read_text()}")
         try:
-            found = api.call("director", "GET", "/status", timeout_s=10.0)
+            found = client.call("director", "GET", "/status", timeout_s=10.0)
         except LbctlError:
             return False
         return found["role"] == "active" and {r["health"] for r in found["virtuals"][0]["reals"]} == {"up"}

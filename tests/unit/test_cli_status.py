@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lb.cli import show
+from lb.cli import status
 
 
 def real(name: str | None, **changes: Any) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def document(*reals: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def shown(document: dict[str, Any], width: int = 100) -> list[str]:
     console = Console(file=io.StringIO(), width=width, soft_wrap=True, highlight=False, color_system=None)
-    console.print(show.render(document))
+    console.print(status.render(document))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -119,7 +119,7 @@ def test_one_real_with_what_happened_to_it() -> None:
         "latency_ms": None,
         "warning": "certificate expires on 2026-12-01",
     }
-    console.print(show.render_reals({"reals": [told, other]}))
+    console.print(status.render_reals({"reals": [told, other]}))
     assert isinstance(console.file, io.StringIO)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     when = [datetime.fromisoformat(e["at"]).astimezone().strftime("%Y-%m-%d %H:%M:%S") for e in (entry, order)]
