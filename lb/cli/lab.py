@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -18,7 +18,9 @@ from lb.cli.options import conf_argument
 from lb.cli.output import err, json_option, out, print_json, print_table, state
 from lb.errors import NotRunningError
 from lb.lab import state as labs
-from lb.model import Cluster
+
+if TYPE_CHECKING:
+    from lb.model import Cluster
 
 
 def _hosts(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
@@ -184,11 +186,10 @@ def shell(host: str) -> None:
 
 def _become(name: str, command: Sequence[str]) -> None:
     from lb import namespaces
-    from lb.lab import services
 
     owner, host = labs.running_host(name)
     namespaces.enter(host.namespace, host.name)
-    env = services.environment(owner, host)
+    env = owner.environment(host)
     program = shutil.which(command[0], path=env["PATH"])
     if program is None:
         err.print(f"lbctl: {name}: {command[0]}: no such command in {env['PATH']}")

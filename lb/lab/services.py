@@ -47,14 +47,6 @@ def service_of(command: str) -> str | None:
     return "lbctl" if ours and "up" in words and "lab" not in words else None
 
 
-def environment(lab: Lab, host: Host) -> dict[str, str]:
-    """What processes on a host find around them: this lbctl, the directors' keys, and which director they are on."""
-    env = {name: value for name, value in os.environ.items() if name != "LBCTL_NODE"}
-    path = (str(Path(sys.executable).parent), env.get("PATH", "/usr/bin:/bin"), "/usr/sbin", "/sbin")
-    env |= {"PATH": ":".join(path), "LBCTL_AUTHKEYS": str(lab.authkeys)}
-    return env | ({"LBCTL_NODE": host.name} if host.kind == "director" else {})
-
-
 def director_log(lab: Lab, host: Host) -> Path:
     """Where a director's output goes."""
     return lab.disk(host) / "lbctl.log"
@@ -63,7 +55,7 @@ def director_log(lab: Lab, host: Host) -> Path:
 def start(lab: Lab, host: Host, names: Collection[str]) -> Process | None:
     """Start these services on a living host; returns the director's process if it is among them. Raises LabError."""
     disk = lab.disk(host)
-    env = environment(lab, host)
+    env = lab.environment(host)
     director = None
     with namespaces.inside(host.namespace, host.name):
         if "nginx" in names:

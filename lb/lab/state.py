@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,13 @@ class Lab(BaseModel):
     def on_mark(self, host: Host) -> Path:
         """A file that is there from the end of a host's start to its death."""
         return self.disk(host) / "on"
+
+    def environment(self, host: Host) -> dict[str, str]:
+        """What processes on a host find around them: this lbctl, the keys, and which director they are on."""
+        env = {name: value for name, value in os.environ.items() if name != "LBCTL_NODE"}
+        path = (str(Path(sys.executable).parent), env.get("PATH", "/usr/bin:/bin"), "/usr/sbin", "/sbin")
+        env |= {"PATH": ":".join(path), "LBCTL_AUTHKEYS": str(self.authkeys)}
+        return env | ({"LBCTL_NODE": host.name} if host.kind == "director" else {})
 
 
 def save(lab: Lab) -> None:

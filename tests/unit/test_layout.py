@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -227,6 +228,21 @@ def test_the_extra_of_a_check_brings_its_library_and_all_of_them_come_together()
 
 def test_every_declared_library_is_used() -> None:
     assert not declared("lab") - {top(i) for i in IMPORTS}
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("lb.cli.status", ("aiohttp", "numpy", "pydantic", "pyroute2", "structlog", "uvloop")),
+        ("lb.cli.control", ("aiohttp", "numpy", "pydantic", "pyroute2", "structlog", "uvloop")),
+        ("lb.cli.lab", ("aiohttp", "numpy", "pyroute2", "structlog", "uvloop")),
+    ],
+)
+def test_a_command_loads_no_library_that_it_can_do_without(module: str, heavy: tuple[str, ...]) -> None:
+    """Each of these takes longer than the command itself, which people and scripts call again and again."""
+    script = f"import sys, {module}; print(*sorted(sys.modules.keys() & set({heavy})))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []
 
 
 def test_no_program_does_the_work_of_netlink_outside_the_lab() -> None:
