@@ -11,7 +11,7 @@ import os
 import struct
 from collections import Counter
 from dataclasses import astuple, replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Address
 from itertools import chain
 from typing import Any
 
@@ -45,10 +45,10 @@ from lb.reference.maps import (
 from lb.reference.packet import receive
 from lb.reference.stats import Outcome
 from lb.schedule import Scheduling
-from lb.service import LOCAL, LOCAL6, Destination, Service
+from lb.service import LOCAL, LOCAL6, Destination, Service, Way
 from lb.tcp import State
 from tests.packet.clock import START_NS, Clock
-from tests.packet.world import INTERFACE, OUR_MAC, World, limited, set_mac
+from tests.packet.world import INTERFACE, OUR_MAC, World, limited, set_mac, tunnelled
 
 SETTINGS = Connections(max=8_192)
 VIRTUAL_MAC = bytes.fromhex("00005e000169")
@@ -69,6 +69,10 @@ LIMITS = Limits(
     ),
 )
 """What stories start with: one of their clients is on both lists, one on the second."""
+
+TUNNELLED6 = replace(tunnelled(97), address=IPv6Address("2001:db8::97"), way=Way(IPv6Address("2001:db8::1"), 1500))
+LIKE_THE_INITIAL = (limited(99, 1), tunnelled(98), TUNNELLED6)
+"""Reals for which the program is the one that the initial services need: another one would have to be compiled."""
 
 ENDS = ("client", "virtual", "client_port", "virtual_port", "protocol")
 """What a connection's key and its row of the exchange format have in common, in the key's order."""
@@ -121,7 +125,7 @@ class Pair:
         self.maps = Maps(tunnels=self.maps.tunnels, embryos=Embryos(seed, SET_BITS))
         self.configuration = self._initial
         bare = [replace(service, destinations=(), fallback=None) for service in self._initial.services]
-        bare[0] = replace(bare[0], destinations=(limited(99, 1),))  # or it would be another program
+        bare[0] = replace(bare[0], destinations=LIKE_THE_INITIAL)
         self._tell_world(replace(self._initial, services=tuple(bare)))
         self.world.forget()
         self._counters = self._count()
