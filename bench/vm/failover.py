@@ -1,8 +1,9 @@
 """What clients notice when a director goes: keepalived with IPVS and lbctl by turns; runs in a guest (`bench.vm`).
 
-The same lab of conf/cluster.toml each time, raised anew for each fault: client, two directors, two web servers on one
-switch; a prober and a download. Prints a JSON document. Needs a kernel with IPVS, and keepalived. Nothing runs `lbctl`
-between the first packet and the last: a command takes a CPU that does one instruction a nanosecond a second or two.
+The same lab of conf/cluster.toml for each way: client, two directors, two web servers on one switch; a prober and a
+download. After each fault its director's host loses power and comes back. Prints a JSON document. Needs a kernel with
+IPVS, and keepalived. Nothing runs `lbctl` between the first packet and the last: a command takes a CPU that does one
+instruction a nanosecond a second or two.
 
     link down    the active's interface is set down: its kernel and processes stay
     silent       its cable is pulled out of the switch: the interface stays up
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -107,6 +108,9 @@ class Pair(Protocol):
     def up(self) -> contextlib.AbstractContextManager[object]:
         """Raise the lab with them, whole and settled; take it down."""
 
+    def revive(self, node: str) -> None:
+        """Cut this host's power and switch it on again; returns when the pair is whole and settled."""
+
     def active(self) -> list[str]:
         """Who is active."""
 
@@ -134,22 +138,26 @@ class Keepalived:
         with tempfile.TemporaryDirectory() as folder:
             self._folder = Path(folder)
             try:
-                for number, node in enumerate(NODES):
-                    self._start(node, 150 - 50 * number)
-                    observe.wait_until(f"{NODES[0]} is master", lambda: self.active() == [NODES[0]], SETTLED_S)
-                time.sleep(2 + 3 * self._advert_s)
-                observe.wait_until(f"only {NODES[0]} is", lambda: self.active() == [NODES[0]], SETTLED_S)
+                for node in NODES:
+                    self._start(node)
                 yield
             finally:
                 for node in NODES:
                     self.kill(node)
                 observe.lbctl("lab", "down", str(CONF))
 
-    def _start(self, node: str, priority: int) -> None:
+    def revive(self, node: str) -> None:
+        """The first one becomes master again: its priority is the higher one."""
+        self.kill(node)
+        observe.lbctl("lab", "kill", node)
+        observe.lbctl("lab", "up", "--hosts-only", str(CONF))
+        self._start(node)
+
+    def _start(self, node: str) -> None:
         reals = "".join(REAL.format(address=real.address, port=VIRTUAL.port) for real in VIRTUAL.reals)
         conf = self._folder / f"{node}.conf"
         text = KEEPALIVED.format(
-            node=node, interface=INTERFACE, priority=priority, advert_s=self._advert_s,
+            node=node, interface=INTERFACE, priority=150 - 50 * NODES.index(node), advert_s=self._advert_s,
             address=VIRTUAL.address, port=VIRTUAL.port, reals=reals,
         )  # fmt: skip
         conf.write_text(text)
@@ -159,6 +167,9 @@ class Keepalived:
             self._running[node] = subprocess.Popen(
                 ["ip", "netns", "exec", f"lbctl-{node}", *command], stdout=log, stderr=subprocess.STDOUT
             )
+        for pause_s in (2 + 3 * self._advert_s, 0):
+            observe.wait_until(f"{NODES[0]} is master", lambda: self.active() == [NODES[0]], SETTLED_S)
+            time.sleep(pause_s)
 
     def _log(self, node: str) -> Path:
         return self._folder / f"{node}.log"
@@ -199,18 +210,27 @@ class Lbctl:
         """Whole, and in sync."""
         with tempfile.TemporaryDirectory() as folder:
             self._conf = str(timed(Path(folder), *self._times))
-            observe.lbctl("lab", "up", self._conf)
             try:
-                observe.wait_until("the pair is whole", self._is_whole, SETTLED_S)
-                self._since = {node: _status(node)["since"] for node in NODES}
-                hosts = json.loads(observe.lbctl("lab", "status", self._conf, "--json"))["labs"][0]["hosts"]
-                self._pids = {
-                    host["name"]: [process["pid"] for process in host["processes"] if process["service"] == "lbctl"]
-                    for host in hosts
-                }
+                self._raise()
                 yield
             finally:
                 observe.lbctl("lab", "down", self._conf)
+
+    def revive(self, node: str) -> None:
+        """It comes back as standby."""
+        observe.lbctl("lab", "kill", node)
+        self._raise()
+
+    def _raise(self) -> None:
+        """Whatever of the lab is not there."""
+        observe.lbctl("lab", "up", self._conf)
+        observe.wait_until("the pair is whole", self._is_whole, SETTLED_S)
+        self._since = {node: _status(node)["since"] for node in NODES}
+        hosts = json.loads(observe.lbctl("lab", "status", self._conf, "--json"))["labs"][0]["hosts"]
+        self._pids = {
+            host["name"]: [process["pid"] for process in host["processes"] if process["service"] == "lbctl"]
+            for host in hosts
+        }
 
     @staticmethod
     def _is_whole() -> bool:
@@ -268,20 +288,28 @@ def ip(namespace: str, *words: str) -> str:
     return subprocess.run(["ip", "-n", namespace, *words], capture_output=True, text=True, check=True).stdout
 
 
-def measure(way: str, fault: str, steady_s: float) -> Found:
-    """A pair of that kind, for so long nothing, and then that."""
+def measure(way: str, faults: Sequence[str], steady_s: float) -> Iterator[Found]:
+    """A pair of that kind; for so long nothing, and then that, for each of these faults."""
     pair = WAYS[way]()
+    gone = ""
     with Busy() as busy, pair.up():
-        [active] = pair.active()
-        [standby] = (node for node in NODES if node != active)
-        before = pair.takeovers(standby)
-        with Download(steady_s + AFTER_S) as download, Prober(CLIENT, str(VIRTUAL.address), VIRTUAL.port) as prober:
-            with busy.paused():
-                time.sleep(steady_s)
-            false_takeovers = pair.takeovers(standby) - before
-            FAULTS[fault](pair, active)
-            with busy.paused():
-                time.sleep(AFTER_S)
+        for fault in faults:
+            if gone:
+                pair.revive(gone)
+            [gone] = pair.active()
+            yield _suffer(pair, way, fault, gone, steady_s, busy)
+
+
+def _suffer(pair: Pair, way: str, fault: str, active: str, steady_s: float, busy: Busy) -> Found:
+    [standby] = (node for node in NODES if node != active)
+    before = pair.takeovers(standby)
+    with Download(steady_s + AFTER_S) as download, Prober(CLIENT, str(VIRTUAL.address), VIRTUAL.port) as prober:
+        with busy.paused():
+            time.sleep(steady_s)
+        false_takeovers = pair.takeovers(standby) - before
+        FAULTS[fault](pair, active)
+        with busy.paused():
+            time.sleep(AFTER_S)
     seen = prober.seen
     return Found(
         way, fault, seen.outage_ms, seen.late_ms, seen.failures, seen.attempts, download.whole, false_takeovers
@@ -357,9 +385,9 @@ def main() -> None:
     found = []
     for _ in range(given.runs):
         for way in given.way or WAYS:
-            for fault in given.fault or FAULTS:
-                found.append(measure(way, fault, given.steady))
-                print(found[-1], file=sys.stderr, flush=True)
+            for one in measure(way, given.fault or list(FAULTS), given.steady):
+                found.append(one)
+                print(one, file=sys.stderr, flush=True)
     print(json.dumps([asdict(one) for one in found]))
 
 
