@@ -379,7 +379,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.vm.failover")
     parser.add_argument("--way", action="append", choices=WAYS)
     parser.add_argument("--fault", action="append", choices=FAULTS)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--steady", type=float, default=STEADY_S, metavar="SECONDS", help="before each fault")
     given = parser.parse_args()
     found = []
