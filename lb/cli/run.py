@@ -14,11 +14,14 @@ from lb import config, rundir
 from lb.cli.options import conf_argument, node_option
 from lb.cli.output import out
 from lb.client import call
+from lb.datapath import load
 from lb.errors import LbctlError, NotRunningError
 from lb.model import Cluster, Node
 from lb.obstacles import obstacles
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = load.TIMEOUT_S + 60.0
+"""The compiler has most of it."""
+
 STOP_TIMEOUT_S = 30.0
 LOG_DIR = Path("/var/log/lbctl")
 

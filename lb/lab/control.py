@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lb import client, config, rundir
+from lb.datapath import load
 from lb.errors import LabError, LbctlError, NotRunningError
 from lb.lab import design, machines, services, state, webserver
 from lb.lab.examples import example
@@ -20,7 +21,7 @@ from lb.model import Cluster
 Say = Callable[[str], None]
 """Tells the user what is being done, one short line."""
 
-START_S = 120.0
+START_S = load.TIMEOUT_S + 60.0
 """How long directors may take beyond the times in their configuration: compiling and loading on an emulated CPU. One
 that ends is noticed at once."""
 
