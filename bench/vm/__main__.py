@@ -25,8 +25,8 @@ def packets(version: str) -> Any:
 def failovers(version: str, arguments: Sequence[str]) -> Any:
     """Each of them; see bench.vm.failover, whose options these are.
 
-    The guest's clock counts instructions: an emulated CPU that kept to this machine's time would be twenty times too
-    slow for heartbeats every 10 ms, and as unsteady as whatever else the machine does.
+    The guest's clock counts instructions: an emulated CPU that keeps to this machine's time is too slow for heartbeats
+    every 10 ms, and as unsteady as whatever else the machine does.
     """
     command = ["sh", "-c", 'modprobe ip_vs; exec "$@"', "sh", sys.executable, "-m", "bench.vm.failover", *arguments]
     return _last_line(guest.run(kernels.fetch(version), command, count_instructions=True, limit_s=14_400))

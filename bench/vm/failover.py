@@ -2,8 +2,7 @@
 
 The same lab of conf/cluster.toml for each way: client, two directors, two web servers on one switch; a prober and a
 download. After each fault its director's host loses power and comes back. Prints a JSON document. Needs a kernel with
-IPVS, and keepalived. Nothing runs `lbctl` between the first packet and the last: a command takes a CPU that does one
-instruction a nanosecond a second or two.
+IPVS, and keepalived. Nothing runs `lbctl` between the first packet and the last: the guest has one CPU for everybody.
 
     link down    the active's interface is set down: its kernel and processes stay
     silent       its cable is pulled out of the switch: the interface stays up

@@ -35,7 +35,7 @@ class Loaded:
 
 
 def load(text: str, jumbo: bool = False) -> Loaded:
-    """Compile a text of `source.program_text` and load it. Takes a third of a second; blocks.
+    """Compile a text of `source.program_text` and load it. Takes seconds; blocks.
 
     jumbo: as in the configuration of that text.
 

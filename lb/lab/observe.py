@@ -55,7 +55,7 @@ def spawn_in(host: str, *command: str) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
 
 
-def wait_until(what: str, condition: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_until(what: str, condition: Callable[[], Any], seconds: float = 30) -> Any:
     """Poll until `condition` is truthy, and return its value. Raises LabError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -14,6 +14,9 @@ CONF = Path(__file__).parents[2] / "conf" / "cluster.toml"
 VIRTUAL = "192.168.1.105"
 URL = f"http://{VIRTUAL}/"
 
+SETTLED_S = 60.0
+"""How long a lab that was just raised may take, also on an emulated CPU."""
+
 
 def lbctl(*words: str, exit_status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, which must be this one."""
@@ -38,7 +41,7 @@ def raised(path: Path, text: str, is_well: Callable[[], bool] = is_settled) -> I
     path.write_text(text)
     try:
         lbctl("lab", "up", str(path))
-        observe.wait_until("all is well", is_well)
+        observe.wait_until("all is well", is_well, SETTLED_S)
         yield path
     finally:
         lbctl("lab", "down", str(path))

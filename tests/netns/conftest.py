@@ -19,7 +19,7 @@ import pytest
 from lb import namespaces
 from lb.lab.observe import wait_until
 from lb.netif import names
-from tests.netns.cluster import CONF, is_settled, lbctl
+from tests.netns.cluster import CONF, SETTLED_S, is_settled, lbctl
 
 _CLONE_NEWNS = 0x00020000
 
@@ -57,7 +57,7 @@ def demo_lab() -> Iterator[None]:
     """The cluster of conf/cluster.toml, whole; taken down after the module's last test."""
     lbctl("lab", "up", str(CONF))
     try:
-        wait_until("the pair is whole", is_settled)
+        wait_until("the pair is whole", is_settled, SETTLED_S)
         yield
     finally:
         lbctl("lab", "down", str(CONF))

@@ -36,7 +36,7 @@ from tests.vm.vagrant.machines import MachineError, Reach, copy_checkout
 
 STATE = box.CHECKOUT / "build/vagrant"
 LOG = STATE / "log"
-EMULATED = 4.0
+EMULATED_STRETCH = 4.0
 """The stretch with which five emulated machines keep up on two cores."""
 
 COLUMNS = ("fault", "of", "active", "outage ms", "late ms", "failed", "downloads", "whole after s", "held")
@@ -84,9 +84,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--stretch",
         type=float,
-        default=1.0 if can_virtualise() else EMULATED,
+        default=1.0 if can_virtualise() else EMULATED_STRETCH,
         metavar="FACTOR",
-        help=f"multiply the configuration's times; default: 1, or {EMULATED:g} where there is no KVM",
+        help=f"multiply the configuration's times; default: 1, or {EMULATED_STRETCH:g} where there is no KVM",
     )
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="instead of the trials")
     return parser.parse_args()
