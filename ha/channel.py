@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from enum import Enum
 from typing import Final
@@ -44,6 +45,8 @@ class Channel:
 
     async def send(self, payload: bytes) -> None:
         """Returns when the stream can take more. Raises OSError."""
+        if self._writer.is_closing():  # else what comes depends on the loop: uvloop's transports raise RuntimeError
+            raise ConnectionResetError(errno.ECONNRESET, "the sync session has ended")
         self._session.send(payload)
         self._writer.write(self._session.data_to_send())
         await self._writer.drain()
