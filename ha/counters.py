@@ -21,7 +21,7 @@ MEANINGS: Final[dict[str, str]] = {
     "heartbeat_misdirected": "from a node whose file does not have us",
     "heartbeat_replayed": "seen before, out of order, or of an earlier life",
     "heartbeat_posthumous": "on its way when its sender died",
-    "stalls": "times when this process was frozen for more than a quarter of deadtime",
+    "stalls": "times when this process was frozen for so long that silence meanwhile does not count",
     "sync_opened": "sync sessions that were established",
     "sync_malformed": "a greeting or message on the sync port that cannot be read",
     "sync_version": "a greeting of a version that is not spoken here",

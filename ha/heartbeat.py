@@ -11,8 +11,8 @@ What a heartbeat must be before it counts as life (each failure is a counter, se
 A sender that is not proven yet is echoed as a candidate, beside the life that is proven, so that it can prove itself by
 its next heartbeat, and so that replays cannot push out the echo of the true peer.
 
-Lateness: whoever is called later than asked by more than a quarter of deadtime was frozen itself. Silence across that
-time does not count: every peer gets a fresh deadline. The sum of the rest is `awake`, which heartbeats carry: a peer
+Lateness: whoever is called later than asked by more than a part of deadtime (`Timing.tolerance_s`) was frozen itself.
+Silence across that time does not count: every peer gets time to be heard anew. The sum of the rest is `awake`, which heartbeats carry: a peer
 whose count lags behind ours between two of its heartbeats was frozen, even where its own clock stood still (a paused
 machine).
 """
@@ -63,8 +63,19 @@ class Timing:
 
     @property
     def tolerance_s(self) -> float:
-        """Lateness above this is a stall of our own."""
-        return self.deadtime_s / 4
+        """Lateness above this is a stall of our own. One below it leaves time for another heartbeat of each peer."""
+        left_s = self.deadtime_s - (self.turns + 1) * self.keepalive_s
+        return max(self.deadtime_s / 4, min(self.deadtime_s / 2, left_s))
+
+    @property
+    def respite_s(self) -> float:
+        """For so long after a stall of our own nobody is silent: time for two heartbeats at least."""
+        return max(self.deadtime_s / 2, 2 * self.keepalive_s)
+
+    @property
+    def spare_s(self) -> float:
+        """For so long a deputy has spares."""
+        return max(self.deadtime_s / 4, SPARE_S)
 
     @property
     def grace_s(self) -> float:
@@ -227,13 +238,12 @@ class Heartbeats:
         """Heartbeats for the next turns; to be taken after each that was sent.
 
         They say what is true now, with sequences that nothing else will have. First those that come due before we
-        send again; then, in case we are late for that, as many as come due in a stall of ours that counts for nothing,
-        or in SPARE_S. None once we have left.
+        send again; then, in case we are late for that, as many as come due in `Timing.spare_s`. None once we have left.
         """
         if self._words[""][0].phase is Phase.LEFT:
             return []
         keepalive_s, grace_s = self.timing.keepalive_s, self.timing.grace_s
-        turns = range(1 - self._turns, math.ceil(max(self.timing.tolerance_s, SPARE_S) / keepalive_s))
+        turns = range(1 - self._turns, math.ceil(self.timing.spare_s / keepalive_s))
         due_s = [self._beat_s + turn * keepalive_s + (grace_s if turn >= 0 else 0.0) for turn in turns]
         said = zip(turns, due_s, self._next(due_s), strict=True)
         return [Spare(at_s, at_s + keepalive_s, datagrams, turn >= 0) for turn, at_s, datagrams in said]
@@ -449,7 +459,7 @@ class Heartbeats:
         self._slept_s += late_s
         self._beat_s = now_s
         for peer in self.peers.values():
-            peer.deadline_s = now_s + self.timing.deadtime_s
+            peer.deadline_s = max(peer.deadline_s, now_s + self.timing.respite_s)
             for heard in peer.links.values():
                 heard.heard_s += late_s
         self._counters.add("stalls")

@@ -32,7 +32,8 @@ from bench.failover import CONF, timed
 from bench.vm.prober import Prober
 from lb import client, config
 from lb.errors import LbctlError
-from lb.lab import observe
+from lb.lab import observe, services
+from lb.lab import state as labs
 from lb.lab.webserver import DOWNLOAD_BYTES
 
 ADVERTS_S = (1.0, 0.1, 0.01)
@@ -199,16 +200,21 @@ class Keepalived:
 
 
 class Lbctl:
-    """This very checkout's lbctl; None: the demo's times."""
+    """This very checkout's lbctl; None: the demo's times. connections: room for so many; None: for a million."""
 
-    def __init__(self, keepalive: str | None = None, deadtime: str | None = None) -> None:
-        self._times = (keepalive, deadtime)
+    def __init__(
+        self, keepalive: str | None = None, deadtime: str | None = None, connections: int | None = None
+    ) -> None:
+        self._times, self._connections = (keepalive, deadtime), connections
 
     @contextlib.contextmanager
     def up(self) -> Iterator[None]:
         """Whole, and in sync."""
         with tempfile.TemporaryDirectory() as folder:
-            self._conf = str(timed(Path(folder), *self._times))
+            conf = timed(Path(folder), *self._times)
+            if self._connections:
+                conf.write_text(f"{conf.read_text()}\n[connections]\nmax = {self._connections}\n")
+            self._conf = str(conf)
             try:
                 self._raise()
                 yield
@@ -224,7 +230,6 @@ class Lbctl:
         """Whatever of the lab is not there."""
         observe.lbctl("lab", "up", self._conf)
         observe.wait_until("the pair is whole", self._is_whole, SETTLED_S)
-        self._since = {node: _status(node)["since"] for node in NODES}
         hosts = json.loads(observe.lbctl("lab", "status", self._conf, "--json"))["labs"][0]["hosts"]
         self._pids = {
             host["name"]: [process["pid"] for process in host["processes"] if process["service"] == "lbctl"]
@@ -246,8 +251,11 @@ class Lbctl:
         return [node for node in NODES if _status(node).get("role") == "active"]
 
     def takeovers(self, node: str) -> int:
-        """Since the pair was whole; one at most."""
-        return int(_status(node)["since"] != self._since[node])
+        """As it logs them: to answer would keep it, and the guest's only CPU, busy for a moment."""
+        lab = labs.find(CLUSTER.cluster.name)
+        assert lab
+        [host] = (host for host in lab.topology.directors if host.name == node)
+        return services.director_log(lab, host).read_text().count("now=active")
 
     def stop(self, node: str) -> None:
         """It hands over first."""
@@ -272,7 +280,7 @@ WAYS: dict[str, Callable[[], Pair]] = {
     **{f"keepalived {advert_s:g} s": partial(Keepalived, advert_s) for advert_s in ADVERTS_S},
     "lbctl": Lbctl,
     "lbctl 50/200 ms": partial(Lbctl, "50ms", "200ms"),
-    "lbctl 10/40 ms": partial(Lbctl, "10ms", "40ms"),
+    "lbctl 10/30 ms": partial(Lbctl, "10ms", "30ms", 1 << 17),
 }
 FAULTS: dict[str, Callable[[Pair, str], object]] = {
     "link down": lambda _, node: ip(f"lbctl-{node}", "link", "set", INTERFACE, "down"),

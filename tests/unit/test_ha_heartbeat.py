@@ -162,9 +162,30 @@ def test_own_lateness_is_no_silence_of_others() -> None:
     (stalled,) = a.tick(60.0)
     assert isinstance(stalled, Stalled)
     assert stalled.slept_s == pytest.approx(59.89)
-    for n in range(1, 5):
+    for n in range(1, 3):
         assert a.tick(60.0 + n / 10) == []
-    assert a.tick(60.5) == [Lost("b", "silent")], "but the fresh deadline counts"
+    assert a.tick(60.25) == [Lost("b", "silent")], "but silence from then on does"
+
+
+def test_own_lateness_makes_no_deadline_earlier() -> None:
+    a, b = acquainted()
+    a.core.timing = Timing(keepalive_s=0.01, warntime_s=0.04, deadtime_s=0.04)
+    a.tick(0.19)
+    a.hear(b.beat(0.2), 0.205)
+    assert [type(event) for event in a.tick(0.2205)] == [Stalled]
+    assert a.tick(0.2445) == []
+    assert a.tick(0.245) == [Lost("b", "silent")]
+
+
+@pytest.mark.parametrize(
+    ("keepalive_s", "deadtime_s", "tolerance_s"),
+    [(0.1, 0.5, 0.25), (0.05, 0.2, 0.1), (0.01, 0.04, 0.01), (0.01, 0.03, 0.01), (1.0, 2.1, 0.525)],
+)
+def test_a_lateness_that_counts_leaves_time_for_a_heartbeat(
+    keepalive_s: float, deadtime_s: float, tolerance_s: float
+) -> None:
+    """Where there is time for more than two."""
+    assert Timing(keepalive_s, deadtime_s, deadtime_s).tolerance_s == pytest.approx(tolerance_s)
 
 
 def test_lateness_is_noticed_by_what_arrives_first() -> None:
