@@ -12,9 +12,9 @@ A sender that is not proven yet is echoed as a candidate, beside the life that i
 its next heartbeat, and so that replays cannot push out the echo of the true peer.
 
 Lateness: whoever is called later than asked by more than a part of deadtime (`Timing.tolerance_s`) was frozen itself.
-Silence across that time does not count: every peer gets time to be heard anew. The sum of the rest is `awake`, which heartbeats carry: a peer
-whose count lags behind ours between two of its heartbeats was frozen, even where its own clock stood still (a paused
-machine).
+Silence across that time does not count: every peer gets time to be heard anew. The sum of the rest is `awake`, which
+heartbeats carry: a peer whose count lags behind ours between two of its heartbeats was frozen, even where its own clock
+stood still (a paused machine).
 """
 
 from __future__ import annotations

@@ -75,6 +75,10 @@ class Lasting(View):
         self._finders: dict[bool, Finder] = {}
         self._lock = threading.Lock()
 
+    def reals(self) -> Array:
+        """As written last: nobody else writes them."""
+        return self._reals
+
     def add_reals(self, services: Sequence[Service]) -> list[Placement]:
         """Write a row for each destination, new or not; returns where. Raises DataPathError when there is no room."""
         with self._lock:
@@ -307,7 +311,7 @@ class Lasting(View):
 
     def _prolong(self, table: Map, keys: Array, values: Array, now_t: int) -> Array:
         """Let those templates last on, of some that ran out, that led to connections that are there. Returns which."""
-        services, reals = self.maps["services"].read(), self.maps["reals"].read()
+        services, reals = self.maps["services"].read(), self.reals()
         timeouts_t = templates.timeouts_by_real(services, reals)[values["real"] % len(reals)]
         codes = templates.code_of(keys)
         order = np.argsort(codes)

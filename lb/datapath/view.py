@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -158,18 +159,23 @@ class View:
         members = rows["flags"] & ServiceFlag.MEMBER != 0
         return rows[(rows["flags"] != 0) & ~members], rows[members]
 
+    def reals(self) -> Array:
+        """All their rows, used or not, by index."""
+        return self.maps["reals"].read()
+
     def tunnels(self) -> frozenset[int]:
         """The IP versions of those to reals, also to those that left and still have connections."""
-        reals = self.maps["reals"].read()
+        reals = self.reals()
         behind = reals["address"][reals["flags"] & RealFlag.TUNNEL != 0]
         return frozenset(abi.address_of(address).version for address in behind)
 
     def held(self) -> tuple[HeldService, ...]:
         """What is balanced, by service and real. Reads the whole connection table: 0.3 s for a million."""
-        reals, count = self.maps["reals"].read(), self.count()
-        stats = {name: column.sum(axis=1) for name, column in _columns(self.maps["real_stats"].read())}
-
-        loads = self.maps["loads"].read() if "loads" in self.maps else _NO_LOADS
+        reals, count = self.reals(), self.count()
+        used = np.flatnonzero(reals["flags"])
+        at = {int(index): n for n, index in enumerate(used)}
+        stats = {name: column.sum(axis=1) for name, column in _columns(self.maps["real_stats"].read_at(used))}
+        loads = self.maps["loads"].read_at(used) if "loads" in self.maps else _NO_LOADS
         known = loads.dtype.names or ()  # an older version's row may lack some
 
         def held(index: int) -> HeldDestination:
@@ -184,13 +190,13 @@ class View:
                 active=int(count.active[index]),
                 inactive=int(count.inactive[index]),
                 persistent=int(count.persistent[index]),
-                **{name: int(loads[name][index]) for name in ("upper", "lower", "repeats") if name in known},
-                **{name: int(column[index]) for name, column in stats.items()},
+                **{name: int(loads[name][at[index]]) for name in ("upper", "lower", "repeats") if name in known},
+                **{name: int(column[at[index]]) for name, column in stats.items()},
                 gone=RealFlag.GONE in flags,
             )
 
         members: dict[ServiceKey, list[int]] = {}
-        for index in np.flatnonzero((reals["flags"] != 0) & (reals["flags"] & RealFlag.RETIRED == 0)):
+        for index in used[reals["flags"][used] & RealFlag.RETIRED == 0]:
             members.setdefault(key_of(reals[index]), []).append(int(index))
         services, (leaders, others) = [], self.services()
         for place, service in enumerate(leaders):
@@ -218,7 +224,7 @@ class View:
 
         half_open: those of which one packet came, too; first, so that they make room for others where they are put.
         """
-        reals, now_t = self.maps["reals"].read(), self.now_t()
+        reals, now_t = self.reals(), self.now_t()
         kinds: dict[np.dtype[Any], list[Rows]] = {}
         young = (found[1:] for name in EMBRYOS if half_open for found in self.embryos(name, now_t))
         entries = chain.from_iterable(self.entries(table, now_t) for table in self.tables())
@@ -235,10 +241,10 @@ class View:
 
     def totals(self) -> dict[tuple[ServiceKey, Address], Totals]:
         """What each real got since it was added, by service and address. Cheap: the connections are not read."""
-        reals = self.maps["reals"].read()
+        reals = self.reals()
         used = np.flatnonzero(reals["flags"])
-        stats = self.maps["real_stats"].read()
-        columns = [stats[name][used].sum(axis=1).tolist() for name in Totals._fields]
+        stats = self.maps["real_stats"].read_at(used)
+        columns = [stats[name].sum(axis=1).tolist() for name in Totals._fields]
         keys = [(key_of(row), abi.address_of(row["address"])) for row in reals[used]]
         return dict(zip(keys, map(Totals, *columns), strict=True))
 
@@ -267,14 +273,14 @@ class View:
 
     def entries(self, table: Map, now_t: int) -> Iterator[tuple[Array, Array, Array]]:
         """A connection table in batches: keys, values, and which have not run out."""
-        of_templates = self._template_timeouts_t()
+        of_templates = functools.cache(self._template_timeouts_t)
         for keys, values in table.batches():
             yield keys, values, self._are_live(values, of_templates, now_t)
 
     def embryos(self, name: str, now_t: int) -> Iterator[tuple[Batch, Array, Array, Array]]:
         """Half-open connections in batches, and as `entries` would have them; none where there is no such family."""
         if name in self.maps:
-            of_templates = self._template_timeouts_t()
+            of_templates = functools.cache(self._template_timeouts_t)
             value = self.maps[TABLES[EMBRYOS.index(name)]].value
             for batch in self.table_of_embryos(name).batches():
                 keys, values = as_connections(batch.entries, value, time.monotonic_ns())
@@ -287,12 +293,15 @@ class View:
         return self._embryos[name]
 
     def _template_timeouts_t(self) -> Array:
-        return templates.timeouts_by_real(self.maps["services"].read(), self.maps["reals"].read())
+        return templates.timeouts_by_real(self.maps["services"].read(), self.reals())
 
-    def _are_live(self, values: Array, of_templates: Array, now_t: int) -> Array:
+    def _are_live(self, values: Array, of_templates: Callable[[], Array], now_t: int) -> Array:
+        """of_templates: costs more than reading a small table, and is asked where there are any."""
         timeouts_t = self._timeouts_t[values["state"]]
         which = are_templates(values)
-        timeouts_t[which] = of_templates[values["real"][which] % len(of_templates)]
+        if which.any():
+            by_real = of_templates()
+            timeouts_t[which] = by_real[values["real"][which] % len(by_real)]
         live: Array = abi.age_t(values["last_seen_t"], now_t) <= timeouts_t
         return live
 
