@@ -18,7 +18,7 @@ COMMANDS: dict[str, str] = {
     "import": "lb.cli.migrate:import_",
     "authkeys": "lb.cli.config:authkeys",
     "up": "lb.cli.run:up",
-    "down": "lb.cli.run:down",
+    "down": "lb.cli.control:down",
     "status": "lb.cli.status:status",
     "list": "lb.cli.list:list_",
     "reload": "lb.cli.control:reload",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
@@ -10,8 +11,9 @@ from lb import rundir
 from lb.cli.options import node_option
 from lb.cli.output import json_option, out, print_json
 from lb.client import call
+from lb.errors import LbctlError
 
-ROLE_TIMEOUT_S = 30.0
+ROLE_TIMEOUT_S = STOP_TIMEOUT_S = 30.0
 
 
 def _order(node: str | None, order: str, as_json: bool, **parameters: object) -> None:
@@ -115,3 +117,23 @@ def takeover(virtual: str | None, node: str | None, as_json: bool) -> None:
     lbctl takeover web2     only the address of this virtual, and those of the same preferred node
     """
     _order(node, "/takeover", as_json, virtual=virtual)
+
+
+@click.command()
+@node_option()
+def down(node: str | None) -> None:
+    """Stop this machine's director. The virtual addresses move to the other one first, so that nobody notices.
+
+    \b
+    lbctl down
+    lbctl down --node lb1
+    """
+    name = rundir.find_director(node)
+    call(name, "POST", "/down")
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    with out.status(f"stopping {name} …"):
+        while rundir.pid_behind(name) is not None:
+            if time.monotonic() > deadline:
+                raise LbctlError(f"{name} did not stop within {STOP_TIMEOUT_S:g} s; its log says why")
+            time.sleep(0.02)
+    out.print(f"{name} stopped")

@@ -1,4 +1,4 @@
-"""`lbctl up` and `lbctl down`: a director's life."""
+"""`lbctl up`: a director's life."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ import click
 from lb import config, rundir
 from lb.cli.options import conf_argument, node_option
 from lb.cli.output import out
-from lb.client import call
 from lb.datapath import load
-from lb.errors import LbctlError, NotRunningError
+from lb.errors import LbctlError
 from lb.model import Cluster, Node
 from lb.obstacles import obstacles
 
 START_TIMEOUT_S = load.TIMEOUT_S + 60.0
 """The compiler has most of it."""
 
-STOP_TIMEOUT_S = 30.0
 LOG_DIR = Path("/var/log/lbctl")
 
 
@@ -55,7 +53,7 @@ def up(conf: Path, node: str | None, detach: bool, verbose: bool) -> None:
 
 
 def _up_detached(cluster: Cluster, node: Node, verbose: bool) -> None:
-    if _answers(node.name):
+    if rundir.pid_behind(node.name) is not None:
         out.print(f"{node.name} runs already; 'lbctl reload' applies a changed configuration")
         return
     LOG_DIR.mkdir(parents=True, exist_ok=True)
@@ -69,37 +67,9 @@ def _up_detached(cluster: Cluster, node: Node, verbose: bool) -> None:
         )  # fmt: skip
     deadline = time.monotonic() + START_TIMEOUT_S
     with out.status(f"starting {node.name} …"):
-        while not _answers(node.name):
+        while rundir.pid_behind(node.name) is None:
             if process.poll() is not None or time.monotonic() > deadline:
                 tail = log.read_bytes()[start:].decode(errors="replace").splitlines()[-10:]
                 raise LbctlError("\n".join([f"{node.name} did not start; the end of {log}:", *tail]))
             time.sleep(0.02)
     out.print(f"{node.name} runs (pid {process.pid}), log in {log}")
-
-
-def _answers(node: str) -> bool:
-    try:
-        rundir.find_director(node)
-    except NotRunningError:
-        return False
-    return True
-
-
-@click.command()
-@node_option()
-def down(node: str | None) -> None:
-    """Stop this machine's director. The virtual addresses move to the other one first, so that nobody notices.
-
-    \b
-    lbctl down
-    lbctl down --node lb1
-    """
-    name = rundir.find_director(node)
-    call(name, "POST", "/down")
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    with out.status(f"stopping {name} …"):
-        while _answers(name):
-            if time.monotonic() > deadline:
-                raise LbctlError(f"{name} did not stop within {STOP_TIMEOUT_S:g} s; its log says why")
-            time.sleep(0.02)
-    out.print(f"{name} stopped")
