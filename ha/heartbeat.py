@@ -11,7 +11,7 @@ What a heartbeat must be before it counts as life (each failure is a counter, se
 A sender that is not proven yet is echoed as a candidate, beside the life that is proven, so that it can prove itself by
 its next heartbeat, and so that replays cannot push out the echo of the true peer.
 
-Lateness: whoever is called later than asked by more than a part of deadtime (`Timing.tolerance_s`) was frozen itself.
+Lateness: whoever is called later than asked by more than a part of deadtime (`ha.timing`) was frozen itself.
 Silence across that time does not count: every peer gets time to be heard anew. The sum of the rest is `awake`, which
 heartbeats carry: a peer whose count lags behind ours between two of its heartbeats was frozen, even where its own clock
 stood still (a paused machine).
@@ -29,6 +29,7 @@ from ha import wire
 from ha.counters import Counters
 from ha.passes import Passes
 from ha.state import ABSENT, Cause, Heard, Lost, Phase, Report, Stalled
+from ha.timing import Timing
 
 AHEAD: Final = 128
 """Sequences of a peer whose passes (`ha.wire`) are told beforehand: those of a dozen turns with all their spares."""
@@ -39,53 +40,10 @@ USED: Final = 32
 MAX_CANDIDATES: Final = 4
 """Lives of one peer that are echoed while none of them is proven."""
 
-SPARE_S: Final = 0.1
-"""For so long at least a deputy has spares, however short deadtime is: what a busy machine may hold a loop up for. A
-director that hangs is replaced that much later, one whose process or host is dead is not."""
-
-ROUND_S: Final = 0.03
-"""So often a loop makes heartbeats at most, however short keepalive is: several at once then."""
-
 _DRIFT: Final = 1e-3
 """Two clocks may differ by so much per second; far above what oscillators do."""
 
-
 _FOR_GOOD: Final = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds, as the file says."""
-
-    keepalive_s: float
-    warntime_s: float
-    deadtime_s: float
-
-    @property
-    def tolerance_s(self) -> float:
-        """Lateness above this is a stall of our own. One below it leaves time for another heartbeat of each peer."""
-        left_s = self.deadtime_s - (self.turns + 1) * self.keepalive_s
-        return max(self.deadtime_s / 4, min(self.deadtime_s / 2, left_s))
-
-    @property
-    def respite_s(self) -> float:
-        """For so long after a stall of our own nobody is silent: time for two heartbeats at least."""
-        return max(self.deadtime_s / 2, 2 * self.keepalive_s)
-
-    @property
-    def spare_s(self) -> float:
-        """For so long a deputy has spares."""
-        return max(self.deadtime_s / 4, SPARE_S)
-
-    @property
-    def grace_s(self) -> float:
-        """How late we may be before a spare heartbeat goes out instead; a loop counts time in milliseconds."""
-        return self.keepalive_s / 20 + 0.001
-
-    @property
-    def turns(self) -> int:
-        """Every so-manieth heartbeat is sent by ourselves; those between are left to the deputy beforehand."""
-        return max(int(min(ROUND_S, self.deadtime_s / 2) / self.keepalive_s + 1e-6), 1)
 
 
 @dataclass(frozen=True, slots=True)

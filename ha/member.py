@@ -16,9 +16,10 @@ from dataclasses import replace
 
 from ha import wire
 from ha.counters import Counters
-from ha.heartbeat import Heartbeats, Note, Spare, Timing
+from ha.heartbeat import Heartbeats, Note, Spare
 from ha.role import step
 from ha.state import Action, Cause, Event, Heard, Lost, Phase, Settings, Stalled, State, Tick
+from ha.timing import Timing
 
 
 class Member:

@@ -9,10 +9,11 @@ import pytest
 
 from ha.authkeys import AuthKeys
 from ha.counters import Counters
-from ha.heartbeat import Heartbeats, Timing
+from ha.heartbeat import Heartbeats
 from ha.member import Member
 from ha.share import Share
 from ha.state import ABSENT, Ask, GiveUp, Phase, Report, Settings, Synced, Take, Taken
+from ha.timing import Timing
 from ha.wire import MAX_BYTES
 from lb.connections import CONNECTION, CONNECTION6, Rows
 from lb.rules import GROUPS_MAX

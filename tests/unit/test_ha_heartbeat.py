@@ -6,8 +6,9 @@ import pytest
 
 from ha.authkeys import AuthKeys
 from ha.counters import Counters
-from ha.heartbeat import MAX_CANDIDATES, USED, Heartbeats, Timing
+from ha.heartbeat import MAX_CANDIDATES, USED, Heartbeats
 from ha.state import Heard, Lost, Phase, Report, Stalled
+from ha.timing import Timing
 
 KEYS = AuthKeys(1, {1: b"shared"})
 TIMING = Timing(keepalive_s=0.1, warntime_s=0.3, deadtime_s=0.5)
