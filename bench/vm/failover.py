@@ -42,7 +42,7 @@ STEADY_S = 5.0
 AFTER_S = 6.0
 SETTLED_S = 300.0
 SITE = 1 << 17
-"""Connections of the fastest ways: the sweeper's walk over a table for a million holds a CPU this slow up for 20 ms."""
+"""Connections of the fastest: the sweeper's walk over a table for a million holds a CPU this slow up for 20 ms."""
 CURL_S = 60.0
 """What is left of the download comes at once."""
 
@@ -282,8 +282,7 @@ WAYS: dict[str, Callable[[], Pair]] = {
     **{f"keepalived {advert_s:g} s": partial(Keepalived, advert_s) for advert_s in ADVERTS_S},
     "lbctl": Lbctl,
     "lbctl 50/200 ms": partial(Lbctl, "50ms", "200ms"),
-    "lbctl 10/40 ms": partial(Lbctl, "10ms", "40ms", SITE),
-    "lbctl 5/20 ms": partial(Lbctl, "5ms", "20ms", SITE),
+    "lbctl 10/30 ms": partial(Lbctl, "10ms", "30ms", SITE),
 }
 FAULTS: dict[str, Callable[[Pair, str], object]] = {
     "link down": lambda _, node: ip(f"lbctl-{node}", "link", "set", INTERFACE, "down"),
