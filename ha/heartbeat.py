@@ -3,7 +3,8 @@
 What a heartbeat must be before it counts as life (each failure is a counter, see `ha.counters`):
 
 1. signed with a shared key, of this cluster, from a node of the file, and naming us;
-2. of the life we know of its sender and with a sequence above all before: a repeated or reordered one is dropped;
+2. of the life we know of its sender and with a sequence that has not come yet. One that others have overtaken, on the
+   way or between the sender's loop and its deputy, is told from a repeated one, and says nothing new;
 3. or of another life, and then echoing a sequence of *our* present life above every one echoed before. Our own
    sequence orders the lives of a peer: what an earlier life recorded can only echo earlier numbers. So a replay needs
    no clock and no disk to be found out, whichever of the two was restarted.
@@ -32,7 +33,8 @@ from ha.state import ABSENT, Cause, Heard, Lost, Phase, Report, Stalled
 from ha.timing import Timing
 
 AHEAD: Final = 128
-"""Sequences of a peer whose passes (`ha.wire`) are told beforehand: those of a dozen turns with all their spares."""
+"""Sequences of a peer whose passes (`ha.wire`) are told beforehand: those of a dozen turns with all their spares. Of so
+many behind the highest one it is known which came."""
 
 USED: Final = 32
 """So many of them are gone before others are told, as long as nothing comes but heartbeats."""
@@ -78,13 +80,30 @@ class _Candidate:
 
 @dataclass(slots=True)
 class LinkLife:
-    """What came of one peer's life over one link. up: the last came within deadtime. told: from which sequence on
-    passes were asked for last; those below are good for nothing."""
+    """What came of one peer's life over one link. sequence: the highest. recent: bit n, did the one n below it come?
+    up: the last came within deadtime. told: from which sequence on passes were asked for last; those below are good
+    for nothing."""
 
     sequence: int = 0
+    recent: int = 0
     heard_s: float = 0.0
     up: bool = False
     told: int = 0
+
+    def came_before(self, sequence: int) -> bool:
+        """Has it come, or is it too old to tell?"""
+        below = self.sequence - sequence
+        return below >= 0 and (below >= AHEAD or bool(self.recent >> below & 1))
+
+    def note(self, sequence: int) -> bool:
+        """It has come. Is it the highest now?"""
+        above = sequence - self.sequence
+        if above <= 0:
+            self.recent |= 1 << -above
+            return False
+        self.recent = (self.recent << above | 1) & (1 << AHEAD) - 1 if above < AHEAD else 1
+        self.sequence = sequence
+        return True
 
 
 @dataclass(slots=True)
@@ -290,12 +309,13 @@ class Heartbeats:
         """Which life is it of, and does it prove that?"""
         echo = dict(seen.lives).get(self._life, 0)
         if heartbeat.life == peer.life:
-            if not echo or heartbeat.sequence <= peer.links.get(link, LinkLife()).sequence:
+            if not echo or peer.links.get(link, LinkLife()).came_before(heartbeat.sequence):
                 raise wire.Rejected("replayed")
             if peer.over is not None and echo <= peer.over:
                 raise wire.Rejected("posthumous")
-            self._hear_link(heartbeat, peer, now_s, link)
-            if heartbeat.sequence > peer.sequence:
+            if not self._hear_link(heartbeat, peer, now_s, link):
+                self._counters.add("heartbeat_overtaken")
+            elif heartbeat.sequence > peer.sequence:
                 self._accept(heartbeat, peer, seen, echo, now_s)
             else:
                 self._counters.add("heartbeat_copied")
@@ -306,13 +326,18 @@ class Heartbeats:
         else:
             self._consider(heartbeat, peer, now_s, link)
 
-    def _hear_link(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float, link: str) -> None:
+    def _hear_link(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float, link: str) -> bool:
+        """Is it the latest over this link?"""
         heard = peer.links.setdefault(link, LinkLife())
-        if not heard.up and heard.sequence:
+        again = heard.sequence > 0 and not heard.up
+        if not heard.note(heartbeat.sequence):
+            return False
+        if again:
             self._notes.append(Note("heartbeats come again", {"peer": heartbeat.node, "link": link}, warning=False))
-        heard.sequence, heard.heard_s, heard.up = heartbeat.sequence, now_s, True
+        heard.heard_s, heard.up = now_s, True
         if not heard.told or heard.sequence >= heard.told + USED - 1:
             self._outdated[heartbeat.node, link] = None
+        return True
 
     def _begin_life(self, heartbeat: wire.Heartbeat, peer: PeerLife, now_s: float) -> None:
         if peer.alive:

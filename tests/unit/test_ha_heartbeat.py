@@ -6,7 +6,7 @@ import pytest
 
 from ha.authkeys import AuthKeys
 from ha.counters import Counters
-from ha.heartbeat import MAX_CANDIDATES, USED, Heartbeats
+from ha.heartbeat import AHEAD, MAX_CANDIDATES, USED, Heartbeats
 from ha.state import Heard, Lost, Phase, Report, Stalled
 from ha.timing import Timing
 
@@ -88,11 +88,28 @@ def test_a_repeated_datagram_is_a_replay() -> None:
     assert a.rejected() == {"replayed": 1}
 
 
-def test_a_reordered_datagram_is_a_replay() -> None:
+def test_a_datagram_that_was_overtaken_says_nothing_new_once() -> None:
     a, b = acquainted()
-    first, second = b.beat(0.1), b.beat(0.11)
-    assert len(a.hear(second, 0.12)) == 1
-    assert a.hear(first, 0.12) == []
+    first, second, third = (b.beat(moment_s) for moment_s in (0.1, 0.11, 0.12))
+    assert len(a.hear(third, 0.12)) == 1
+    deadline_s = a.core.deadline()
+    for overtaken in (first, second):
+        assert a.hear(overtaken, 0.13) == []
+    assert (a.counters.values["heartbeat_overtaken"], a.rejected()) == (2, {})
+    for repeated in (first, second, third):
+        assert a.hear(repeated, 0.14) == []
+    assert (a.counters.values["heartbeat_overtaken"], a.rejected()) == (2, {"replayed": 3})
+    assert a.core.deadline() == deadline_s
+
+
+def test_what_was_overtaken_by_far_is_a_replay() -> None:
+    """Nobody remembers whether it came."""
+    a, b = acquainted()
+    kept = b.beat(0.1)
+    for n in range(AHEAD):
+        last = b.beat(0.11 + n / 1000)
+    a.hear(last, 0.3)
+    assert a.hear(kept, 0.3) == []
     assert a.rejected() == {"replayed": 1}
 
 
@@ -264,8 +281,8 @@ def test_spares_are_heartbeats_like_any_other_and_none_comes_twice() -> None:
         assert peer == "b"
         assert [type(event) for event in b.hear(data, spare.due_s)] == [Heard]
     assert [type(event) for event in b.hear(a.beat(10.25), 10.25)] == [Heard]
-    b.hear(third.datagrams[0][1], 10.31)
-    assert b.rejected() == {"replayed": 1}
+    assert b.hear(third.datagrams[0][1], 10.31) == []
+    assert (b.counters.values["heartbeat_overtaken"], b.rejected()) == (1, {})
 
 
 @pytest.mark.parametrize(
