@@ -382,8 +382,13 @@ class Failover:
                     for link in self._links.links.values():
                         link.sync.retell(now())
                         link.wake()
+        taking = False
         while found := self._member.next_action():
             self._act(*found)
+            taking |= isinstance(found[1], Take)
+        if taking:  # that goes before everything else, which takes longer
+            asyncio.get_running_loop().call_soon(self._go_on)
+            return
         if datagrams := self._member.datagrams_to_send(now()):
             if not self._ports.entrust(self._member.spares()):  # first: an earlier one must not come behind these
                 self._member.heartbeats.unaided()
@@ -397,6 +402,10 @@ class Failover:
         if self._timer:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(max(self._member.timer() - now(), 0.0), self._on_timer)
+
+    def _go_on(self) -> None:
+        with self._watched():
+            self._pump()
 
     def _follow_peers(self) -> None:
         """Sessions follow the heartbeats."""
