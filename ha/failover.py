@@ -309,9 +309,10 @@ class Failover:
 
     def _on_timer(self) -> None:
         with self._watched():
-            if self._ports and self._member.heartbeats.deadline() <= now():
+            now_s = now()
+            if self._ports and self._member.heartbeats.deadline() <= now_s:
                 self._ports.read()  # what has come while we were late is not silence
-            self._member.handle_timer(now())
+            self._member.handle_timer(now_s)  # no later: who is due since was not listened to
             self._pump()
 
     def _on_crash(self, peer: str) -> None:
