@@ -388,7 +388,7 @@ class Failover:
             self._act(*found)
             taking |= isinstance(found[1], Take)
         if taking:  # that goes before everything else, which takes longer
-            asyncio.get_running_loop().call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._on_timer)
             return
         if datagrams := self._member.datagrams_to_send(now()):
             if not self._ports.entrust(self._member.spares()):  # first: an earlier one must not come behind these
@@ -403,10 +403,6 @@ class Failover:
         if self._timer:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(max(self._member.timer() - now(), 0.0), self._on_timer)
-
-    def _go_on(self) -> None:
-        with self._watched():
-            self._pump()
 
     def _follow_peers(self) -> None:
         """Sessions follow the heartbeats."""

@@ -42,7 +42,7 @@ STEADY_S = 5.0
 AFTER_S = 6.0
 SETTLED_S = 300.0
 SITE = 1 << 17
-"""Connections of the fastest: the sweeper's walk over a table for a million holds a CPU this slow up for 20 ms."""
+"""Connections of the fastest: the sweeper's walk over a table for a million holds up a CPU as slow as the guest's."""
 CURL_S = 60.0
 """What is left of a download is there well within that, or within the time that the rest took."""
 
