@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +38,7 @@ from lb.lab import state as labs
 from lb.lab.webserver import DOWNLOAD_BYTES
 
 ADVERTS_S = (1.0, 0.1, 0.01)
+MINUTE_S = 60.0
 STEADY_S = 5.0
 """Before the fault, unless it is said otherwise: who takes over now does so for nothing."""
 AFTER_S = 6.0
@@ -311,11 +313,13 @@ def measure(way: str, faults: Sequence[str], steady_s: float) -> Iterator[Found]
 
 def _suffer(pair: Pair, way: str, fault: str, active: str, steady_s: float, busy: Busy) -> Found:
     [standby] = (node for node in NODES if node != active)
-    before = pair.takeovers(standby)
+    before, false_takeovers = pair.takeovers(standby), 0
     with Download(steady_s + AFTER_S) as download, Prober(CLIENT, str(VIRTUAL.address), VIRTUAL.port) as prober:
         with busy.paused():
-            time.sleep(steady_s)
-        false_takeovers = pair.takeovers(standby) - before
+            for minute in range(ceil(steady_s / MINUTE_S)):
+                time.sleep(min(MINUTE_S, steady_s - minute * MINUTE_S))
+                false_takeovers = pair.takeovers(standby) - before
+                print(f"{way}: minute {minute + 1}, {false_takeovers} false takeovers", file=sys.stderr, flush=True)
         FAULTS[fault](pair, active)
         with busy.paused():
             time.sleep(AFTER_S)
