@@ -21,7 +21,7 @@ from typing import Final
 import structlog
 
 from ha.counters import Counters
-from ha.steering import steer
+from ha.steering import Steering
 from ha.ways import Way
 from lb.errors import NetworkError
 
@@ -72,12 +72,12 @@ class Port:
         self.socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._of_peers: list[socket.socket] = []
         self._doubtful: list[socket.socket] = []
-        self._passes: dict[str, list[int]] = {}
-        self._cannot_steer = False
+        self._steering: Steering | None = None
+        self._warned = False
         try:
             self._prepare(self.socket)
             self._bind()
-            if way.kind == "unicast":
+            if way.kind == "unicast" and way.peers:
                 self._steer()
         except OSError as error:
             self._close_sockets()
@@ -104,29 +104,37 @@ class Port:
         sock.bind(self.at(way.bind))
 
     def _steer(self) -> None:
-        self._passes = {host: [] for host in self._way.peers.values()}
-        steer(self.socket, self._passes)
+        """Where the kernel does not, heartbeats come with all the rest."""
+        hosts = list(self._way.peers.values())
+        try:
+            self._steering = Steering(self.socket, hosts)
+        except OSError as error:
+            self._warn(error)
+            return
         for sockets in (self._of_peers, self._doubtful):
-            for _ in self._passes:
+            for _ in hosts:
                 sock = socket.socket(self.socket.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
                 sockets.append(sock)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 sock.bind(self.at(self._way.bind))
 
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            log.warning("heartbeats and floods share sockets", link=self._way.name, reason=error.strerror)
+        self._warned = True
+
     @property
     def steers(self) -> bool:
         """Are there sockets for single peers?"""
-        return bool(self._passes)
+        return self._steering is not None
 
     def expect(self, peer: str, passes: list[int]) -> None:
         """Of what this peer sends next."""
-        self._passes[self._way.peers[peer]] = passes
+        assert self._steering
         try:
-            steer(self.socket, self._passes)
+            self._steering.expect(self._way.peers[peer], passes)
         except OSError as error:  # heartbeats come as doubtful ones then
-            if not self._cannot_steer:
-                log.warning("heartbeats and floods share sockets", link=self._way.name, reason=error.strerror)
-            self._cannot_steer = True
+            self._warn(error)
 
     def at(self, host: str) -> tuple[str, int] | tuple[str, int, int, int]:
         """Where to send for this host; with the interface, which a group of IPv6 has only there."""
@@ -170,6 +178,8 @@ class Port:
     def _close_sockets(self) -> None:
         for sock in self._sockets:
             sock.close()
+        if self._steering:
+            self._steering.close()
 
     @property
     def _sockets(self) -> list[socket.socket]:

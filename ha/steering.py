@@ -1,77 +1,170 @@
 """Datagrams to one port sorted by the kernel: what a peer has just sent to a socket of its own. Edge.
 
-Sockets that share a port (SO_REUSEPORT) are chosen by a program of the classic packet filter, which answers with the
-place of a socket in the order of their binding. It sees the sender's address, which anybody may forge, and the
-datagram's pass (`ha.wire`), which nobody can: it is good for one datagram. So whatever is made up, recorded or changed
-on the way goes to another socket than heartbeats do, however much there is of it, before it costs us anything.
+Sockets that share a port (SO_REUSEPORT) are chosen by a program, which answers with the place of a socket in the order
+of their binding. It sees the sender's address, which anybody may forge, and the datagram's pass (`ha.wire`), which
+nobody can: it is good for one datagram. So whatever is made up, recorded or changed on the way goes to another socket
+than heartbeats do, however much there is of it, before it costs us anything.
+
+The program looks passes up in a map and stays the same for as long as its port. A program of the classic packet filter,
+with the passes in its text, would have to be replaced for every few heartbeats, and until 2026 Linux freed the memory
+of a replaced one while another CPU might still run it, and panicked (net/core/filter.c, sk_reuseport_prog_free; mended
+by "bpf: Free reuseport cBPF prog after RCU grace period"). One of eBPF waits, but need not be replaced at all.
 
 Connected sockets would sort by address, too, but collect errors: one, and libuv listens to them no more.
 """
 
 from __future__ import annotations
 
-import ctypes
+import os
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Final
 
 import numpy as np
 
 from ha.wire import PASS_AT
+from lb import bpf
 
-_SO_ATTACH_REUSEPORT_CBPF: Final = 51
-_NETWORK: Final = 0xFFF0_0000
-"""SKF_NET_OFF: offsets from here on are of the IP header."""
-_SOURCE: Final = {4: 12, 6: 8}
-_LOAD, _JUMP, _IS_EQUAL, _RETURN = 0x20, 0x05, 0x15, 0x06
-_INSTRUCTION: Final = struct.Struct("=HBBI")
-_LAID_OUT: Final = np.dtype([("code", "u2"), ("if_true", "u1"), ("if_false", "u1"), ("operand", "u4")])
-"""The same, for many at once."""
+_SO_ATTACH_REUSEPORT_EBPF: Final = 52
 
-_PROGRAM: Final = struct.Struct("@HP")
 MOST: Final = 200
-"""Passes of one host: a conditional jump goes over 255 instructions at most."""
+"""Passes of one host."""
+
+_HOST: Final = np.dtype("V16")
+"""An address as on the wire, of IPv4 with zeros behind it."""
+_PLACE: Final = np.dtype("u4")
+_PASS: Final = np.dtype([("place", "u4"), ("pass", ">u4")])
+_GIVEN: Final = np.dtype("u1")
 
 
-def program(hosts: Mapping[str, list[int]]) -> bytes:
-    """Answers with the place of the sender among these addresses, counted from 1, if the datagram has one of its
-    passes; with that place and the number of addresses added if it has not; 0: it is none of them."""
-    code = b""
-    for place, (host, passes) in enumerate(hosts.items(), start=1):
-        body = _passing(passes[:MOST], place, place + len(hosts))
-        length = len(body) // _INSTRUCTION.size
-        address = ip_address(host)
-        words = struct.unpack(f"!{len(address.packed) // 4}I", address.packed)
-        for number, word in enumerate(words):
-            code += _INSTRUCTION.pack(_LOAD, 0, 0, _NETWORK + _SOURCE[address.version] + 4 * number)
-            code += _INSTRUCTION.pack(_IS_EQUAL, 1, 0, word)
-            code += _INSTRUCTION.pack(_JUMP, 0, 0, length + 3 * (len(words) - number - 1))  # to the next address
-        code += body
-    return code + _INSTRUCTION.pack(_RETURN, 0, 0, 0)
+class Steering:
+    """Of the port that `first` alone is bound to. Sockets that are bound to it later get what these hosts send with one
+    of their passes, in the order of the hosts; then as many what comes from there without. `first` gets all the rest.
 
-
-def _passing(passes: list[int], right: int, wrong: int) -> bytes:
-    """Past its end a datagram has no pass: the filter ends with 0 there by itself."""
-    if not passes:
-        return _INSTRUCTION.pack(_RETURN, 0, 0, wrong)
-    code = np.zeros(len(passes) + 3, _LAID_OUT)
-    code[0] = _LOAD, 0, 0, PASS_AT
-    comparing = code[1:-2]
-    comparing["code"], comparing["operand"] = _IS_EQUAL, passes
-    comparing["if_true"] = np.arange(len(passes), 0, -1)
-    code[-2], code[-1] = (_RETURN, 0, 0, wrong), (_RETURN, 0, 0, right)
-    return code.tobytes()
-
-
-def steer(first: socket.socket, hosts: Mapping[str, list[int]]) -> None:
-    """Sockets that are bound to the port of this one get what these hosts send, in their order: with one of these
-    passes, then as many for what comes from there without. May be called again, with other passes.
-
-    All of them need SO_REUSEPORT before they are bound, this one too. Raises OSError.
+    All of them need SO_REUSEPORT before they are bound, `first` too. Raises OSError.
     """
-    code = program(hosts)
-    text = ctypes.create_string_buffer(code, len(code))
-    described = _PROGRAM.pack(len(code) // _INSTRUCTION.size, ctypes.addressof(text))
-    first.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, described)
+
+    def __init__(self, first: socket.socket, hosts: Sequence[str]) -> None:
+        self._places = {host: place for place, host in enumerate(hosts, start=1)}
+        self._given: dict[str, set[int]] = {host: set() for host in hosts}
+        sources = _hash(_HOST, _PLACE, len(hosts))
+        # Twice as many as there ever are: new ones come before old ones go.
+        self._passes = _hash(_PASS, _GIVEN, 2 * MOST * len(hosts))
+        try:
+            addresses = [ip_address(host).packed.ljust(_HOST.itemsize, b"\0") for host in hosts]
+            sources.update(np.array(addresses, _HOST), np.array(list(self._places.values()), _PLACE))
+            text = _text(ip_address(hosts[0]).version, sources.fd, self._passes.fd, len(hosts))
+            program = bpf.load_program(bpf.PROG_TYPE_SOCKET_FILTER, text)
+            try:
+                first.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, program)
+            finally:
+                os.close(program)
+        except OSError:
+            self.close()
+            raise
+        finally:
+            sources.close()
+
+    def expect(self, host: str, passes: Iterable[int]) -> None:
+        """At most MOST, and no others any more. What has one that stays comes as before meanwhile. Raises OSError."""
+        given, wanted = self._given[host], set(list(passes)[:MOST])
+        new, old = wanted - given, given - wanted
+        given |= new  # should that fail half way, they go with the next ones
+        self._passes.update(self._keys(host, new), np.ones(len(new), _GIVEN))
+        self._passes.delete(self._keys(host, old))
+        given -= old
+
+    def _keys(self, host: str, passes: set[int]) -> bpf.Array:
+        keys = np.empty(len(passes), _PASS)
+        keys["place"], keys["pass"] = self._places[host], list(passes)
+        return keys
+
+    def close(self) -> None:
+        """Give the map back. The program goes with the port's last socket."""
+        self._passes.close()
+
+
+def _hash(key: np.dtype[np.void], value: np.dtype[np.generic], entries: int) -> bpf.Map:
+    fd = bpf.create_map(bpf.MAP_TYPE_HASH, key.itemsize, value.itemsize, entries)
+    return bpf.Map(fd, key, value)
+
+
+# ---------------------------------------------------------------------------------------------------- the program
+
+_SOURCE: Final = {4: (12, 4), 6: (8, 16)}
+"""Where in an IP header the sender's address is, and its bytes."""
+
+_LOOKUP, _LOAD, _LOAD_FROM = 1, 26, 68
+"""bpf_map_lookup_elem, bpf_skb_load_bytes, bpf_skb_load_bytes_relative (linux/bpf.h)."""
+_IP_HEADER: Final = 1
+"""BPF_HDR_START_NET"""
+_MAP: Final = 1
+"""BPF_PSEUDO_MAP_FD"""
+
+_R0, _R1, _R2, _R3, _R4, _R5, _CONTEXT, _ANSWER, _SENDER, _STACK = *range(9), 10
+_MOVE, _SET, _ADD, _POINT, _CALL, _EXIT = 0xBF, 0xB7, 0x07, 0x18, 0x85, 0x95
+_STORE, _CLEAR, _FETCH = 0x63, 0x7A, 0x61
+_IF_ZERO, _UNLESS_ZERO = 0x15, 0x55
+_INSTRUCTION: Final = struct.Struct("=BBhi")
+
+_KEY: Final = -_PASS.itemsize
+_ADDRESS: Final = _KEY - _HOST.itemsize
+"""Where on the stack they are put together."""
+
+_Row = tuple[int, int, int, int, int]
+"""Operation, register written, register read, offset, number."""
+
+
+def _text(version: int, sources: int, passes: int, hosts: int) -> bytes:
+    """The program; see `Steering`. sources, passes: its maps. It is shown a datagram from its content on
+    (net/core/sock_reuseport.c, run_bpf_filter); who can not be found is nobody, 0."""
+    source, size = _SOURCE[version]
+    rows: list[_Row] = [
+        (_MOVE, _CONTEXT, _R1, 0, 0),
+        (_SET, _ANSWER, 0, 0, 0),
+        *((_CLEAR, _STACK, 0, at, 0) for at in range(_ADDRESS, _KEY, 8)),
+        (_SET, _R5, 0, 0, _IP_HEADER),
+        *_load(_LOAD_FROM, source, _ADDRESS, size),
+        *_look_up(sources, _ADDRESS, _IF_ZERO),
+        (_FETCH, _SENDER, _R0, 0, 0),
+        (_STORE, _STACK, _SENDER, _KEY, 0),
+        *_load(_LOAD, PASS_AT, _KEY + _PLACE.itemsize, _PASS["pass"].itemsize),
+        (_MOVE, _ANSWER, _SENDER, 0, 0),
+        *_look_up(passes, _KEY, _UNLESS_ZERO),
+        (_ADD, _ANSWER, 0, 0, hosts),
+    ]
+    text = b""
+    for number, (operation, written, read, offset, value) in enumerate(rows, start=1):
+        if operation in (_IF_ZERO, _UNLESS_ZERO):
+            offset = len(rows) - number
+        text += _INSTRUCTION.pack(operation, read << 4 | written, offset, value)
+    return text + _INSTRUCTION.pack(_MOVE, _ANSWER << 4 | _R0, 0, 0) + _INSTRUCTION.pack(_EXIT, 0, 0, 0)
+
+
+def _load(helper: int, at: int, to: int, size: int) -> tuple[_Row, ...]:
+    """So many bytes of the packet to the stack; where there are none, to the end."""
+    return (
+        (_MOVE, _R1, _CONTEXT, 0, 0),
+        (_SET, _R2, 0, 0, at),
+        *_stack(_R3, to),
+        (_SET, _R4, 0, 0, size),
+        (_CALL, 0, 0, 0, helper),
+        (_UNLESS_ZERO, _R0, 0, 0, 0),
+    )
+
+
+def _look_up(fd: int, key: int, end: int) -> tuple[_Row, ...]:
+    """The key on the stack in a map: to the end if it is not there (_IF_ZERO), or if it is."""
+    return (
+        (_POINT, _R1, _MAP, 0, fd),
+        (0, 0, 0, 0, 0),
+        *_stack(_R2, key),
+        (_CALL, 0, 0, 0, _LOOKUP),
+        (end, _R0, 0, 0, 0),
+    )
+
+
+def _stack(register: int, at: int) -> tuple[_Row, ...]:
+    return (_MOVE, register, _STACK, 0, 0), (_ADD, register, 0, 0, at)

@@ -58,7 +58,7 @@ ONLY_IMPORTERS = {"bcc": ("lb.datapath.compiler",), "pyroute2": ("lb.netif", "lb
 COME_WITH_ANOTHER = {"yarl": "aiohttp", "pydantic_core": "pydantic"}
 """Parts of another library's own interface."""
 
-HA_MAY_IMPORT = ("ha", "lb.addresses", "lb.model", "lb.connections", "lb.errors")
+HA_MAY_IMPORT = ("ha", "lb.addresses", "lb.model", "lb.connections", "lb.errors", "lb.bpf")
 
 PROGRAMS = {"arp", "arping", "bpftool", "brctl", "ethtool", "ifconfig", "ip", "ipvsadm", "sysctl", "tc"}
 """What pyroute2 and /proc do for us outside the lab."""
