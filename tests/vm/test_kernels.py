@@ -17,7 +17,8 @@ LIMIT_S = 3600.0
 PACKETS = ("tests/packet/test_foreign.py", "tests/packet/test_connections.py", "tests/packet/test_lease.py")
 """The maps, the updates and the program's way out; what the rest find depends on no kernel."""
 
-CLUSTER = ("tests/netns/test_cluster.py::test_round_robin_splits_in_half",)
+CLUSTER = ("tests/unit/test_ha_steering.py", "tests/netns/test_cluster.py::test_round_robin_splits_in_half")
+"""And the program for heartbeats, whose mistakes a kernel with several CPUs shows soonest."""
 
 TUNNELS = ("tests/netns/test_realserver.py", "tests/netns/test_tunnel_pairs.py")
 """Whose ends a module of each kind makes, where the kernel has them."""
