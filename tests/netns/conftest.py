@@ -6,22 +6,26 @@ a killed session leaves mounted goes with its last process. Look inside with: ns
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
 
 from lb import namespaces
+from lb.lab import services
+from lb.lab import state as labs
 from lb.lab.observe import wait_until
 from lb.netif import names
 from tests.netns.cluster import CONF, SETTLED_S, is_settled, lbctl
 
 _CLONE_NEWNS = 0x00020000
+_LAST_LINES = 60
 
 
 def ip(*words: str, stdin: str = "") -> str:
@@ -38,6 +42,19 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float = 10) -> An
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
         time.sleep(0.01)
     return value
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure tells what the directors of the labs that are up had to say."""
+    report = yield
+    if report.failed:
+        for lab in labs.labs():
+            for host in lab.topology.directors:
+                with contextlib.suppress(OSError):
+                    lines = services.director_log(lab, host).read_text(errors="replace").splitlines()
+                    report.sections.append((f"log of {host.name}", "\n".join(lines[-_LAST_LINES:])))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
