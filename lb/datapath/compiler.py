@@ -1,6 +1,6 @@
 """The child process that compiles and loads: `python -m lb.datapath.compiler FD KIND < TEXT`. The only importer of bcc.
 
-LLVM takes a hundred megabytes and a third of a second; the daemon has neither to spare. The child sends a JSON document
+LLVM takes a hundred megabytes and one to five seconds; the daemon has neither to spare. The child sends a JSON document
 and, along with its first byte, the descriptors of the program and of its own maps over the Unix socket FD, and ends.
 What the compiler or the verifier has to say goes to standard error.
 """

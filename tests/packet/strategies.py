@@ -335,7 +335,7 @@ swaps = st.one_of(
         st.sampled_from(((), (("established", 10.0),), (("fin", 1.0), ("udp", 2.0)))),
     ),
 )
-"""These compile: a third of a second each."""
+"""These compile: a second or more each."""
 
 
 def _through(events: Choice, most: int) -> Choice:

@@ -1,6 +1,6 @@
 """Every variant of the packet program through the verifier of the kernel that runs: `python -m tests.vm.verify`.
 
-    python -m tests.vm.verify compile FILE     compiles them into FILE; takes the compiler's third of a second for each
+    python -m tests.vm.verify compile FILE     compiles them into FILE; takes the compiler's second or more for each
     python -m tests.vm.verify load FILE        loads them from there, on whatever kernel; prints a line for each
 
 What the compiler makes depends on no kernel, so that a slow guest need only load it: the maps' descriptors in the
