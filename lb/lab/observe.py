@@ -21,6 +21,8 @@ from lb.errors import LabError
 from lb.lab.webserver import DOWNLOAD_BYTES
 
 LBCTL = (sys.executable, "-m", "lb")
+RUN_S = 900.0
+"""Longer than `lab up` waits for a director, which may have to compile on an emulated CPU."""
 POLL_S = 0.02
 UNDER_WAY_S = 0.5
 """Into the middle of a download: the kernels' buffers are full by then and the rate limit holds."""
@@ -29,7 +31,7 @@ DOWNLOAD_DIGEST = hashlib.sha256(hashlib.shake_128(b"").digest(DOWNLOAD_BYTES)).
 """What `/download` must be, byte for byte; made anew here and not asked of a server."""
 
 
-def run(*words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+def run(*words: str, timeout_s: float = RUN_S) -> subprocess.CompletedProcess[str]:
     """`lbctl WORDS…` to its end, whatever that is."""
     return subprocess.run(
         [*LBCTL, *words], capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL

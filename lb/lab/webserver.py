@@ -1,7 +1,7 @@
 """A lab host's web server: nginx with its configuration, pages and certificate on the host's own disk.
 
 /              the host's name and a newline
-/download      32 MiB, the same bytes on every host
+/download      32 MiB, the same bytes on every host, as slowly as a client likes
 /upload/NAME   keeps what is PUT there, in www/upload/
 check's path   what the check wants to receive, with a status it accepts
 """
@@ -80,6 +80,7 @@ http {{
     sendfile on;
     tcp_nopush on;
     keepalive_requests 1000000;
+    send_timeout 1h;
     server_tokens off;
 {servers}\
 }}
