@@ -15,6 +15,7 @@ Connected sockets would sort by address, too, but collect errors: one, and libuv
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -49,23 +50,25 @@ class Steering:
     def __init__(self, first: socket.socket, hosts: Sequence[str]) -> None:
         self._places = {host: place for place, host in enumerate(hosts, start=1)}
         self._given: dict[str, set[int]] = {host: set() for host in hosts}
-        sources = _hash(_HOST, _PLACE, len(hosts))
         # Twice as many as there ever are: new ones come before old ones go.
         self._passes = _hash(_PASS, _GIVEN, 2 * MOST * len(hosts))
         try:
-            addresses = [ip_address(host).packed.ljust(_HOST.itemsize, b"\0") for host in hosts]
-            sources.update(np.array(addresses, _HOST), np.array(list(self._places.values()), _PLACE))
-            text = _text(ip_address(hosts[0]).version, sources.fd, self._passes.fd, len(hosts))
-            program = bpf.load_program(bpf.PROG_TYPE_SOCKET_FILTER, text)
-            try:
-                first.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, program)
-            finally:
-                os.close(program)
+            self._attach(first)
         except OSError:
             self.close()
             raise
+
+    def _attach(self, first: socket.socket) -> None:
+        addresses = [ip_address(host) for host in self._places]
+        with contextlib.closing(_hash(_HOST, _PLACE, len(addresses))) as sources:
+            keys = np.array([address.packed.ljust(_HOST.itemsize, b"\0") for address in addresses], _HOST)
+            sources.update(keys, np.array(list(self._places.values()), _PLACE))
+            text = _text(addresses[0].version, sources.fd, self._passes.fd, len(addresses))
+            program = bpf.load_program(bpf.PROG_TYPE_SOCKET_FILTER, text)
+        try:
+            first.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_EBPF, program)
         finally:
-            sources.close()
+            os.close(program)
 
     def expect(self, host: str, passes: Iterable[int]) -> None:
         """At most MOST, and no others any more. What has one that stays comes as before meanwhile. Raises OSError."""
@@ -119,7 +122,7 @@ _Row = tuple[int, int, int, int, int]
 
 def _text(version: int, sources: int, passes: int, hosts: int) -> bytes:
     """The program; see `Steering`. sources, passes: its maps. It is shown a datagram from its content on
-    (net/core/sock_reuseport.c, run_bpf_filter); who can not be found is nobody, 0."""
+    (net/core/sock_reuseport.c, run_bpf_filter); what cannot be read, or is of nobody, is 0."""
     source, size = _SOURCE[version]
     rows: list[_Row] = [
         (_MOVE, _CONTEXT, _R1, 0, 0),
