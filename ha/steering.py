@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Final
@@ -110,7 +109,6 @@ _R0, _R1, _R2, _R3, _R4, _R5, _CONTEXT, _ANSWER, _SENDER, _STACK = *range(9), 10
 _MOVE, _SET, _ADD, _POINT, _CALL, _EXIT = 0xBF, 0xB7, 0x07, 0x18, 0x85, 0x95
 _STORE, _CLEAR, _FETCH = 0x63, 0x7A, 0x61
 _IF_ZERO, _UNLESS_ZERO = 0x15, 0x55
-_INSTRUCTION: Final = struct.Struct("=BBhi")
 
 _KEY: Final = -_PASS.itemsize
 _ADDRESS: Final = _KEY - _HOST.itemsize
@@ -142,8 +140,8 @@ def _text(version: int, sources: int, passes: int, hosts: int) -> bytes:
     for number, (operation, written, read, offset, value) in enumerate(rows, start=1):
         if operation in (_IF_ZERO, _UNLESS_ZERO):
             offset = len(rows) - number
-        text += _INSTRUCTION.pack(operation, read << 4 | written, offset, value)
-    return text + _INSTRUCTION.pack(_MOVE, _ANSWER << 4 | _R0, 0, 0) + _INSTRUCTION.pack(_EXIT, 0, 0, 0)
+        text += bpf.INSTRUCTION.pack(operation, read << 4 | written, offset, value)
+    return text + bpf.INSTRUCTION.pack(_MOVE, _ANSWER << 4 | _R0, 0, 0) + bpf.INSTRUCTION.pack(_EXIT, 0, 0, 0)
 
 
 def _load(helper: int, at: int, to: int, size: int) -> tuple[_Row, ...]:

@@ -36,7 +36,9 @@ XDP_FLAGS_DRV_MODE = 4
 F_MMAPABLE = 1 << 10
 _F_XDP_HAS_FRAGS = 1 << 5
 _LOG_STATISTICS = 4
-XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
+INSTRUCTION = struct.Struct("<BBhi")
+"""Operation, registers (written, and read times 16), offset, number (linux/bpf.h, struct bpf_insn)."""
+XDP_PASS = INSTRUCTION.pack(0xB7, 0, 0, 2) + INSTRUCTION.pack(0x95, 0, 0, 0)
 """r0 = XDP_PASS; exit"""
 MAP_TYPE_HASH = 1
 MAP_TYPE_ARRAY = 2

@@ -319,7 +319,8 @@ def _suffer(pair: Pair, way: str, fault: str, active: str, steady_s: float, busy
             for minute in range(ceil(steady_s / MINUTE_S)):
                 time.sleep(min(MINUTE_S, steady_s - minute * MINUTE_S))
                 false_takeovers = pair.takeovers(standby) - before
-                print(f"{way}: minute {minute + 1}, {false_takeovers} false takeovers", file=sys.stderr, flush=True)
+                quiet_s = min((minute + 1) * MINUTE_S, steady_s)
+                print(f"{way}: {quiet_s:g} s quiet, {false_takeovers} false takeovers", file=sys.stderr, flush=True)
         FAULTS[fault](pair, active)
         with busy.paused():
             time.sleep(AFTER_S)

@@ -25,7 +25,6 @@ from lb import abi, bpf
 _LOAD_IMMEDIATE = 0x18
 _PSEUDO_MAPS = (1, 2)
 """BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE: what the source register of such an instruction says."""
-_INSTRUCTION = struct.Struct("<BBhi")
 _LOG_BYTES = 1 << 20
 
 
@@ -96,7 +95,7 @@ def _map_references(instructions: bytes) -> Iterator[tuple[int, int]]:
     """Where an instruction names a map, in bytes, and which."""
     offset = 0
     while offset < len(instructions):
-        code, registers, _, immediate = _INSTRUCTION.unpack_from(instructions, offset)
+        code, registers, _, immediate = bpf.INSTRUCTION.unpack_from(instructions, offset)
         if code == _LOAD_IMMEDIATE and registers >> 4 in _PSEUDO_MAPS:
             yield offset, immediate
         offset += 16 if code == _LOAD_IMMEDIATE else 8
