@@ -84,6 +84,8 @@ class Channel:
             if role == "standby":
                 continue
             failed = 0 if await self._sent(digest) else failed + 1
+            if self._task.cancelling():  # before Python 3.12 asyncio.wait_for may keep that to itself
+                return
             await asyncio.sleep(min(self._every_s * 2**failed, max(LONGEST_PAUSE_S, self._every_s)))
 
     async def _sent(self, digest: Digest) -> bool:

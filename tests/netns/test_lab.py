@@ -347,19 +347,28 @@ def test_down_when_the_files_are_gone_or_broken(nothing: Path, tmp_path: Path) -
     assert leftovers() == []
 
 
-def test_an_interrupted_up_takes_down_what_it_raised(nothing: Path) -> None:
-    command = [*LBCTL, "lab", "up", str(nothing), "--hosts-only"]
+def with_nginx(directory: Path, script: str) -> dict[str, str]:
+    """The environment in which this shell script, put into a directory of its own, is nginx."""
+    directory.mkdir()
+    program = directory / "nginx"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return os.environ | {"PATH": f"{directory}:{os.environ['PATH']}"}
+
+
+def test_an_interrupted_up_takes_down_what_it_raised(nothing: Path, tmp_path: Path) -> None:
+    starting = tmp_path / "starting"
     with subprocess.Popen(
-        command,
+        [*LBCTL, "lab", "up", str(nothing), "--hosts-only"],
+        env=with_nginx(tmp_path / "bin", f"echo >{starting}; exec sleep 30"),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         # Who runs the tests in the background may have told them to ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
-        assert process.stderr
-        for _ in range(2):
-            process.stderr.readline()
+        wait_for("nginx is asked to start", starting.exists)
+        assert leftovers() != []
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode == 1
@@ -367,11 +376,7 @@ def test_an_interrupted_up_takes_down_what_it_raised(nothing: Path) -> None:
 
 
 def test_a_host_that_cannot_start_takes_everything_down(nothing: Path, tmp_path: Path) -> None:
-    empty = tmp_path / "bin"
-    empty.mkdir()
-    (empty / "nginx").write_text("#!/bin/sh\necho 'out of luck' >&2\nexit 1\n")
-    (empty / "nginx").chmod(0o755)
-    env = os.environ | {"PATH": f"{empty}:{os.environ['PATH']}"}
+    env = with_nginx(tmp_path / "bin", "echo 'out of luck' >&2; exit 1")
     command = [*LBCTL, "lab", "up", str(nothing), "--hosts-only"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

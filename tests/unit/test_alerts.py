@@ -214,6 +214,25 @@ class TestChannels:
         self.run(tmp_path, body)
 
 
+def test_closing_ends_also_who_has_just_sent() -> None:
+    async def main() -> None:
+        sending = asyncio.Event()
+        answer = asyncio.get_running_loop().create_future()
+
+        async def send(_digest: Digest) -> None:
+            sending.set()
+            await asyncio.wait_for(answer, 10)
+
+        told = channel.Channel("email", send, 0.01, ("demo", "lb1"), lambda: "active")
+        told.tell(DOWN)
+        await sending.wait()
+        answer.set_result(None)  # in the same turn: wait_for of Python 3.11 then returns that
+        async with asyncio.timeout(5):
+            await told.close()
+
+    asyncio.run(main())
+
+
 class TestOwn:
     """A virtual with some settings of its own."""
 
