@@ -1,7 +1,7 @@
 """Rules for every test: none is skipped, none leaves anything behind, and those that need root say so.
 
 script/test runs them in two processes: one takes tests/netns, which wait most of the time, the other begins with the
-rest, which compute. Each must clean up after itself.
+rest, which compute. Each must clean up after itself. Guests are one for two CPUs.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ def _needs_root(item: pytest.Item) -> bool:
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """What one process runs one after the other where there are several: a file's tests, and all of tests/netns."""
+    """What one process runs one after the other where there are several: a file's tests, and all of tests/netns; of
+    those in guests each alone."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.split("::")[0]
+        if path.startswith("tests/vm/"):
+            return nodeid
         return "netns" if path.startswith("tests/netns/") else path
 
 
