@@ -17,6 +17,7 @@ import json
 import resource
 import signal
 import socket
+import time
 from dataclasses import asdict, dataclass, field
 
 import uvloop
@@ -103,7 +104,7 @@ class Clients:
                 await asyncio.sleep(begun_s + number * self._interval_s - loop.time())
                 if self._ending.is_set():
                     break
-                tasks.create_task(self._use_twice(loop.time()))
+                tasks.create_task(self._use_twice())
         return self._result
 
     def _begin(self) -> None:
@@ -116,11 +117,10 @@ class Clients:
         while not self._ending.is_set():
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    reader, writer = await self._connect()
+                    reader, writer, opened_s = await self._connect()
             except (OSError, TimeoutError):
                 await asyncio.sleep(RETRY_S)
                 continue
-            opened_s = asyncio.get_running_loop().time()
             moved = [opened_s]
             try:
                 await transfer(reader, writer, moved)
@@ -129,16 +129,18 @@ class Clients:
             finally:
                 writer.close()
 
-    async def _connect(self) -> Streams:
+    async def _connect(self) -> tuple[*Streams, float]:
+        """And when its SYN left: under load this comes later than it was due."""
         opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             opened.setsockopt(socket.SOL_SOCKET, option, self._buffer)
+        opened_s = time.monotonic()
         try:
             await asyncio.get_running_loop().sock_connect(opened, (self._address, 80))
         except BaseException:
             opened.close()
             raise
-        return await asyncio.open_connection(sock=opened, limit=BUFFER)
+        return *await asyncio.open_connection(sock=opened, limit=BUFFER), opened_s
 
     def _request(self, line: str, *headers: str) -> bytes:
         return "\r\n".join((f"{line} HTTP/1.1", f"Host: {self._address}", *headers, "", "")).encode()
@@ -190,14 +192,14 @@ class Clients:
             raise ValueError(f"answered {status!r}")
         self._result.uploads[name] = sent
 
-    async def _use_twice(self, now_s: float) -> None:
+    async def _use_twice(self) -> None:
         try:
             async with asyncio.timeout(CONNECT_S):
-                reader, writer = await self._connect()
+                reader, writer, opened_s = await self._connect()
         except (OSError, TimeoutError):
             self._result.unopened += 1
             return
-        self._result.opened_s.append(now_s)
+        self._result.opened_s.append(opened_s)
         loop = asyncio.get_running_loop()
         used_s = loop.time()
         try:
@@ -207,9 +209,9 @@ class Clients:
             if await self._page(reader, writer) != first:
                 raise ValueError("another server answered")
         except TimeoutError:
-            self._result.lost_s.append((now_s, used_s))
+            self._result.lost_s.append((opened_s, used_s))
         except (OSError, EOFError, ValueError):
-            self._result.lost_s.append((now_s, loop.time()))
+            self._result.lost_s.append((opened_s, loop.time()))
         finally:
             writer.close()
 

@@ -40,12 +40,14 @@ class Duties:
         self.role = state.role
         return True
 
-    def changed(self, lives: Mapping[str, PeerLife], open_lives: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    def changed(
+        self, lives: Mapping[str, PeerLife], open_lives: Mapping[str, int]
+    ) -> tuple[list[str], list[str], list[str]]:
         """Look at the peers. open_lives: of those with a session, which life it is with.
 
-        Returns whose session is worth nothing (with a dead or former process), and to whom to connect now.
+        Returns whose session is worth nothing (with a dead or former process), to whom to connect now, and who left.
         """
-        drop, knock = [], []
+        drop, knock, left = [], [], []
         for name, life in lives.items():
             before, is_now = self._heard.get(name, (False, 0)), (life.alive, life.life)
             if before == is_now:
@@ -56,7 +58,9 @@ class Duties:
                 drop.append(name)  # who left says goodbye there, too
             if life.alive:
                 knock.append(name)
-        return drop, knock
+            elif life.left:
+                left.append(name)
+        return drop, knock, left
 
     def paid(self, syncs: Mapping[str, Sync]) -> None:
         """Look at what was delivered."""

@@ -179,9 +179,11 @@ class Failover:
     # ------------------------------------------------------------------------------------------------- commands
 
     @property
-    def predecessors(self) -> dict[str, str]:
-        """By group the peer that was heard last as active; empty: none was."""
-        return {group: duties.predecessor for group, duties in self._duties.items()}
+    def predecessors(self) -> dict[str, tuple[str, bool]]:
+        """By group the peer that was heard last as active, empty if none was, and whether it has left since."""
+        lives = self._member.heartbeats.peers
+        before = {group: duties.predecessor for group, duties in self._duties.items()}
+        return {group: (name, name in lives and lives[name].left) for group, name in before.items()}
 
     @property
     def role(self) -> Role:
@@ -407,11 +409,13 @@ class Failover:
     def _follow_peers(self) -> None:
         """Sessions follow the heartbeats."""
         open_lives = {name: link.peer.life for name, link in self._links.links.items()}
-        drop, knock = self._duties[""].changed(self._member.heartbeats.peers, open_lives)
+        drop, knock, left = self._duties[""].changed(self._member.heartbeats.peers, open_lives)
         for name in drop:
             self._links.drop(name)
         for name in knock:
             self._links.knock(name)
+        for name in left:
+            self._hooks.left(name)
 
     def _lead(self) -> None:
         for name, link in self._links.links.items():

@@ -27,6 +27,9 @@ class Hooks(Protocol):
     def hush(self, group: str) -> None:
         """Leave out what is still to come of saying so."""
 
+    def left(self, peer: str) -> None:
+        """It has ended in order: it told all that it knew, and forwards no more."""
+
     def now(self, group: str, role: Role) -> None:
         """Our role has changed."""
 

@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 REFER_S: Final = 30.0
 """How long the director that was active before is asked about connections unknown here. By then a process that froze or
 died has come back and told of them; else their clients get a reset."""
+LEFT_S: Final = 1.0
+"""How long, if it has left. It does not answer, but what it told last may still be on its way, and clients that get no
+answer ask again."""
 
 REPEAT_S: Final = 60.0
 """How often addresses at a virtual MAC are announced besides: switches forget within minutes where one is from which
@@ -34,7 +37,8 @@ nothing comes, and packets leave from the interface's."""
 class Ownership:
     """Open from its making, in a running loop, until `close`. mac: the interface's. place: of the addresses.
 
-    predecessors: names, by group of addresses (`ha.member`), the director that was active before us; empty: none was.
+    predecessors: names, by group of addresses (`ha.member`), the director that was active before us, empty if none was,
+    and says whether it has left since.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class Ownership:
         place: Place,
         data: DataPath,
         ways: Ways,
-        predecessors: Callable[[], Mapping[str, str]],
+        predecessors: Callable[[], Mapping[str, tuple[str, bool]]],
         programs: Programs,
     ) -> None:
         """Raises NetworkError."""
@@ -112,6 +116,12 @@ class Ownership:
         """As of `Hooks`; of what is ours all is announced at once, and so left out at once."""
         self._announcer.hush()
 
+    def left(self, peer: str) -> None:
+        """As of `Hooks`: who was asked about connections has no answer any more."""
+        for group in sorted(self._owned):
+            if self._predecessors()[group][0] == peer:
+                self._refer(group)
+
     def now(self, group: str, role: Role) -> None:
         """Our role has changed. Programs follow that of the addresses without a preferred node of their own."""
         if not group:
@@ -175,12 +185,12 @@ class Ownership:
 
     def _refer(self, group: str) -> None:
         """Ask the director before us about connections that it could not tell us of, unless its host is dead."""
-        before = self._predecessors()[group]
+        before, left = self._predecessors()[group]
         peers = sorted(self._cluster.peers_of(self._me), key=lambda node: node.name != before)
         macs = [self._ways.mac(node.address) for node in peers]
         if before and macs and macs[0]:
             directors = [mac for mac in macs if mac]
-            self._data.refer_to(directors, REFER_S)
+            self._data.refer_to(directors, LEFT_S if left else REFER_S)
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self._refer_no_more_unless_alive(before, directors))
 

@@ -122,6 +122,66 @@ def test_what_the_active_opened_last_and_could_not_tell_lives_on(tmp_path: Path)
         caller.communicate()
 
 
+SAME_PORT = """
+import pathlib, socket, struct, sys, time
+def wait_for(name):
+    while not pathlib.Path(sys.argv[1], name).exists():
+        time.sleep(0.005)
+def opened():
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.bind(("", 23456))
+    s.settimeout(10)
+    s.connect((sys.argv[2], 80))
+    return s
+def ask(s):
+    s.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    return s.recv(4096).split(b"\\r\\n\\r\\n")[1].decode().strip()
+s = opened()
+before = ask(s)
+print("waiting", flush=True)
+wait_for("connect")
+s.close()
+time.sleep(0.05)
+print("closed", flush=True)
+wait_for("again")
+while True:
+    s = opened()
+    if ask(s) == before:
+        break
+    s.close()
+print("connected", flush=True)
+wait_for("use")
+print(ask(s) == before, flush=True)
+"""
+
+
+def test_a_connection_on_the_port_of_another_outlives_a_director_that_leaves(tmp_path: Path) -> None:
+    """Its heir has seen the one before to its end, at the same real, and asked the director before it; but not now."""
+    caller = spawn_in("client", sys.executable, "-c", SAME_PORT, str(tmp_path), VIRTUAL)
+    pid = pid_of("lb1")
+    try:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "waiting\n"
+        (tmp_path / "connect").touch()
+        assert caller.stdout.readline() == "closed\n"
+        os.kill(pid, signal.SIGSTOP)
+        (tmp_path / "again").touch()
+        assert caller.stdout.readline() == "connected\n"
+        wait_until("lb2 is active", lambda: role("lb2") == "active")
+        os.kill(pid, signal.SIGCONT)
+        wait_until("lb1 is back", lambda: roles() == {"lb1": "standby", "lb2": "active"} and is_settled())
+        lbctl("down", "--node", "lb1")
+        (tmp_path / "use").touch()
+        assert caller.stdout.readline() == "True\n"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        caller.kill()
+        caller.communicate()
+
+
 LISTENER = """
 import socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))

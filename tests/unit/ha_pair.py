@@ -70,6 +70,7 @@ class Recorder:
         self.installed: list[Rows] = []
         self.silent: list[str] = []
         self.roles: list[str] = []
+        self.gone: list[str] = []
         self.given: list[bytes] = []
         self.heard: list[bytes] = []
         self.fails: set[str] = set()
@@ -103,6 +104,10 @@ class Recorder:
     def hush(self, group: str) -> None:
         """As of `Hooks`."""
         self._note(f"hush {group}".strip())
+
+    def left(self, peer: str) -> None:
+        """As of `Hooks`."""
+        self.gone.append(peer)
 
     def now(self, group: str, role: str) -> None:
         """As of `Hooks`."""

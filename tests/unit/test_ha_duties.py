@@ -71,6 +71,8 @@ def test_who_leaves_hands_over_first_and_tells_all() -> None:
             await one.task
             assert (two.role, two.hooks.holds, one.hooks.holds) == ("active", True, False)
             await until(lambda: two.failover.status().peers[0]["state"] == "left")
+            assert two.hooks.gone == ["lb1"]
+            assert two.failover.predecessors == {"": ("lb1", True)}
             assert not await two.failover.hand_over(), "nobody is left to hand over to"
             await two.failover.leave()
             await two.task

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 KEYS = AuthKeys(1, {1: b"shared by the cluster"})
 LINGER_S: Final = 0.3
 REFER_S: Final = 30.0
+LEFT_S: Final = 1.0
 ROUND_S: Final = 0.8
 
 
@@ -282,7 +283,8 @@ class Process:
         other = self.world.nodes[before]
         others = [node for node in self.world.nodes.values() if node is not self.machine and node is not other]
         directors = tuple(node.kernel.mac for node in (other, *others))
-        self.machine.kernel.refer_to(directors, REFER_S, self.world.now_s)
+        left = self.member.heartbeats.peers[before].left
+        self.machine.kernel.refer_to(directors, LEFT_S if left else REFER_S, self.world.now_s)
 
         def look() -> None:
             if not (other.powered and self.world.segment.reaches(self.name, other.name)):
@@ -378,11 +380,14 @@ class Process:
 
     def _follow_peers(self) -> None:
         open_lives = {name: pipe.other(self).life for name, pipe in self.pipes.items()}
-        drop, knock = self.duties[""].changed(self.member.heartbeats.peers, open_lives)
+        drop, knock, left = self.duties[""].changed(self.member.heartbeats.peers, open_lives)
         for name in drop:
             self.pipes[name].drop(self)
         for name in knock:
             self.world.pipes.knock(self, name)
+        for group in sorted(self.owned):
+            if self.duties[group].predecessor in left:
+                self._refer(group)
 
     # ------------------------------------------------------------------------------------------------ orders by hand
 
