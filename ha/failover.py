@@ -415,7 +415,10 @@ class Failover:
         for name in knock:
             self._links.knock(name)
         for name in left:
-            self._hooks.left(name)
+            try:
+                self._hooks.left(name)
+            except Exception:
+                log.exception("a director that has left is asked about connections until that is over by itself")
 
     def _lead(self) -> None:
         for name, link in self._links.links.items():
