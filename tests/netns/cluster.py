@@ -35,13 +35,25 @@ def is_settled() -> bool:
     return observe.is_settled("lb1", "lb2")
 
 
+def settle() -> None:
+    """Wait until the demo's pair is whole, and have lb1 lead it: lb2 does where its program was compiled sooner."""
+    observe.wait_until("the pair is whole", is_settled, SETTLED_S)
+    if active() != "lb1":
+        lbctl("takeover", "--node", "lb1")
+        observe.wait_until("lb1 is active", lambda: active() == "lb1" and is_settled(), SETTLED_S)
+
+
 @contextlib.contextmanager
-def raised(path: Path, text: str, is_well: Callable[[], bool] = is_settled) -> Iterator[Path]:
-    """The lab of a configuration, which is written there, as soon as all is well; it is taken down at the end."""
+def raised(path: Path, text: str, is_well: Callable[[], bool] | None = None) -> Iterator[Path]:
+    """The lab of a configuration, which is written there, as soon as all is well, or the demo's pair settled if it does
+    not say what that is; it is taken down at the end."""
     path.write_text(text)
     try:
         lbctl("lab", "up", str(path))
-        observe.wait_until("all is well", is_well, SETTLED_S)
+        if is_well:
+            observe.wait_until("all is well", is_well, SETTLED_S)
+        else:
+            settle()
         yield path
     finally:
         lbctl("lab", "down", str(path))

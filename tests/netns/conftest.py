@@ -20,9 +20,8 @@ import pytest
 from lb import namespaces
 from lb.lab import services
 from lb.lab import state as labs
-from lb.lab.observe import wait_until
 from lb.netif import names
-from tests.netns.cluster import CONF, SETTLED_S, is_settled, lbctl
+from tests.netns.cluster import CONF, lbctl, settle
 
 _CLONE_NEWNS = 0x00020000
 _LAST_LINES = 60
@@ -71,10 +70,10 @@ def _private_mounts() -> None:
 
 @pytest.fixture(scope="module")
 def demo_lab() -> Iterator[None]:
-    """The cluster of conf/cluster.toml, whole; taken down after the module's last test."""
+    """The cluster of conf/cluster.toml, whole and led by lb1; taken down after the module's last test."""
     lbctl("lab", "up", str(CONF))
     try:
-        wait_until("the pair is whole", is_settled, SETTLED_S)
+        settle()
         yield
     finally:
         lbctl("lab", "down", str(CONF))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lb.lab.observe import Traffic, role, run_in, spawn_in, status, wait_until
-from tests.netns.cluster import CONF, VIRTUAL, answers, edited, is_settled, lbctl
+from tests.netns.cluster import CONF, VIRTUAL, answers, edited, is_settled, lbctl, settle
 
 DEADTIME_MS = 500.0
 
@@ -23,10 +23,7 @@ pytestmark = pytest.mark.usefixtures("demo_lab")
 @pytest.fixture(autouse=True)
 def _lb1_active() -> None:
     lbctl("lab", "up", str(CONF))
-    wait_until("the pair is whole", is_settled)
-    if role("lb1") != "active":
-        lbctl("takeover", "--node", "lb1")
-        wait_until("lb1 is active", lambda: roles() == {"lb1": "active", "lb2": "standby"} and is_settled())
+    settle()
 
 
 def roles() -> dict[str, str]:
